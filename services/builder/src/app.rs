@@ -1,0 +1,205 @@
+//! The running builder: take an identity, test the engine, enrol, take up what the spool holds, then take jobs.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use millrace_bus::{Bus, BusConfig, Topology};
+use millrace_chassis::{CancellationToken, FetchLimits, Fetcher, Guard, Lifecycle, Shutdown};
+use millrace_domain::MemoryClasses;
+use millrace_wire::{EnrolRequest, Enrolled};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::attempt::{adopt, recover};
+use crate::config::Config;
+use crate::context::Context;
+use crate::engine::{self, Offer, ReadyEngine};
+use crate::frontend::Frontend;
+use crate::heartbeat::Heartbeat;
+use crate::identity::Identity;
+use crate::intake::Intake;
+use crate::live::Registry;
+use crate::room::Room;
+use crate::session::{EnrolError, Enrolment, Session};
+use crate::spool::Spool;
+use crate::status::StatusFile;
+use crate::{control, sweeper};
+
+/// From the first signal until everything is dropped.
+const GRACE: Duration = Duration::from_secs(25);
+/// How long a stopping builder waits for frontend and broker, before it leaves the rest to the next start.
+const LEAVE_AFTER: Duration = Duration::from_secs(8);
+/// Files that are uploaded at once.
+const UPLOADS: usize = 8;
+
+/// Runs the builder until it is stopped.
+pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let lifecycle = Lifecycle::new(Some(GRACE)).context("cannot catch signals")?;
+    let shutdown = lifecycle.shutdown();
+    let amqp = BusConfig::new(config.amqp_url()?, format!("builder {}", config.name()))
+        .context("MILLRACE_AMQP_URL cannot be used")?;
+    config.enrol_token()?;
+    let identity = Arc::new(Identity::take(&config.spool_dir)?);
+    tracing::info!(builder.id = %identity.id(), adopted = identity.adopted(), "this builder's identity");
+    let ready = engine::prepare(config, identity.id()).await?;
+    let offer = engine::offer(config, &ready.info);
+    let session = session(config, &identity, &ready, offer)?;
+    let enrolled = match enrol(&session, &shutdown).await {
+        Ok(enrolled) => enrolled,
+        Err(EnrolError::Stopped) => return Ok(ExitCode::SUCCESS),
+        Err(error) => return Err(error.into()),
+    };
+    let frontend = Frontend::new(session);
+    let bus = Bus::start(amqp, Topology::builder(identity.id()));
+    let ctx = context(config, &identity, ready, offer, (frontend, &bus, &shutdown))?;
+    take_up_spool(&ctx).await?;
+    let code = serve(lifecycle, config, (ctx, &bus), &enrolled).await?;
+    bus.close().await;
+    // The identity is free for the next builder only now.
+    drop(identity);
+    Ok(code)
+}
+
+/// Enrols. The lifecycle follows signals only once it runs, so one that comes while the frontend is waited for is
+/// followed here.
+async fn enrol(session: &Session, shutdown: &Shutdown) -> Result<Enrolled, EnrolError> {
+    let interrupt = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            },
+            // The lifecycle caught the same signals a moment ago.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let enrolled = tokio::select! {
+        enrolled = session.enrol(shutdown) => enrolled?,
+        () = interrupt => return Err(EnrolError::Stopped),
+    };
+    tracing::info!(
+        heartbeat_seconds = enrolled.heartbeat_seconds,
+        lease_seconds = enrolled.lease_seconds,
+        "enrolled"
+    );
+    Ok(enrolled)
+}
+
+fn session(
+    config: &Config,
+    identity: &Arc<Identity>,
+    ready: &ReadyEngine,
+    offer: Offer,
+) -> anyhow::Result<Session> {
+    let keeper = Arc::clone(identity);
+    let enrolment = Enrolment {
+        url: config.frontend_url.clone(),
+        enrol_token: config.enrol_token()?.clone(),
+        offer: EnrolRequest {
+            builder_id: identity.id(),
+            name: config.name(),
+            previous_token: identity
+                .token()
+                .context("cannot read the builder's token")?,
+            engine_id: ready.info.id.clone(),
+            engine_budget_mib: offer.engine_budget_mib,
+            archs: archs(),
+            memory_mib: offer.memory_mib,
+            sandboxes: offer.sandboxes,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        keep_token: Box::new(move |token| keeper.keep_token(token)),
+        folder: identity.folder().display().to_string(),
+    };
+    Ok(Session::new(enrolment)?)
+}
+
+/// The host's own architecture, in the words of chroot names.
+fn archs() -> Vec<String> {
+    let arch = match std::env::consts::ARCH {
+        "x86" => "i386",
+        "powerpc64" => "ppc64le",
+        arch => arch,
+    };
+    vec![arch.to_owned()]
+}
+
+fn context(
+    config: &Config,
+    identity: &Identity,
+    ready: ReadyEngine,
+    offer: Offer,
+    (frontend, bus, shutdown): (Frontend, &Bus, &Shutdown),
+) -> anyhow::Result<Arc<Context>> {
+    let limits = FetchLimits {
+        max_bytes: config.max_source_bytes,
+        ..FetchLimits::default()
+    };
+    let fetcher = Fetcher::new(Guard::new(config.fetch.fetch_allow.clone()), limits)?;
+    Ok(Arc::new(Context {
+        builder: identity.id(),
+        name: config.name(),
+        sandboxes: ready.settings,
+        runtime: ready.runtime,
+        frontend,
+        publisher: bus.publisher(),
+        fetcher,
+        fetch_patience: Duration::from_secs(config.fetch_retry_seconds.into()),
+        spool: Spool::open(identity.folder()).context("cannot open the spool")?,
+        room: Room::new(offer.memory_mib, offer.sandboxes),
+        registry: Registry::default(),
+        nudge: Arc::new(Notify::new()),
+        uploads: Semaphore::new(UPLOADS),
+        shutdown: shutdown.clone(),
+        leaving: leave_in_time(shutdown),
+    }))
+}
+
+/// Cancelled a while after the stop begins, or at once when everything is to be dropped.
+fn leave_in_time(shutdown: &Shutdown) -> CancellationToken {
+    let leaving = shutdown.hard().child_token();
+    let (token, shutdown) = (leaving.clone(), shutdown.clone());
+    tokio::spawn(async move {
+        shutdown.stopping().await;
+        tokio::time::sleep(LEAVE_AFTER).await;
+        token.cancel();
+    });
+    leaving
+}
+
+/// Ends what an earlier process left running, and goes on with what it had finished.
+async fn take_up_spool(ctx: &Arc<Context>) -> anyhow::Result<()> {
+    sweeper::sweep_own(ctx).await;
+    let found = ctx.spool.find().context("cannot read the spool")?;
+    for attempt in found.into_iter().filter_map(|found| adopt(ctx, found)) {
+        ctx.shutdown.tracker().spawn(recover(attempt));
+    }
+    Ok(())
+}
+
+async fn serve(
+    mut lifecycle: Lifecycle,
+    config: &Config,
+    (ctx, bus): (Arc<Context>, &Bus),
+    enrolled: &Enrolled,
+) -> anyhow::Result<ExitCode> {
+    let classes = MemoryClasses::from_upper_ends(&enrolled.memory_classes_gib)
+        .context("the frontend's memory classes do not rise")?;
+    let period = Duration::from_secs(enrolled.heartbeat_seconds.into());
+    let status = StatusFile::new(&config.status_file);
+    let heartbeat = Heartbeat::new(Arc::clone(&ctx), bus.clone(), period, status);
+    let intake = Intake::new(Arc::clone(&ctx), bus, &archs(), &classes);
+    lifecycle.spawn("heartbeat", heartbeat.run());
+    lifecycle.spawn("control", control::run(Arc::clone(&ctx), bus.clone()));
+    lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));
+    lifecycle.spawn("intake", intake.run());
+    let free = ctx.room.free();
+    tracing::info!(
+        memory_mib = free.mib,
+        sandboxes = free.sandboxes,
+        "ready for jobs"
+    );
+    Ok(lifecycle.run().await)
+}

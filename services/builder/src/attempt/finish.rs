@@ -1,0 +1,227 @@
+//! The finish line: files and log to the frontend, the report to the broker, and then waiting for the frontend's
+//! word. The broker's confirm ends nothing. The spool stays until the heartbeat's answer says that the attempt is
+//! closed, so everything here can be done again.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use millrace_bus::{Outgoing, Route};
+use millrace_chassis::Backoff;
+use millrace_domain::{Outcome, Phase, Stage};
+use millrace_wire::{FinishedV1, MissingFile};
+
+use super::upload::{self, NotUploaded, SpooledFile};
+use super::work::Worked;
+use super::{Attempt, ending};
+use crate::live::Reply;
+use crate::log::Unshipped;
+
+/// How the finish line ends.
+#[derive(Debug, PartialEq, Eq)]
+enum Finish {
+    /// The attempt is closed: the spool can go.
+    Closed,
+    /// The builder leaves: the spool stays for the next start.
+    Left,
+}
+
+/// Carries an attempt over the finish line.
+pub async fn finish(mut attempt: Attempt, worked: Worked) {
+    let finish = match deliver(&mut attempt, worked).await {
+        Ok(report) => report_until_closed(&attempt, &report).await,
+        Err(finish) => finish,
+    };
+    end(attempt, finish).await;
+}
+
+/// The same for an attempt whose report was written before a restart.
+pub async fn finish_reported(attempt: Attempt, report: FinishedV1) {
+    let finish = report_until_closed(&attempt, &report).await;
+    end(attempt, finish).await;
+}
+
+async fn end(attempt: Attempt, finish: Finish) {
+    match finish {
+        Finish::Closed => attempt.forget().await,
+        Finish::Left => {
+            tracing::info!(attempt.id = %attempt.live.id(), "stays in the spool for the next start");
+        }
+    }
+}
+
+/// Uploads files and log, and writes the report.
+async fn deliver(attempt: &mut Attempt, worked: Worked) -> Result<FinishedV1, Finish> {
+    let files = upload::all_files(attempt);
+    if !files.is_empty() {
+        attempt.live.begin_stage(Stage::Upload, Utc::now());
+    }
+    let refusal = upload_all(attempt, files).await?;
+    let log_size = log_shipped(attempt, worked).await?;
+    attempt.live.end_stage(Utc::now());
+    let report = report_of(attempt, refusal, log_size);
+    let folder = attempt.folder.clone();
+    let outlives = attempt.ctx.results_outlive();
+    let written = report.clone();
+    let write = move || folder.write_report(&written, outlives);
+    if let Err(error) = attempt.ctx.on_disk(write).await {
+        // It goes out all the same; only a restart before the frontend has it would have to upload again.
+        tracing::error!(attempt.id = %attempt.live.id(), "cannot write the report to the spool: {error}");
+    }
+    Ok(report)
+}
+
+/// Uploads; a file that the frontend refuses for good becomes the attempt's outcome.
+async fn upload_all(
+    attempt: &Attempt,
+    files: Vec<SpooledFile>,
+) -> Result<Option<Box<Outcome>>, Finish> {
+    match upload::upload(attempt, files).await {
+        Ok(()) => Ok(None),
+        Err(NotUploaded::Refused(outcome)) => {
+            tracing::error!(attempt.id = %attempt.live.id(), "{}", outcome.message);
+            Ok(Some(outcome))
+        }
+        Err(NotUploaded::LeaseGone) => Err(Finish::Closed),
+        Err(NotUploaded::Stopped) => Err(Finish::Left),
+    }
+}
+
+/// Waits until the log is with the frontend; gives its size.
+async fn log_shipped(attempt: &Attempt, worked: Worked) -> Result<u64, Finish> {
+    let mut shipping = worked.shipping;
+    let shipped = tokio::select! {
+        biased;
+        () = attempt.live.revoked() => {
+            shipping.abort();
+            return Err(Finish::Closed);
+        }
+        shipped = &mut shipping => shipped,
+    };
+    match shipped {
+        Ok(Ok(size)) => Ok(size),
+        Ok(Err(Unshipped::LeaseGone)) => Err(Finish::Closed),
+        Ok(Err(Unshipped::Stopped)) => Err(Finish::Left),
+        Ok(Err(error @ (Unshipped::Refused(_) | Unshipped::Spool(_)))) => {
+            // A result without the end of its log is worth more than no result.
+            tracing::error!(attempt.id = %attempt.live.id(), "the log was not shipped whole: {error}");
+            Ok(0)
+        }
+        Err(error) => {
+            tracing::error!(attempt.id = %attempt.live.id(), "shipping the log failed: {error}");
+            Ok(0)
+        }
+    }
+}
+
+fn report_of(attempt: &Attempt, refusal: Option<Box<Outcome>>, log_size: u64) -> FinishedV1 {
+    let record = &attempt.record;
+    let mut packages = record.packages.clone();
+    if let Some(outcome) = refusal {
+        // What did not arrive cannot be accepted: the report tells the failure, without files.
+        for package in &mut packages {
+            package.files.clear();
+            package.outcome = (*outcome).clone();
+        }
+    }
+    FinishedV1 {
+        attempt_id: attempt.live.id(),
+        task_id: record.job.task_id,
+        builder_id: attempt.ctx.builder,
+        lease_token: attempt.live.lease().clone(),
+        outcome: ending::of_packages(&packages),
+        packages,
+        stages: attempt.live.stages(),
+        log_size,
+        image_digest: record.image_digest.clone(),
+    }
+}
+
+/// Publishes and waits, and again when files are missing, until the frontend closes the attempt.
+async fn report_until_closed(attempt: &Attempt, report: &FinishedV1) -> Finish {
+    // The frontend says "missing" until it has read the next report, so rounds keep their distance.
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
+    loop {
+        attempt.live.expect_reply();
+        if let Err(finish) = publish(attempt, report).await {
+            return finish;
+        }
+        attempt.live.advance(Phase::Reported);
+        attempt.ctx.nudge.notify_one();
+        let missing = match wait_for_missing(attempt).await {
+            Ok(missing) => missing,
+            Err(finish) => return finish,
+        };
+        tracing::warn!(attempt.id = %attempt.live.id(), files = missing.len(), "the frontend misses files, uploading them again");
+        if !backoff.pause(&attempt.ctx.leaving).await {
+            return Finish::Left;
+        }
+        if let Err(finish) = upload_all(attempt, named(attempt, &missing)).await {
+            return finish;
+        }
+    }
+}
+
+/// Waits for the frontend's word; gives the files that it misses.
+async fn wait_for_missing(attempt: &Attempt) -> Result<Vec<MissingFile>, Finish> {
+    let mut replies = attempt.live.replies();
+    let reply = attempt
+        .ctx
+        .leaving
+        .run_until_cancelled(replies.wait_for(|reply| *reply != Reply::Pending))
+        .await;
+    match reply.as_ref().map(|reply| reply.as_deref()) {
+        Some(Ok(Reply::Missing(files))) => Ok(files.clone()),
+        Some(Ok(Reply::Closed | Reply::Revoked)) => Err(Finish::Closed),
+        // The attempt itself holds the other end, so an error means that it is being dropped.
+        Some(Ok(Reply::Pending) | Err(_)) | None => Err(Finish::Left),
+    }
+}
+
+fn named(attempt: &Attempt, missing: &[MissingFile]) -> Vec<SpooledFile> {
+    let mut files = upload::all_files(attempt);
+    files.retain(|spooled| {
+        missing
+            .iter()
+            .any(|file| file.position == spooled.position && file.name == spooled.file.name)
+    });
+    files
+}
+
+/// Publishes the report until the broker confirms it.
+async fn publish(attempt: &Attempt, report: &FinishedV1) -> Result<(), Finish> {
+    let id = attempt.live.id().0;
+    let body = match millrace_wire::encode(id, Utc::now(), report).map(|body| body.to_string()) {
+        Ok(body) => body.into_bytes(),
+        Err(error) => {
+            tracing::error!(attempt.id = %attempt.live.id(), "the report cannot be encoded: {error}");
+            return Err(Finish::Left);
+        }
+    };
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        let publishing = async {
+            attempt.ctx.publisher.ready().await;
+            let outgoing = Outgoing {
+                route: Route::AttemptFinished,
+                message_id: id,
+                body: body.clone(),
+            };
+            attempt.ctx.publisher.publish(outgoing).await
+        };
+        let published = tokio::select! {
+            biased;
+            () = attempt.live.revoked() => return Err(Finish::Closed),
+            () = attempt.ctx.leaving.cancelled() => return Err(Finish::Left),
+            published = publishing => published,
+        };
+        match published {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(attempt.id = %attempt.live.id(), "the report is not confirmed yet: {error}");
+            }
+        }
+        if !backoff.pause(&attempt.ctx.leaving).await {
+            return Err(Finish::Left);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A claimed attempt, from its first step to the frontend's last word:
+//!
+//! ```text
+//!            ┌──────── for each package ────────┐
+//! claimed ─▶ fetch ─▶ build in a sandbox ─▶ collect ─▶ spooled ─▶ upload ─▶ report ─▶ wait ─▶ closed
+//!              │            │                  │                    ▲                   │
+//!              └────────────┴───── cancelled: report that           └──── missing ──────┘
+//!                 stop: hand back · lease gone: drop everything
+//! ```
+//!
+//! Up to "spooled" a restarted builder reports `builder_lost`; from there on it goes on where it was.
+
+mod collect;
+mod ending;
+mod fetch;
+mod finish;
+mod package;
+mod recover;
+mod sandbox;
+mod stages;
+#[cfg(test)]
+mod tests;
+mod upload;
+mod work;
+
+use std::sync::Arc;
+
+use millrace_wire::{DeclineReason, DeclineRequest};
+
+use crate::context::Context;
+use crate::frontend::CallError;
+use crate::live::{Interrupt, Live};
+use crate::log::Shipment;
+use crate::room::Reservation;
+use crate::spool::{AttemptFolder, Record};
+
+pub use recover::{adopt, recover};
+
+/// An attempt and everything around it.
+pub struct Attempt {
+    /// The builder's shared parts.
+    pub ctx: Arc<Context>,
+    /// The attempt as the heartbeat sees it.
+    pub live: Arc<Live>,
+    /// Its folder.
+    pub folder: AttemptFolder,
+    /// What the folder says of it.
+    pub record: Record,
+}
+
+impl Attempt {
+    fn shipment(&self) -> Shipment {
+        Shipment {
+            attempt: self.live.id(),
+            lease: self.live.lease().clone(),
+            path: self.folder.log(),
+            frontend: self.ctx.frontend.clone(),
+        }
+    }
+
+    /// Removes all traces: the attempt is closed.
+    async fn forget(self) {
+        self.ctx.registry.forget(self.live.id());
+        let folder = self.folder.clone();
+        if let Err(error) = self.ctx.on_disk(move || folder.remove()).await {
+            tracing::error!(attempt.id = %self.live.id(), "cannot remove a closed attempt from the spool: {error}");
+        }
+    }
+
+    /// Gives the attempt back, uncounted. When the frontend does not answer, the next start reports it lost.
+    async fn hand_back(self) {
+        let decline = DeclineRequest {
+            attempt_id: self.live.id(),
+            lease_token: Some(self.live.lease().clone()),
+            reason: DeclineReason::Stopping,
+        };
+        if decline_until(&self.ctx, &decline).await {
+            tracing::info!(attempt.id = %self.live.id(), "handed back");
+            self.forget().await;
+        } else {
+            tracing::warn!(attempt.id = %self.live.id(), "not handed back, the frontend is away; the next start reports it");
+        }
+    }
+}
+
+/// Declines, with patience until a stopping builder leaves, and for at most some seconds otherwise.
+pub async fn decline_until(ctx: &Context, decline: &DeclineRequest) -> bool {
+    let mut backoff = millrace_chassis::Backoff::new(
+        std::time::Duration::from_millis(100),
+        std::time::Duration::from_secs(1),
+    );
+    for _ in 0..10 {
+        let call = ctx.frontend.decline(decline);
+        match ctx.leaving.run_until_cancelled(call).await {
+            None => return false,
+            Some(Ok(()) | Err(CallError::LeaseGone)) => return true,
+            Some(Err(CallError::Away(reason))) => {
+                tracing::debug!(attempt.id = %decline.attempt_id, "cannot decline yet: {reason}");
+            }
+            Some(Err(error)) => {
+                tracing::warn!(attempt.id = %decline.attempt_id, "cannot decline: {error}");
+                return true;
+            }
+        }
+        if !backoff.pause(&ctx.leaving).await {
+            return false;
+        }
+    }
+    false
+}
+
+/// Runs a claimed attempt to its end. The room is given back as soon as the results are spooled.
+pub async fn run(mut attempt: Attempt, reservation: Reservation) {
+    let id = attempt.live.id();
+    let job = &attempt.record.job;
+    tracing::info!(attempt.id = %id, task.id = %job.task_id, build.id = %job.build_id, chroot = %job.chroot.name, "claimed");
+    let worked = work::work(&mut attempt).await;
+    drop(reservation);
+    match worked {
+        Ok(finished) => finish::finish(attempt, finished).await,
+        Err(Interrupt::Stopping) => attempt.hand_back().await,
+        Err(Interrupt::Revoked | Interrupt::Cancelled) => {
+            tracing::info!(attempt.id = %id, "the lease is gone, dropping the attempt");
+            attempt.forget().await;
+        }
+    }
+}

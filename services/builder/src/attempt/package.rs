@@ -1,0 +1,131 @@
+//! One package of an attempt: fetched, built, collected and judged.
+
+use chrono::Utc;
+use millrace_domain::{Outcome, OutcomeKind, Phase, Stage};
+use millrace_wire::{JobSource, ManifestFile, PackageReport};
+
+use super::ending::Unfinished;
+use super::sandbox::Run;
+use super::{Attempt, collect, fetch, sandbox, stages};
+use crate::context::on_disk;
+use crate::live::Interrupt;
+use crate::log::SpooledLog;
+use crate::mock::{Evidence, judge};
+
+/// Builds one package. The error says that nothing is to be reported.
+pub async fn build(
+    attempt: &Attempt,
+    log: &mut SpooledLog,
+    source: &JobSource,
+) -> Result<PackageReport, Interrupt> {
+    let (outcome, files) = match try_build(attempt, log, source).await {
+        Ok(built) => built,
+        Err(Unfinished::Failed(outcome)) => (*outcome, Vec::new()),
+        Err(Unfinished::Interrupted(Interrupt::Cancelled)) => {
+            let outcome = Outcome::new(OutcomeKind::Cancelled, "cancelled on request");
+            (outcome, Vec::new())
+        }
+        Err(Unfinished::Interrupted(interrupt @ (Interrupt::Revoked | Interrupt::Stopping))) => {
+            return Err(interrupt);
+        }
+    };
+    attempt.live.end_stage(Utc::now());
+    Ok(PackageReport {
+        position: source.position,
+        source: source.name.clone(),
+        outcome,
+        files,
+    })
+}
+
+async fn try_build(
+    attempt: &Attempt,
+    log: &mut SpooledLog,
+    source: &JobSource,
+) -> Result<(Outcome, Vec<ManifestFile>), Unfinished> {
+    let live = &attempt.live;
+    if !attempt.ctx.is_noop() {
+        live.begin_stage(Stage::Fetch, Utc::now());
+        fetch::fetch(attempt, source).await?;
+        live.end_stage(Utc::now());
+    }
+    live.advance(Phase::Building);
+    let first_stage = live.stages().len();
+    let run = sandbox::run(attempt, log).await;
+    remove_source(attempt).await;
+    let run = run?;
+    let lost = run.ended.lost_log_bytes;
+    if lost > 0 {
+        let note = format!("{lost} bytes of the log were lost between sandbox and builder");
+        say(attempt, log, &note).await;
+    }
+    if let Some(report) = &run.ended.report {
+        live.replace_stages(first_stage, stages::of_report(&report.stages));
+    }
+    let taken = take_results(attempt, log, source, &run).await;
+    let judged = taken.map(|(files, left_behind)| {
+        let outcome = judge(&evidence(attempt, &run, &files));
+        match left_behind {
+            Some(failure) if outcome.kind == OutcomeKind::Succeeded => (failure, files),
+            _ => (outcome, files),
+        }
+    });
+    sandbox::discard(attempt, run.handle);
+    judged
+}
+
+/// The files, and what makes a success none.
+async fn take_results(
+    attempt: &Attempt,
+    log: &mut SpooledLog,
+    source: &JobSource,
+    run: &Run,
+) -> Result<(Vec<ManifestFile>, Option<Outcome>), Unfinished> {
+    if run.cancelled || attempt.ctx.is_noop() {
+        return Ok((Vec::new(), None));
+    }
+    if attempt.record.job.sources.last() == Some(source) {
+        attempt.live.advance(Phase::Collecting);
+    }
+    attempt.live.begin_stage(Stage::Collect, Utc::now());
+    let collected = collect::collect(attempt, &run.handle, source.position).await?;
+    for refused in &collected.refused {
+        let line = format!(
+            "{} was left in the sandbox: {}",
+            refused.name, refused.reason
+        );
+        say(attempt, log, &line).await;
+    }
+    let left_behind = collect::left_behind(&collected);
+    Ok((collect::manifest(&collected), left_behind))
+}
+
+fn evidence<'a>(attempt: &'a Attempt, run: &'a Run, files: &[ManifestFile]) -> Evidence<'a> {
+    let job = &attempt.record.job;
+    Evidence {
+        cancelled: run.cancelled,
+        ended: &run.ended,
+        facts: &run.facts,
+        limits: job.limits,
+        repositories: &job.repositories,
+        packages_made: attempt.ctx.is_noop() || collect::has_packages(files),
+    }
+}
+
+/// Appends a line of the builder's own to the log; a disk that fails shows elsewhere.
+pub async fn say(attempt: &Attempt, log: &mut SpooledLog, line: &str) {
+    if let Err(error) = log.say(line).await {
+        tracing::warn!(attempt.id = %attempt.live.id(), "{error}");
+    }
+}
+
+/// Sources are large and not needed any more.
+async fn remove_source(attempt: &Attempt) {
+    if attempt.ctx.is_noop() {
+        return;
+    }
+    let path = attempt.folder.source();
+    if let Err(error) = on_disk(move || std::fs::remove_file(path)).await {
+        tracing::warn!(attempt.id = %attempt.live.id(), "cannot remove a built source: {error}");
+    }
+}

@@ -1,0 +1,180 @@
+//! What an earlier process left in the spool. What had reached the finish line goes on from there. What had not is
+//! reported as `builder_lost` with the log it had, and what was not even claimed for sure is asked for and handed
+//! back. Sandboxes of the earlier process were swept before.
+
+use std::sync::Arc;
+
+use millrace_domain::{Outcome, OutcomeKind, Phase, Token};
+use millrace_wire::{ClaimRequest, PackageReport};
+
+use super::work::Worked;
+use super::{Attempt, finish};
+use crate::context::Context;
+use crate::frontend::{CallError, Claimed};
+use crate::live::Live;
+use crate::log::{LogError, SpooledLog, ship};
+use crate::spool::{AttemptFolder, Found, Record};
+
+/// An attempt of an earlier process, known to this one from here on.
+pub enum Adopted {
+    /// Claimed for sure.
+    Claimed(Box<Attempt>),
+    /// The answer to its claim was lost.
+    Unsure(Arc<Context>, Box<Found>),
+}
+
+/// Makes an attempt known before the first order is taken: the same order may be delivered again at once.
+pub fn adopt(ctx: &Arc<Context>, found: Found) -> Option<Adopted> {
+    let id = found.record.job.attempt_id;
+    let ctx = Arc::clone(ctx);
+    let Some(lease) = found.record.lease_token.clone() else {
+        ctx.registry.insert_unsure(id);
+        return Some(Adopted::Unsure(ctx, Box::new(found)));
+    };
+    let Found { folder, record } = found;
+    let live = Live::new(id, lease, record.phase, record.stages.clone());
+    ctx.registry.insert(&live).then(|| {
+        Adopted::Claimed(Box::new(Attempt {
+            ctx,
+            live,
+            folder,
+            record,
+        }))
+    })
+}
+
+/// Goes on with an attempt of an earlier process.
+pub async fn recover(adopted: Adopted) {
+    match adopted {
+        Adopted::Claimed(attempt) => go_on(*attempt).await,
+        Adopted::Unsure(ctx, found) => hand_back_unsure(ctx, found.folder, found.record).await,
+    }
+}
+
+async fn go_on(attempt: Attempt) {
+    let id = attempt.live.id();
+    match attempt.folder.read_report() {
+        Ok(Some(report)) => {
+            tracing::info!(attempt.id = %id, "reporting again what was reported before the restart");
+            attempt.live.advance(Phase::Spooled);
+            return finish::finish_reported(attempt, report).await;
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::error!(attempt.id = %id, "cannot read a report in the spool: {error}");
+        }
+    }
+    let mut attempt = attempt;
+    if attempt.record.phase >= Phase::Spooled {
+        tracing::info!(attempt.id = %id, "going on with the uploads after the restart");
+    } else {
+        tracing::warn!(attempt.id = %id, "the sandbox ended with the earlier process, reporting the attempt as lost");
+        lose(&mut attempt);
+    }
+    match take_up_log(&attempt).await {
+        Ok(worked) => finish::finish(attempt, worked).await,
+        Err(error) => {
+            tracing::error!(attempt.id = %id, "dropping an attempt whose log cannot be read: {error}");
+            attempt.forget().await;
+        }
+    }
+}
+
+/// The outcome of an attempt whose sandbox is gone.
+fn lose(attempt: &mut Attempt) {
+    let mut outcome = Outcome::new(
+        OutcomeKind::BuilderLost,
+        format!(
+            "the builder {} was restarted while it was building",
+            attempt.ctx.name
+        ),
+    );
+    outcome.stage = attempt.live.stages().last().map(|stage| stage.name);
+    // The first package tells it; nothing of the others was reported or will be.
+    attempt.record.packages = attempt
+        .record
+        .job
+        .sources
+        .iter()
+        .take(1)
+        .map(|source| PackageReport {
+            position: source.position,
+            source: source.name.clone(),
+            outcome: outcome.clone(),
+            files: Vec::new(),
+        })
+        .collect();
+    attempt.live.advance(Phase::Spooled);
+}
+
+async fn take_up_log(attempt: &Attempt) -> Result<Worked, LogError> {
+    let mut log = SpooledLog::open(&attempt.folder.log())?;
+    if attempt.record.phase < Phase::Spooled {
+        log.say("the builder was restarted; this attempt ends here")
+            .await?;
+    }
+    let progress = log.progress();
+    log.end().await?;
+    let leaving = attempt.ctx.leaving.clone();
+    Ok(Worked {
+        shipping: tokio::spawn(ship(attempt.shipment(), progress, leaving)),
+    })
+}
+
+/// The answer to a claim was lost with the earlier process. The same nonce gets the same answer; what turns out to
+/// be ours is handed back, since nothing was begun.
+async fn hand_back_unsure(ctx: Arc<Context>, folder: AttemptFolder, record: Record) {
+    let claim = ClaimRequest {
+        attempt_id: record.job.attempt_id,
+        nonce: record.nonce.clone(),
+    };
+    match claim_until(&ctx, &claim).await {
+        // The next start asks again.
+        Unsure::Still => ctx.registry.forget(claim.attempt_id),
+        Unsure::Ours(lease) => {
+            let live = Live::new(claim.attempt_id, lease, Phase::Fetching, Vec::new());
+            let attempt = Attempt {
+                ctx,
+                live,
+                folder,
+                record,
+            };
+            attempt.hand_back().await;
+        }
+        Unsure::NotOurs => {
+            ctx.registry.forget(claim.attempt_id);
+            if let Err(error) = folder.remove() {
+                tracing::warn!(attempt.id = %claim.attempt_id, "cannot remove an attempt from the spool: {error}");
+            }
+        }
+    }
+}
+
+/// Whose an attempt is whose claim had no answer.
+enum Unsure {
+    Ours(Token),
+    NotOurs,
+    Still,
+}
+
+async fn claim_until(ctx: &Context, claim: &ClaimRequest) -> Unsure {
+    let mut backoff = millrace_chassis::Backoff::new(
+        std::time::Duration::from_millis(200),
+        std::time::Duration::from_secs(5),
+    );
+    loop {
+        match ctx.frontend.claim(claim).await {
+            Ok(Claimed::Granted(granted)) => return Unsure::Ours(granted.lease_token),
+            Ok(Claimed::Refused(_))
+            | Err(CallError::LeaseGone | CallError::Refused { .. } | CallError::Local(_)) => {
+                return Unsure::NotOurs;
+            }
+            Err(CallError::Away(reason)) => {
+                tracing::debug!(attempt.id = %claim.attempt_id, "the frontend is away: {reason}");
+            }
+        }
+        if !backoff.pause(&ctx.leaving).await {
+            return Unsure::Still;
+        }
+    }
+}

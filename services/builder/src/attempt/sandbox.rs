@@ -1,0 +1,185 @@
+//! Runs one package in a sandbox of its own, from the container's start to its end. Whatever happens, the container
+//! is removed, and its log is read to the end.
+
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use millrace_domain::{Outcome, OutcomeKind, Stage};
+use millrace_sandbox::{
+    Ended, SandboxError, SandboxFiles, SandboxHandle, SandboxLimits, SandboxSpec,
+};
+
+use super::Attempt;
+use super::ending::{Unfinished, disk_failed, sandbox_failed};
+use super::stages;
+use crate::live::Interrupt;
+use crate::log::{LogError, SpooledLog};
+use crate::mock::{self, LogFacts};
+
+/// Processes and threads in one sandbox.
+const PIDS: u32 = 8192;
+/// How long a cancelled sandbox may take to end itself; its supervisor gives mock three seconds.
+const CANCEL_WITHIN: Duration = Duration::from_secs(15);
+/// How long the engine may take to tell the end of a sandbox that was killed.
+const KILLED_WITHIN: Duration = Duration::from_secs(15);
+/// A container that outlives its build by this much belongs to nobody.
+const EXPIRY_MARGIN: TimeDelta = TimeDelta::minutes(30);
+
+/// What is left of a sandbox that ended.
+pub struct Run {
+    /// Still holds the container with its results; to be [discarded](discard).
+    pub handle: SandboxHandle,
+    /// How it ended.
+    pub ended: Ended,
+    /// What its log told.
+    pub facts: LogFacts,
+    /// It ended because the requester cancelled.
+    pub cancelled: bool,
+}
+
+/// Runs the source that lies in the attempt's folder.
+pub async fn run(attempt: &Attempt, log: &mut SpooledLog) -> Result<Run, Unfinished> {
+    let (spec, files) = describe(attempt);
+    // Not interrupted: a start that is dropped half-way would leave a container.
+    let mut handle = attempt
+        .ctx
+        .runtime
+        .start(&spec, &files)
+        .await
+        .map_err(|error| sandbox_failed(&error, Stage::Buildroot))?;
+    let pieces = handle.take_log();
+    let notices = handle.take_notices();
+    let log_failed = log.failed();
+    let (facts, (), (ended, end)) = tokio::join!(
+        async {
+            match pieces {
+                Some(pieces) => log.take_in(pieces).await,
+                None => Ok(LogFacts::default()),
+            }
+        },
+        stages::follow(notices, &attempt.live),
+        wait(attempt, &mut handle, &log_failed),
+    );
+    match judge_end(facts, ended, end) {
+        Ok((facts, ended)) => Ok(Run {
+            handle,
+            ended,
+            facts,
+            cancelled: end == End::Interrupted(Interrupt::Cancelled),
+        }),
+        Err(unfinished) => {
+            discard(attempt, handle);
+            Err(unfinished)
+        }
+    }
+}
+
+fn describe(attempt: &Attempt) -> (SandboxSpec, SandboxFiles) {
+    let job = &attempt.record.job;
+    let settings = &attempt.ctx.sandboxes;
+    let spec = SandboxSpec {
+        attempt: job.attempt_id,
+        builder: attempt.ctx.builder,
+        expires: Utc::now() + TimeDelta::seconds(job.limits.timeout_seconds.into()) + EXPIRY_MARGIN,
+        image: job.chroot.image.clone(),
+        profile: settings.profile,
+        device_nodes: settings.device_nodes,
+        limits: SandboxLimits {
+            memory_bytes: u64::from(job.limits.memory_mib) << 20,
+            pids: PIDS,
+            cpus: None,
+        },
+        network: Some(settings.network.clone()),
+        env: Vec::new(),
+    };
+    let files = SandboxFiles {
+        supervisor: settings.supervisor.clone(),
+        plan: mock::plan(job),
+        source: (!attempt.ctx.is_noop()).then(|| attempt.folder.source()),
+        max_source_bytes: settings.max_source_bytes,
+    };
+    (spec, files)
+}
+
+/// What ended a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Own,
+    Interrupted(Interrupt),
+    LogFailed,
+}
+
+async fn wait(
+    attempt: &Attempt,
+    handle: &mut SandboxHandle,
+    log_failed: &millrace_chassis::CancellationToken,
+) -> (Result<Ended, SandboxError>, End) {
+    let end = tokio::select! {
+        biased;
+        ended = handle.wait() => return (ended, End::Own),
+        interrupt = attempt.live.interrupted(&attempt.ctx.shutdown) => End::Interrupted(interrupt),
+        () = log_failed.cancelled() => End::LogFailed,
+    };
+    if end == End::Interrupted(Interrupt::Cancelled) {
+        handle.cancel();
+        if let Ok(ended) = tokio::time::timeout(CANCEL_WITHIN, handle.wait()).await {
+            return (ended, end);
+        }
+        tracing::warn!(attempt.id = %attempt.live.id(), "a cancelled sandbox did not end itself, killing it");
+    }
+    let killed = match handle.kill().await {
+        Ok(()) => tokio::time::timeout(KILLED_WITHIN, handle.wait()).await,
+        Err(error) => return (Err(error), end),
+    };
+    let ended = killed.unwrap_or_else(|_| {
+        Err(SandboxError::CollectFailed {
+            reason: "the engine did not tell the end of a killed sandbox".to_owned(),
+        })
+    });
+    (ended, end)
+}
+
+fn judge_end(
+    facts: Result<LogFacts, LogError>,
+    ended: Result<Ended, SandboxError>,
+    end: End,
+) -> Result<(LogFacts, Ended), Unfinished> {
+    match end {
+        End::Interrupted(interrupt @ (Interrupt::Revoked | Interrupt::Stopping)) => {
+            return Err(interrupt.into());
+        }
+        End::Interrupted(Interrupt::Cancelled) if ended.is_err() => {
+            return Err(Outcome::new(OutcomeKind::Cancelled, "cancelled on request").into());
+        }
+        End::Interrupted(Interrupt::Cancelled) | End::Own | End::LogFailed => {}
+    }
+    let facts = facts.map_err(|LogError(error)| disk_failed(&error, Stage::Build))?;
+    let ended = ended.map_err(|error| sandbox_failed(&error, Stage::Build))?;
+    Ok((facts, ended))
+}
+
+/// Removes a sandbox, in the background: its memory is free already.
+pub fn discard(attempt: &Attempt, mut handle: SandboxHandle) {
+    let id = attempt.live.id();
+    let ctx = attempt.ctx.clone();
+    let removal = async move {
+        let mut backoff =
+            millrace_chassis::Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        for _ in 0..8 {
+            match handle.remove().await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(attempt.id = %id, "a sandbox cannot be removed yet: {error}");
+                }
+            }
+            if !backoff.pause(&ctx.leaving).await {
+                break;
+            }
+        }
+        tracing::error!(attempt.id = %id, container.id = handle.container_id(), "a sandbox is left behind; the sweep removes it once it has expired");
+    };
+    if attempt.ctx.is_noop() {
+        return;
+    }
+    attempt.ctx.shutdown.tracker().spawn(removal);
+}

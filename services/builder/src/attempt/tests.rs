@@ -1,0 +1,240 @@
+//! Attempts end to end with the stand-in for sandboxes and a fake frontend. The broker is away throughout, so each
+//! attempt stops at its report, which is where restarts are looked at.
+
+use std::path::Path;
+use std::time::Duration;
+
+use millrace_bus::{Bus, BusConfig, Topology};
+use millrace_chassis::{AllowList, FetchLimits, Fetcher, Guard, Shutdown};
+use millrace_domain::{BuilderId, OutcomeKind, Phase, Token};
+use millrace_sandbox::{NoopEngine, Profile, Runtime};
+use millrace_wire::{AttemptVerdict, DeclineReason, ManifestFile, PackageReport, samples};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::*;
+use crate::context::SandboxSettings;
+use crate::durable::Outlives;
+use crate::fake_frontend::FakeFrontend;
+use crate::live::Registry;
+use crate::room::Room;
+use crate::spool::Spool;
+
+async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
+    let shutdown = Shutdown::manual();
+    let (session, frontend) = fake.client();
+    session.enrol(&shutdown).await.unwrap();
+    let nowhere = "amqp://u:p@127.0.0.1:1/x".into();
+    let bus = Bus::start(BusConfig::new(&nowhere, "test").unwrap(), Topology::none());
+    let guard = Guard::new(AllowList::default());
+    Arc::new(Context {
+        builder: BuilderId::generate(),
+        name: "test".to_owned(),
+        sandboxes: SandboxSettings {
+            profile: Profile::Privileged,
+            device_nodes: true,
+            network: "none".to_owned(),
+            supervisor: "/nowhere".into(),
+            max_source_bytes: 1,
+        },
+        runtime: Runtime::Noop(NoopEngine::new("test")),
+        frontend,
+        publisher: bus.publisher(),
+        fetcher: Fetcher::new(guard, FetchLimits::default()).unwrap(),
+        fetch_patience: Duration::ZERO,
+        spool: Spool::open(identity).unwrap(),
+        room: Room::new(4096, 2),
+        registry: Registry::default(),
+        nudge: Arc::new(Notify::new()),
+        uploads: Semaphore::new(2),
+        leaving: shutdown.hard().clone(),
+        shutdown,
+    })
+}
+
+fn claimed(ctx: &Arc<Context>, phase: Phase) -> Attempt {
+    let record = Record {
+        job: samples::job(),
+        nonce: Token::new("nonce"),
+        lease_token: Some(Token::new("lease")),
+        phase,
+        packages: Vec::new(),
+        stages: Vec::new(),
+        image_digest: None,
+    };
+    let folder = ctx.spool.folder(record.job.attempt_id);
+    folder.make().unwrap();
+    folder.write(&record, Outlives::Process).unwrap();
+    let live = Live::new(
+        record.job.attempt_id,
+        Token::new("lease"),
+        phase,
+        Vec::new(),
+    );
+    assert!(ctx.registry.insert(&live));
+    Attempt {
+        ctx: Arc::clone(ctx),
+        live,
+        folder,
+        record,
+    }
+}
+
+async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !reached() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_ships_its_log_gives_its_room_back_and_waits_with_its_report() {
+    let identity = tempfile::tempdir().unwrap();
+    let fake = FakeFrontend::start().await;
+    let ctx = context(&fake, identity.path()).await;
+    let attempt = claimed(&ctx, Phase::Fetching);
+    let (live, folder) = (Arc::clone(&attempt.live), attempt.folder.clone());
+    let reservation = ctx.room.reserve(2048).unwrap();
+    let task = tokio::spawn(run(attempt, reservation));
+    until("the report", || folder.read_report().unwrap().is_some()).await;
+    assert_eq!(ctx.room.free().sandboxes, 2);
+    let report = folder.read_report().unwrap().unwrap();
+    assert_eq!(report.outcome.kind, OutcomeKind::Succeeded);
+    assert_eq!(report.packages.len(), 2);
+    let log = String::from_utf8(fake.known().log.clone()).unwrap();
+    assert_eq!(report.log_size, log.len() as u64);
+    assert!(log.contains("package 2 of 2: spam-2-1.src.rpm") && log.contains("no-op stand-in"));
+
+    live.apply(AttemptVerdict::Revoked);
+    task.await.unwrap();
+    assert_eq!(ctx.registry.count(), 0);
+    assert!(ctx.spool.find().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_report_that_was_not_confirmed_is_taken_up_after_a_restart() {
+    let identity = tempfile::tempdir().unwrap();
+    let fake = FakeFrontend::start().await;
+    let ctx = context(&fake, identity.path()).await;
+    let attempt = claimed(&ctx, Phase::Fetching);
+    let folder = attempt.folder.clone();
+    let reservation = ctx.room.reserve(2048).unwrap();
+    let task = tokio::spawn(run(attempt, reservation));
+    until("the report", || folder.read_report().unwrap().is_some()).await;
+    ctx.shutdown.stop_now();
+    task.await.unwrap();
+
+    let ctx = context(&fake, identity.path()).await;
+    let found = ctx.spool.find().unwrap().remove(0);
+    let task = tokio::spawn(recover(adopt(&ctx, found).unwrap()));
+    until("taking it up", || ctx.registry.count() == 1).await;
+    ctx.registry
+        .get(samples::job().attempt_id)
+        .unwrap()
+        .apply(AttemptVerdict::Accepted);
+    // Accepted meanwhile: closed as soon as the report goes out, and at the latest with the lease.
+    ctx.registry
+        .get(samples::job().attempt_id)
+        .unwrap()
+        .revoke();
+    task.await.unwrap();
+    assert!(ctx.spool.find().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_was_still_building_is_reported_as_lost_with_its_log() {
+    let identity = tempfile::tempdir().unwrap();
+    let fake = FakeFrontend::start().await;
+    let ctx = context(&fake, identity.path()).await;
+    let attempt = claimed(&ctx, Phase::Fetching);
+    std::fs::write(attempt.folder.log(), "half a lo").unwrap();
+    let folder = attempt.folder.clone();
+    drop(attempt);
+    let ctx = context(&fake, identity.path()).await;
+    let found = ctx.spool.find().unwrap().remove(0);
+    let task = tokio::spawn(recover(adopt(&ctx, found).unwrap()));
+    until("the report", || folder.read_report().unwrap().is_some()).await;
+    let report = folder.read_report().unwrap().unwrap();
+    assert_eq!(report.outcome.kind, OutcomeKind::BuilderLost);
+    let log = String::from_utf8(fake.known().log.clone()).unwrap();
+    assert!(log.starts_with("half a lo") && log.contains("restarted"));
+    ctx.shutdown.stop_now();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn spooled_files_are_uploaded_after_a_restart() {
+    let identity = tempfile::tempdir().unwrap();
+    let fake = FakeFrontend::start().await;
+    let ctx = context(&fake, identity.path()).await;
+    let mut attempt = claimed(&ctx, Phase::Spooled);
+    let results = attempt.folder.make_results(0).unwrap();
+    std::fs::write(results.join("build.log"), "built").unwrap();
+    std::fs::write(attempt.folder.log(), "log").unwrap();
+    attempt.record.packages = vec![PackageReport {
+        position: 0,
+        source: "pkg-1-1.src.rpm".parse().unwrap(),
+        outcome: samples::finished().outcome,
+        files: vec![ManifestFile {
+            name: "build.log".parse().unwrap(),
+            size: 5,
+            sha256: "digest".to_owned(),
+        }],
+    }];
+    attempt
+        .folder
+        .write(&attempt.record, Outlives::Process)
+        .unwrap();
+    let folder = attempt.folder.clone();
+    let ctx = context(&fake, identity.path()).await;
+    fake.known().away_for = 1;
+    let found = ctx.spool.find().unwrap().remove(0);
+    let task = tokio::spawn(recover(adopt(&ctx, found).unwrap()));
+    until("the report", || folder.read_report().unwrap().is_some()).await;
+    assert_eq!(
+        fake.known().files,
+        [("0/build.log".to_owned(), "digest".to_owned())]
+    );
+    let report = folder.read_report().unwrap().unwrap();
+    assert_eq!(report.outcome.kind, OutcomeKind::BuildFailed);
+    ctx.shutdown.stop_now();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_without_an_answer_is_asked_for_again_and_handed_back() {
+    let identity = tempfile::tempdir().unwrap();
+    let fake = FakeFrontend::start().await;
+    let ctx = context(&fake, identity.path()).await;
+    let mut attempt = claimed(&ctx, Phase::Fetching);
+    attempt.record.lease_token = None;
+    attempt
+        .folder
+        .write(&attempt.record, Outlives::Process)
+        .unwrap();
+    let ctx = context(&fake, identity.path()).await;
+    let found = ctx.spool.find().unwrap().remove(0);
+    tokio::spawn(recover(adopt(&ctx, found).unwrap()))
+        .await
+        .unwrap();
+    let known = fake.known();
+    assert_eq!(known.nonces, ["nonce"]);
+    assert_eq!(known.declined.len(), 1);
+    assert_eq!(known.declined[0].reason, DeclineReason::Stopping);
+    assert!(known.declined[0].lease_token.is_some());
+    assert!(ctx.spool.find().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_attempt_whose_lease_is_gone_leaves_nothing() {
+    let identity = tempfile::tempdir().unwrap();
+    let fake = FakeFrontend::start().await;
+    let ctx = context(&fake, identity.path()).await;
+    let attempt = claimed(&ctx, Phase::Fetching);
+    attempt.live.apply(AttemptVerdict::Revoked);
+    let reservation = ctx.room.reserve(2048).unwrap();
+    run(attempt, reservation).await;
+    assert!(ctx.spool.find().unwrap().is_empty());
+    assert_eq!(ctx.room.free().sandboxes, 2);
+}

@@ -1,0 +1,124 @@
+//! Uploads the files of an attempt from the spool, a few at once, each until the frontend has it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use millrace_chassis::Backoff;
+use millrace_domain::{Outcome, OutcomeKind, Stage};
+use millrace_wire::ManifestFile;
+
+use super::Attempt;
+use crate::frontend::CallError;
+
+/// Files of one attempt on their way at once.
+const AT_ONCE: usize = 4;
+/// A file is refused this often before it is given up.
+const MAX_REFUSALS: u32 = 5;
+
+/// Why uploading ended early.
+#[derive(Debug)]
+pub enum NotUploaded {
+    /// The lease is gone.
+    LeaseGone,
+    /// The stop came first; the spool keeps the files.
+    Stopped,
+    /// The frontend does not take a file, or the spool lost it.
+    Refused(Box<Outcome>),
+}
+
+/// One file on the spool.
+#[derive(Debug, Clone)]
+pub struct SpooledFile {
+    /// Position of its package.
+    pub position: u32,
+    /// What it is.
+    pub file: ManifestFile,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+/// All files of an attempt.
+pub fn all_files(attempt: &Attempt) -> Vec<SpooledFile> {
+    let packages = attempt.record.packages.iter();
+    packages
+        .flat_map(|package| {
+            let folder = attempt.folder.results(package.position);
+            package.files.iter().map(move |file| SpooledFile {
+                position: package.position,
+                file: file.clone(),
+                path: folder.join(file.name.as_str()),
+            })
+        })
+        .collect()
+}
+
+/// Uploads files until all are there.
+pub async fn upload(attempt: &Attempt, files: Vec<SpooledFile>) -> Result<(), NotUploaded> {
+    stream::iter(files.into_iter().map(|file| upload_one(attempt, file)))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<Vec<()>>()
+        .await
+        .map(|_| ())
+}
+
+async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploaded> {
+    let ctx = &attempt.ctx;
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
+    let mut refusals = 0;
+    loop {
+        let sent = tokio::select! {
+            biased;
+            () = attempt.live.revoked() => return Err(NotUploaded::LeaseGone),
+            () = ctx.leaving.cancelled() => return Err(NotUploaded::Stopped),
+            sent = send(attempt, &file) => sent,
+        };
+        match sent {
+            Ok(()) => return Ok(()),
+            Err(CallError::LeaseGone) => return Err(NotUploaded::LeaseGone),
+            Err(CallError::Away(reason)) => {
+                tracing::info!(attempt.id = %attempt.live.id(), file = %file.file.name, "upload waits: {reason}");
+            }
+            Err(error @ (CallError::Refused { .. } | CallError::Local(_))) => {
+                refusals += 1;
+                if refusals >= MAX_REFUSALS {
+                    return Err(NotUploaded::Refused(Box::new(refused(&file, &error))));
+                }
+                tracing::warn!(attempt.id = %attempt.live.id(), file = %file.file.name, "upload failed: {error}");
+            }
+        }
+        tokio::select! {
+            () = attempt.live.revoked() => return Err(NotUploaded::LeaseGone),
+            go_on = backoff.pause(&ctx.leaving) => if !go_on {
+                return Err(NotUploaded::Stopped);
+            }
+        }
+    }
+}
+
+async fn send(attempt: &Attempt, file: &SpooledFile) -> Result<(), CallError> {
+    // The semaphore is never closed.
+    let _permit = attempt.ctx.uploads.acquire().await.ok();
+    let live = &attempt.live;
+    let frontend = &attempt.ctx.frontend;
+    frontend
+        .send_file(
+            live.id(),
+            live.lease(),
+            file.position,
+            &file.file,
+            &file.path,
+        )
+        .await
+}
+
+fn refused(file: &SpooledFile, error: &CallError) -> Outcome {
+    Outcome::new(
+        OutcomeKind::InternalError,
+        format!(
+            "the result {} could not be uploaded: {error}",
+            file.file.name
+        ),
+    )
+    .at(Stage::Upload)
+}

@@ -1,0 +1,160 @@
+//! The working part of an attempt: all its packages in order, until everything is safe on the spool.
+
+use millrace_domain::{Origin, OutcomeKind, Phase, Stage};
+use millrace_wire::PackageReport;
+use tokio::task::JoinHandle;
+
+use super::ending::{self, disk_failed};
+use super::package::say;
+use super::{Attempt, package};
+use crate::durable::{Outlives, sync_folder};
+use crate::live::Interrupt;
+use crate::log::{LogError, SpooledLog, Unshipped, ship};
+
+/// An attempt that needs no sandbox any more.
+pub struct Worked {
+    /// Ships the log to its end.
+    pub shipping: JoinHandle<Result<u64, Unshipped>>,
+}
+
+/// Builds all packages. The error says that nothing is to be reported.
+pub async fn work(attempt: &mut Attempt) -> Result<Worked, Interrupt> {
+    let mut log = match SpooledLog::open(&attempt.folder.log()) {
+        Ok(log) => log,
+        Err(LogError(error)) => return Ok(without_log(attempt, &error)),
+    };
+    let shipping = tokio::spawn(ship(
+        attempt.shipment(),
+        log.progress(),
+        attempt.ctx.leaving.clone(),
+    ));
+    let built = build_all(attempt, &mut log).await;
+    let outcome = ending::of_packages(&attempt.record.packages);
+    if built.is_ok() {
+        say(
+            attempt,
+            &mut log,
+            &format!("{}: {}", outcome.kind, outcome.message),
+        )
+        .await;
+    }
+    let ended = log.end().await;
+    if let Err(interrupt) = built {
+        shipping.abort();
+        return Err(interrupt);
+    }
+    if let Err(error) = ended {
+        tracing::error!(attempt.id = %attempt.live.id(), "{error}");
+    }
+    tracing::info!(attempt.id = %attempt.live.id(), outcome = %outcome.kind, "ended: {}", outcome.message);
+    keep(attempt).await;
+    Ok(Worked { shipping })
+}
+
+/// Without a spool there is no log; another builder may have one.
+fn without_log(attempt: &mut Attempt, error: &std::io::Error) -> Worked {
+    let outcome = disk_failed(error, Stage::Fetch);
+    tracing::error!(attempt.id = %attempt.live.id(), "cannot open the log in the spool: {error}");
+    let first = attempt.record.job.sources.first();
+    attempt.record.packages = first
+        .map(|source| PackageReport {
+            position: source.position,
+            source: source.name.clone(),
+            outcome,
+            files: Vec::new(),
+        })
+        .into_iter()
+        .collect();
+    attempt.live.advance(Phase::Spooled);
+    Worked {
+        shipping: tokio::spawn(async { Ok(0) }),
+    }
+}
+
+async fn build_all(attempt: &mut Attempt, log: &mut SpooledLog) -> Result<(), Interrupt> {
+    greet(attempt, log).await;
+    if !attempt.ctx.is_noop() {
+        // That the image is missing comes out when the sandbox is made.
+        let image = &attempt.record.job.chroot.image;
+        attempt.record.image_digest = attempt.ctx.runtime.image_digest(image).await.ok();
+    }
+    let sources = attempt.record.job.sources.clone();
+    for (index, source) in sources.iter().enumerate() {
+        if sources.len() > 1 {
+            let line = format!(
+                "package {} of {}: {}",
+                index + 1,
+                sources.len(),
+                source.name
+            );
+            say(attempt, log, &line).await;
+        }
+        let report = package::build(attempt, log, source).await?;
+        let kind = report.outcome.kind;
+        attempt.record.packages.push(report);
+        // A package that fails does not keep the others from being built; a fault of ours and a cancel do.
+        if kind == OutcomeKind::Cancelled || kind.origin() == Origin::Infrastructure {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn greet(attempt: &Attempt, log: &mut SpooledLog) {
+    let job = &attempt.record.job;
+    let line = format!(
+        "build {}, task {}, attempt {}, chroot {}, {} MiB, {} s, on builder {}",
+        job.build_id,
+        job.task_id,
+        job.attempt_number,
+        job.chroot.name,
+        job.limits.memory_mib,
+        job.limits.timeout_seconds,
+        attempt.ctx.name,
+    );
+    say(attempt, log, &line).await;
+}
+
+/// Makes the results outlive this process and this host, then says so.
+async fn keep(attempt: &mut Attempt) {
+    let has_files = attempt
+        .record
+        .packages
+        .iter()
+        .any(|package| !package.files.is_empty());
+    attempt.record.phase = Phase::Spooled;
+    attempt.record.stages = attempt.live.stages();
+    // An attempt without files goes on to its report at once, which is all there is to keep.
+    if has_files && let Err(error) = sync(attempt).await {
+        // The results are there, only not proof against a crash of the host: better than to build again.
+        let outcome = disk_failed(&error, Stage::Collect);
+        tracing::error!(attempt.id = %attempt.live.id(), "the results are not synced: {}", outcome.message);
+    }
+    attempt.live.advance(Phase::Spooled);
+    if has_files {
+        attempt.ctx.nudge.notify_one();
+    }
+}
+
+async fn sync(attempt: &Attempt) -> std::io::Result<()> {
+    let outlives = attempt.ctx.results_outlive();
+    let folder = attempt.folder.clone();
+    let record = attempt.record.clone();
+    attempt
+        .ctx
+        .on_disk(move || {
+            if outlives == Outlives::Host {
+                for package in &record.packages {
+                    let results = folder.results(package.position);
+                    for file in &package.files {
+                        std::fs::File::open(results.join(file.name.as_str()))?.sync_all()?;
+                    }
+                    if !package.files.is_empty() {
+                        sync_folder(&results)?;
+                    }
+                }
+            }
+            folder.write(&record, outlives)
+        })
+        .await
+}

@@ -1,0 +1,104 @@
+//! What all parts of a running builder share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_bus::Publisher;
+use millrace_chassis::{CancellationToken, Fetcher, Shutdown};
+use millrace_domain::BuilderId;
+use millrace_sandbox::{Profile, Runtime};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::durable::Outlives;
+use crate::frontend::Frontend;
+use crate::live::Registry;
+use crate::room::Room;
+use crate::spool::Spool;
+
+/// How sandboxes are made.
+#[derive(Debug, Clone)]
+pub struct SandboxSettings {
+    /// What they may.
+    pub profile: Profile,
+    /// Device nodes made in them can be opened.
+    pub device_nodes: bool,
+    /// The network they join.
+    pub network: String,
+    /// The static supervisor.
+    pub supervisor: PathBuf,
+    /// The largest source, in bytes.
+    pub max_source_bytes: u64,
+}
+
+/// The shared parts.
+pub struct Context {
+    /// Who this builder is.
+    pub builder: BuilderId,
+    /// How it is called.
+    pub name: String,
+    /// Sandboxes.
+    pub sandboxes: SandboxSettings,
+    /// Where sandboxes come from.
+    pub runtime: Runtime,
+    /// The frontend.
+    pub frontend: Frontend,
+    /// The broker.
+    pub publisher: Publisher,
+    /// Fetches from outside.
+    pub fetcher: Fetcher,
+    /// How long a fetch that may succeed later is tried again.
+    pub fetch_patience: Duration,
+    /// The disk.
+    pub spool: Spool,
+    /// The room.
+    pub room: Room,
+    /// Attempts that this builder has.
+    pub registry: Registry,
+    /// Wakes the heartbeat.
+    pub nudge: Arc<Notify>,
+    /// Files that are uploaded at once.
+    pub uploads: Semaphore,
+    /// The wish to stop.
+    pub shutdown: Shutdown,
+    /// Cancelled when a stopping builder waits for nothing any more.
+    pub leaving: CancellationToken,
+}
+
+impl Context {
+    /// Whether sandboxes are the stand-in that runs nothing: nothing is fetched then and nothing collected.
+    pub fn is_noop(&self) -> bool {
+        matches!(self.runtime, Runtime::Noop(_))
+    }
+
+    /// Runs work that blocks on the disk, aside where it may take long. For the stand-in it may not: handing a few
+    /// small files to another thread costs more than writing them.
+    pub async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> std::io::Result<T> {
+        if self.is_noop() {
+            work()
+        } else {
+            on_disk(work).await
+        }
+    }
+
+    /// What results on the spool have to outlive; the stand-in has none worth a sync.
+    pub fn results_outlive(&self) -> Outlives {
+        if self.is_noop() {
+            Outlives::Process
+        } else {
+            Outlives::Host
+        }
+    }
+}
+
+/// Runs work that blocks on the disk in a thread for such work.
+pub async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}

@@ -1,0 +1,35 @@
+//! Hints from the frontend, which only make things faster: each is said again by the next heartbeat's answer.
+
+use std::sync::Arc;
+
+use millrace_bus::{Bus, ConsumerOptions, Incoming, Verdict, control_queue, run_consumer};
+use millrace_wire::ControlV1;
+
+use crate::context::Context;
+
+/// Follows hints until the stop.
+pub async fn run(ctx: Arc<Context>, bus: Bus) -> anyhow::Result<()> {
+    let options = ConsumerOptions::new(control_queue(ctx.builder), 1);
+    let stop = ctx.shutdown.soft().clone();
+    run_consumer(&bus, options, stop, move |incoming| {
+        let verdict = follow(&ctx, &incoming);
+        std::future::ready(verdict)
+    })
+    .await;
+    Ok(())
+}
+
+fn follow(ctx: &Context, incoming: &Incoming) -> Verdict {
+    match incoming.decode::<ControlV1>() {
+        Ok(envelope) => {
+            if let ControlV1::Cancel { attempt_id } = envelope.body
+                && let Some(live) = ctx.registry.get(attempt_id)
+            {
+                live.cancel();
+            }
+            ctx.nudge.notify_one();
+            Verdict::Done
+        }
+        Err(verdict) => verdict,
+    }
+}

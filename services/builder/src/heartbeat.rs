@@ -1,0 +1,140 @@
+//! Says every few seconds what this builder has and what room is left, and carries out what the answer says. Its
+//! loss is repaired by the next one; a frontend that is away stops no work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_bus::{Bus, LinkState};
+use millrace_wire::{AttemptStatus, HeartbeatRequest};
+use tokio::time::Instant;
+
+use crate::context::{Context, on_disk};
+use crate::status::StatusFile;
+
+/// Attempts in one heartbeat; more are told in further ones.
+const BATCH: usize = 500;
+/// Heartbeats keep this distance, however many events want one.
+const MIN_GAP: Duration = Duration::from_millis(500);
+/// An answer later than this is no answer.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// The heartbeat of a builder.
+pub struct Heartbeat {
+    ctx: Arc<Context>,
+    bus: Bus,
+    period: Duration,
+    status: StatusFile,
+    is_away: bool,
+}
+
+impl Heartbeat {
+    /// A heartbeat with the frontend's period.
+    pub fn new(ctx: Arc<Context>, bus: Bus, period: Duration, status: StatusFile) -> Self {
+        Self {
+            ctx,
+            bus,
+            period: period.max(MIN_GAP),
+            status,
+            is_away: false,
+        }
+    }
+
+    /// Beats until the builder has stopped and nothing is left to tell.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        loop {
+            let began = Instant::now();
+            self.beat().await;
+            if self.pause(began).await {
+                break;
+            }
+        }
+        self.status.remove();
+        Ok(())
+    }
+
+    /// Waits for the next beat; true when there is none.
+    async fn pause(&self, began: Instant) -> bool {
+        let ctx = &self.ctx;
+        let stopping = ctx.shutdown.is_stopping();
+        if stopping && (ctx.registry.count() == 0 || ctx.leaving.is_cancelled()) {
+            return true;
+        }
+        let period = if stopping { MIN_GAP } else { self.period };
+        tokio::select! {
+            () = tokio::time::sleep_until(began + period) => {}
+            () = ctx.nudge.notified() => tokio::time::sleep_until(began + MIN_GAP).await,
+            () = ctx.shutdown.stopping(), if !stopping => {}
+            () = ctx.leaving.cancelled() => {}
+        }
+        false
+    }
+
+    /// One heartbeat.
+    pub async fn beat(&mut self) {
+        let statuses = self.ctx.registry.statuses();
+        let mut trouble = None;
+        let mut rest = statuses.as_slice();
+        loop {
+            let (batch, more) = rest.split_at(rest.len().min(BATCH));
+            trouble = trouble.or(self.tell(batch).await.err());
+            rest = more;
+            if rest.is_empty() || trouble.is_some() {
+                break;
+            }
+        }
+        self.note(trouble).await;
+    }
+
+    async fn tell(&self, attempts: &[AttemptStatus]) -> Result<(), String> {
+        let free = self.ctx.room.free();
+        let stopping = self.ctx.shutdown.is_stopping();
+        let beat = HeartbeatRequest {
+            // A builder that stops has no room, so nothing more is released for it.
+            free_mib: if stopping { 0 } else { free.mib },
+            free_sandboxes: if stopping { 0 } else { free.sandboxes },
+            attempts: attempts.to_vec(),
+        };
+        let answer = tokio::time::timeout(DEADLINE, self.ctx.frontend.heartbeat(&beat))
+            .await
+            .map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?
+            .map_err(|error| error.to_string())?;
+        for attempt in answer.attempts {
+            if let Some(live) = self.ctx.registry.get(attempt.attempt_id) {
+                live.apply(attempt.verdict);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells log and health check how it went, the log only when it changed.
+    async fn note(&mut self, trouble: Option<String>) {
+        match &trouble {
+            Some(reason) if !self.is_away => {
+                tracing::warn!("the frontend does not hear this builder, work goes on: {reason}");
+            }
+            None if self.is_away => tracing::info!("the frontend hears this builder again"),
+            _ => {}
+        }
+        self.is_away = trouble.is_some();
+        let trouble = trouble
+            .map(|reason| format!("the frontend does not hear this builder: {reason}"))
+            .or_else(|| self.broker_trouble());
+        let status = self.status.clone();
+        let written = on_disk(move || {
+            status.write(trouble);
+            Ok(())
+        });
+        if let Err(error) = written.await {
+            tracing::warn!("cannot write the status: {error}");
+        }
+    }
+
+    fn broker_trouble(&self) -> Option<String> {
+        match &*self.bus.consuming().borrow() {
+            LinkState::Up => None,
+            LinkState::Down { reason, .. } | LinkState::Blocked { reason, .. } => {
+                Some(format!("no jobs from RabbitMQ: {reason}"))
+            }
+        }
+    }
+}

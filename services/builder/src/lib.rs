@@ -1,0 +1,31 @@
+//! Turns a job into results. See README.md.
+#![doc = include_str!("../README.md")]
+
+mod app;
+mod attempt;
+mod claim;
+mod command;
+mod config;
+mod context;
+mod control;
+mod durable;
+mod engine;
+#[cfg(test)]
+mod fake_frontend;
+mod frontend;
+mod heartbeat;
+mod identity;
+mod intake;
+mod live;
+mod log;
+mod mock;
+mod room;
+mod session;
+mod spool;
+mod srpm;
+mod status;
+mod sweeper;
+mod transfer;
+
+pub use command::execute;
+pub use config::{Cli, Command, Config, SandboxKind};

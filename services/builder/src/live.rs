@@ -1,0 +1,362 @@
+//! Attempts that this builder has: how far each is, and what the frontend wants of it. The working part of an
+//! attempt writes its progress here, the heartbeat reads it and carries the verdicts back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use millrace_chassis::{CancellationToken, Shutdown};
+use millrace_domain::{AttemptId, Phase, Stage, StageTime, Token};
+use millrace_wire::{AttemptStatus, AttemptVerdict, MissingFile};
+use tokio::sync::watch;
+
+/// Stages that are kept of one attempt; a package that forges stages gets no more.
+const MAX_STAGES: usize = 300;
+
+/// Why the working part of an attempt ends early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupt {
+    /// The requester cancelled: report it.
+    Cancelled,
+    /// The lease is gone: say no more.
+    Revoked,
+    /// The builder stops: hand the attempt back.
+    Stopping,
+}
+
+/// What the frontend says of a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing yet.
+    Pending,
+    /// Accepted or refused: the spool can go.
+    Closed,
+    /// The lease is gone: the spool can go too.
+    Revoked,
+    /// These files are missing: upload them and report again.
+    Missing(Vec<MissingFile>),
+}
+
+#[derive(Debug)]
+struct Progress {
+    phase: Phase,
+    stages: Vec<StageTime>,
+}
+
+/// One attempt as the parts of the builder see it.
+#[derive(Debug)]
+pub struct Live {
+    id: AttemptId,
+    lease: Token,
+    progress: Mutex<Progress>,
+    cancelled: CancellationToken,
+    revoked: CancellationToken,
+    reply: watch::Sender<Reply>,
+}
+
+impl Live {
+    /// An attempt in its phase.
+    pub fn new(id: AttemptId, lease: Token, phase: Phase, stages: Vec<StageTime>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            lease,
+            progress: Mutex::new(Progress { phase, stages }),
+            cancelled: CancellationToken::new(),
+            revoked: CancellationToken::new(),
+            reply: watch::Sender::new(Reply::Pending),
+        })
+    }
+
+    /// The attempt's id.
+    pub fn id(&self) -> AttemptId {
+        self.id
+    }
+
+    /// What authorises everything about it.
+    pub fn lease(&self) -> &Token {
+        &self.lease
+    }
+
+    /// Moves on to a phase; never back.
+    pub fn advance(&self, phase: Phase) {
+        let mut progress = self.lock();
+        progress.phase = progress.phase.max(phase);
+    }
+
+    #[cfg(test)]
+    fn phase(&self) -> Phase {
+        self.lock().phase
+    }
+
+    /// Notes that a stage begins; the one before ends with it.
+    pub fn begin_stage(&self, name: Stage, start: chrono::DateTime<chrono::Utc>) {
+        let mut progress = self.lock();
+        close_last(&mut progress.stages, start);
+        if progress.stages.len() < MAX_STAGES {
+            progress.stages.push(StageTime {
+                name,
+                start,
+                seconds: None,
+            });
+        }
+    }
+
+    /// Notes that the present stage is over.
+    pub fn end_stage(&self, end: chrono::DateTime<chrono::Utc>) {
+        close_last(&mut self.lock().stages, end);
+    }
+
+    /// Stages so far.
+    pub fn stages(&self) -> Vec<StageTime> {
+        self.lock().stages.clone()
+    }
+
+    /// Puts the supervisor's own account of a package's stages in place of what was seen of them, from `first` on.
+    pub fn replace_stages(&self, first: usize, stages: Vec<StageTime>) {
+        let mut progress = self.lock();
+        progress.stages.truncate(first);
+        let room = MAX_STAGES - progress.stages.len();
+        progress.stages.extend(stages.into_iter().take(room));
+    }
+
+    /// The requester cancelled. Without effect once the results are spooled: the report is on its way.
+    pub fn cancel(&self) {
+        self.cancelled.cancel();
+    }
+
+    /// The lease is gone.
+    pub fn revoke(&self) {
+        self.revoked.cancel();
+        self.answer(Reply::Revoked);
+    }
+
+    /// Resolves when the lease is gone.
+    pub async fn revoked(&self) {
+        self.revoked.cancelled().await;
+    }
+
+    /// Resolves when the work is to end early.
+    pub async fn interrupted(&self, shutdown: &Shutdown) -> Interrupt {
+        tokio::select! {
+            biased;
+            () = self.revoked.cancelled() => Interrupt::Revoked,
+            () = self.cancelled.cancelled() => Interrupt::Cancelled,
+            () = shutdown.stopping() => Interrupt::Stopping,
+        }
+    }
+
+    /// What the frontend says of the report.
+    pub fn replies(&self) -> watch::Receiver<Reply> {
+        self.reply.subscribe()
+    }
+
+    /// The report is about to be sent (again): earlier wishes are done with.
+    pub fn expect_reply(&self) {
+        self.reply.send_if_modified(|reply| {
+            let was_missing = matches!(reply, Reply::Missing(_));
+            if was_missing {
+                *reply = Reply::Pending;
+            }
+            was_missing
+        });
+    }
+
+    /// Carries out what the frontend says.
+    pub fn apply(&self, verdict: AttemptVerdict) {
+        match verdict {
+            AttemptVerdict::Continue => {}
+            AttemptVerdict::Cancel => self.cancel(),
+            AttemptVerdict::Revoked => self.revoke(),
+            AttemptVerdict::Accepted | AttemptVerdict::Refused => self.answer(Reply::Closed),
+            AttemptVerdict::Missing { files } => self.answer(Reply::Missing(files)),
+        }
+    }
+
+    fn answer(&self, answer: Reply) {
+        self.reply.send_if_modified(|reply| {
+            // What ends an attempt is never overwritten by what does not.
+            let open = matches!(reply, Reply::Pending | Reply::Missing(_));
+            if open {
+                *reply = answer;
+            }
+            open
+        });
+    }
+
+    fn status(&self) -> AttemptStatus {
+        let progress = self.lock();
+        AttemptStatus {
+            attempt_id: self.id,
+            lease_token: self.lease.clone(),
+            phase: progress.phase,
+            stage: progress.stages.last().map(|stage| stage.name),
+            stages: progress.stages.clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn close_last(stages: &mut [StageTime], end: chrono::DateTime<chrono::Utc>) {
+    if let Some(last) = stages.last_mut()
+        && last.seconds.is_none()
+    {
+        let millis = (end - last.start).num_milliseconds().max(0);
+        last.seconds = Some(std::time::Duration::from_millis(millis.unsigned_abs()).as_secs_f64());
+    }
+}
+
+/// All attempts that this builder has. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    attempts: Arc<Mutex<HashMap<AttemptId, Known>>>,
+}
+
+/// How an attempt is known.
+#[derive(Debug)]
+enum Known {
+    Live(Arc<Live>),
+    /// An earlier process claimed it and heard no answer; it is being asked for.
+    Unsure,
+}
+
+impl Registry {
+    /// Remembers an attempt until it is [forgotten](Registry::forget). False when it is known already: the same
+    /// order was delivered and claimed twice, and the first goes on.
+    #[must_use]
+    pub fn insert(&self, live: &Arc<Live>) -> bool {
+        let mut attempts = self.lock();
+        let is_new = !attempts.contains_key(&live.id());
+        if is_new {
+            attempts.insert(live.id(), Known::Live(Arc::clone(live)));
+        }
+        is_new
+    }
+
+    /// Remembers an attempt whose claim had no answer.
+    pub fn insert_unsure(&self, attempt: AttemptId) {
+        self.lock().entry(attempt).or_insert(Known::Unsure);
+    }
+
+    /// Forgets an attempt that is closed.
+    pub fn forget(&self, attempt: AttemptId) {
+        self.lock().remove(&attempt);
+    }
+
+    /// Whether an order for it needs no answer any more.
+    pub fn knows(&self, attempt: AttemptId) -> bool {
+        self.lock().contains_key(&attempt)
+    }
+
+    /// One attempt.
+    pub fn get(&self, attempt: AttemptId) -> Option<Arc<Live>> {
+        match self.lock().get(&attempt)? {
+            Known::Live(live) => Some(Arc::clone(live)),
+            Known::Unsure => None,
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// What a heartbeat says of them.
+    pub fn statuses(&self) -> Vec<AttemptStatus> {
+        let attempts = self.lock();
+        let live = attempts.values().filter_map(|known| match known {
+            Known::Live(live) => Some(live.status()),
+            Known::Unsure => None,
+        });
+        live.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AttemptId, Known>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{TimeDelta, Utc};
+
+    fn live() -> Arc<Live> {
+        Live::new(
+            AttemptId::generate(),
+            Token::new("lease"),
+            Phase::Fetching,
+            Vec::new(),
+        )
+    }
+
+    #[test]
+    fn a_phase_never_goes_back() {
+        let live = live();
+        live.advance(Phase::Collecting);
+        live.advance(Phase::Building);
+        assert_eq!(live.phase(), Phase::Collecting);
+    }
+
+    #[test]
+    fn a_stage_ends_with_the_next() {
+        let live = live();
+        let start = Utc::now();
+        live.begin_stage(Stage::Fetch, start);
+        live.begin_stage(Stage::Buildroot, start + TimeDelta::milliseconds(1500));
+        let stages = live.stages();
+        assert_eq!(stages[0].seconds, Some(1.5));
+        assert_eq!(stages[1].seconds, None);
+        live.end_stage(start);
+        assert_eq!(live.stages()[1].seconds, Some(0.0), "a clock may step back");
+    }
+
+    #[test]
+    fn stages_are_bounded() {
+        let live = live();
+        for _ in 0..1000 {
+            live.begin_stage(Stage::Build, Utc::now());
+        }
+        assert_eq!(live.stages().len(), MAX_STAGES);
+    }
+
+    #[test]
+    fn the_end_of_an_attempt_is_not_overwritten() {
+        let live = live();
+        let replies = live.replies();
+        live.apply(AttemptVerdict::Missing { files: Vec::new() });
+        live.expect_reply();
+        assert_eq!(*replies.borrow(), Reply::Pending);
+        live.apply(AttemptVerdict::Accepted);
+        live.apply(AttemptVerdict::Missing { files: Vec::new() });
+        live.apply(AttemptVerdict::Continue);
+        assert_eq!(*replies.borrow(), Reply::Closed);
+    }
+
+    #[tokio::test]
+    async fn a_lost_lease_comes_before_a_cancel_and_a_cancel_before_a_stop() {
+        let live = live();
+        let shutdown = Shutdown::manual();
+        shutdown.stop();
+        assert_eq!(live.interrupted(&shutdown).await, Interrupt::Stopping);
+        live.cancel();
+        assert_eq!(live.interrupted(&shutdown).await, Interrupt::Cancelled);
+        live.revoke();
+        assert_eq!(live.interrupted(&shutdown).await, Interrupt::Revoked);
+    }
+
+    #[test]
+    fn the_registry_remembers_until_told_to_forget() {
+        let registry = Registry::default();
+        let live = live();
+        assert!(registry.insert(&live));
+        assert!(!registry.insert(&live), "a second claim of the same order");
+        assert_eq!(registry.statuses()[0].attempt_id, live.id());
+        assert!(registry.get(live.id()).is_some());
+        registry.forget(live.id());
+        assert_eq!(registry.count(), 0);
+        registry.insert_unsure(live.id());
+        assert!(registry.knows(live.id()) && registry.statuses().is_empty());
+    }
+}

@@ -1,0 +1,204 @@
+//! The command line. `millrace --help` is the manual.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use millrace_domain::BuildState;
+
+/// Builds RPMs on a Millrace server.
+///
+/// Exit codes: 0 built (or done), 1 a package failed, 2 wrong usage or a refused request, 3 an infrastructure
+/// fault or no server, 4 cancelled. With several chroots the first present of 3, 1, 4, 0 counts.
+#[derive(Debug, Parser)]
+#[command(name = "millrace", version, propagate_version = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Print the API's JSON instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the server is. Flags win over the environment, that over `~/.config/millrace.toml`.
+#[derive(Debug, ClapArgs)]
+pub struct Connection {
+    /// Address of the server, such as `http://localhost:8080`.
+    #[arg(long, global = true, env = "MILLRACE_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// Token for writing. Better given by environment or file than on a command line that others can see.
+    #[arg(
+        long,
+        global = true,
+        env = "MILLRACE_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    pub token: Option<String>,
+    /// Project to work in.
+    #[arg(
+        long,
+        global = true,
+        env = "MILLRACE_PROJECT",
+        value_name = "OWNER/NAME"
+    )]
+    pub project: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Submit source packages: files (.src.rpm) or http(s) URLs, built in the given order.
+    Submit(Submit),
+    /// Show a build with its tasks, attempts and outcomes.
+    Show {
+        /// The build's number.
+        build: i64,
+    },
+    /// List builds, newest first.
+    List(List),
+    /// Print the log of a build.
+    Log(Log),
+    /// Cancel a build.
+    Cancel {
+        /// The build's number.
+        build: i64,
+    },
+    /// Submit a build's sources once more.
+    Resubmit(Resubmit),
+    /// Download the result files of a build.
+    Download(Download),
+    /// Chroots that the server builds for.
+    Chroot {
+        #[command(subcommand)]
+        command: ChrootCommand,
+    },
+    /// Messages that were taken out of the flow because nobody understood them.
+    Parked {
+        #[command(subcommand)]
+        command: ParkedCommand,
+    },
+    /// Show how the server and its builders are.
+    Status,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Submit {
+    /// Source packages: paths of .src.rpm files or http(s) URLs.
+    #[arg(required = true, value_name = "FILE|URL")]
+    pub sources: Vec<String>,
+    /// Chroot to build in, such as fedora-44-x86_64; repeat it or separate several by commas.
+    #[arg(
+        long = "chroot",
+        short = 'r',
+        required = true,
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub chroots: Vec<String>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// URL of an extra repository for build dependencies; may be repeated.
+    #[arg(long = "repo", value_name = "URL")]
+    pub repositories: Vec<String>,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct LimitArgs {
+    /// Memory limit in MB (meaning MiB); the server's default when absent.
+    #[arg(long, value_name = "MB")]
+    pub memory: Option<i64>,
+    /// Time limit of each package in seconds; the server's default when absent.
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Waiting {
+    /// Wait for the end; the exit code tells the outcome.
+    #[arg(long)]
+    pub wait: bool,
+    /// Print the log while it is written; implies --wait.
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct List {
+    /// Only builds in this state.
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<BuildState>,
+    /// How many builds, at most 100 a page.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
+    /// Only builds older than this one: the next page.
+    #[arg(long, value_name = "BUILD")]
+    pub before: Option<i64>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Log {
+    /// The build's number.
+    pub build: i64,
+    /// Only this chroot; needed where a build has several and --follow is not given.
+    #[arg(long, short = 'r', value_name = "NAME")]
+    pub chroot: Option<String>,
+    /// An attempt's number; the latest when absent.
+    #[arg(long, value_name = "NUMBER")]
+    pub attempt: Option<u32>,
+    /// Go on until the build has ended.
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Resubmit {
+    /// The build's number.
+    pub build: i64,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Download {
+    /// The build's number.
+    pub build: i64,
+    /// Folder to write to; one subfolder per chroot is made in it.
+    #[arg(long, short = 'd', default_value = ".", value_name = "FOLDER")]
+    pub dest: std::path::PathBuf,
+    /// Only this chroot.
+    #[arg(long, short = 'r', value_name = "NAME")]
+    pub chroot: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ChrootCommand {
+    /// List the chroots.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ParkedCommand {
+    /// List parked messages, newest first.
+    List {
+        /// How many, at most 100 a page.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+        limit: u32,
+        /// Only messages older than this one: the next page.
+        #[arg(long, value_name = "ID")]
+        before: Option<i64>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

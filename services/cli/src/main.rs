@@ -1,0 +1,19 @@
+//! The `millrace` command.
+
+mod args;
+mod client;
+mod command;
+mod config;
+mod exit;
+mod follow;
+mod model;
+mod render;
+mod submit;
+mod wait;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    exit::code_of(command::run(args::Args::parse()).await)
+}

@@ -1,0 +1,296 @@
+//! Text for people. What came from a package or a server is made harmless for terminals.
+
+use std::fmt::Write;
+
+use millrace_domain::{Limit, Outcome, Unit};
+use serde_json::Value;
+
+use crate::model::{Attempt, Build, Task};
+
+/// Text without control characters but newline and tab.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .filter(|c| *c != '\r')
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// A build with all that is known of it.
+pub fn build(build: &Build) -> String {
+    let mut out = String::new();
+    line(
+        &mut out,
+        &format!(
+            "build {}  {}  {}/{}  submitted {}",
+            build.id,
+            build.state,
+            build.owner,
+            build.project,
+            build.submitted_at.format("%Y-%m-%d %H:%M:%S UTC")
+        ),
+    );
+    for source in &build.sources {
+        line(&mut out, &format!("  source {}", source.name));
+    }
+    for task in &build.tasks {
+        task_lines(&mut out, task);
+    }
+    out
+}
+
+fn task_lines(out: &mut String, task: &Task) {
+    line(
+        out,
+        &format!("  task {}  {}  {}", task.id, task.chroot, task.state),
+    );
+    if let Some(outcome) = &task.outcome {
+        outcome_lines(out, outcome, "    ");
+    }
+    for attempt in &task.attempts {
+        attempt_lines(out, attempt);
+    }
+}
+
+fn attempt_lines(out: &mut String, attempt: &Attempt) {
+    let builder = attempt
+        .builder
+        .as_ref()
+        .map_or("no builder yet", |b| b.name());
+    let stage = attempt.stage.map_or(String::new(), |s| format!("  in {s}"));
+    let reason = attempt
+        .reason
+        .as_deref()
+        .map_or(String::new(), |r| format!("  ({r})"));
+    line(
+        out,
+        &format!(
+            "    attempt {}  {}  on {builder}{stage}{reason}  log {} bytes  {}",
+            attempt.number, attempt.state, attempt.log_size, attempt.id
+        ),
+    );
+    if let Some(outcome) = &attempt.outcome {
+        line(out, &format!("      {}: {}", outcome.kind, outcome.message));
+    }
+    if !attempt.stages.is_empty() {
+        let stages: Vec<String> = attempt
+            .stages
+            .iter()
+            .map(|s| {
+                s.seconds.map_or_else(
+                    || format!("{} …", s.name),
+                    |t| format!("{} {t:.1} s", s.name),
+                )
+            })
+            .collect();
+        line(out, &format!("      {}", stages.join(", ")));
+    }
+    for package in &attempt.packages {
+        line(
+            out,
+            &format!("      {}  {}", package.source, package.outcome.kind),
+        );
+        for file in &package.files {
+            line(out, &format!("        {}  {} bytes", file.name, file.size));
+        }
+    }
+}
+
+fn outcome_lines(out: &mut String, outcome: &Outcome, indent: &str) {
+    let stage = outcome.stage.map_or(String::new(), |s| format!(" in {s}"));
+    line(
+        out,
+        &format!("{indent}{}{stage}: {}", outcome.kind, outcome.message),
+    );
+    if let Some(text) = &outcome.exit_text {
+        line(out, &format!("{indent}{text}"));
+    }
+    if let Some(error) = &outcome.first_error {
+        line(
+            out,
+            &format!(
+                "{indent}first error, at byte {} of the log: {}",
+                error.log_offset, error.text
+            ),
+        );
+    }
+    let mut use_seen = Vec::new();
+    if let Some(limit) = &outcome.limit {
+        use_seen.push(format!("limit {}", limit_text(limit)));
+    }
+    if let Some(peak) = outcome.peak_memory_bytes {
+        use_seen.push(format!("peak memory {} MiB", peak.div_ceil(1024 * 1024)));
+    }
+    if let Some(cpu) = outcome.cpu_seconds {
+        use_seen.push(format!("processor {cpu:.1} s"));
+    }
+    if let Some(wall) = outcome.wall_seconds {
+        use_seen.push(format!("wall {wall:.1} s"));
+    }
+    if let Some(limit) = &outcome.suggested_limit {
+        use_seen.push(format!("try {}", limit_text(limit)));
+    }
+    if !use_seen.is_empty() {
+        line(out, &format!("{indent}{}", use_seen.join(", ")));
+    }
+}
+
+fn limit_text(limit: &Limit) -> String {
+    let unit = match limit.unit {
+        Unit::MiB => "MiB",
+        Unit::Seconds => "s",
+    };
+    format!("{} {} {unit}", limit.name, limit.value)
+}
+
+/// A line for each build.
+pub fn builds(builds: &[Build]) -> String {
+    let mut out = String::new();
+    for build in builds {
+        let sources: Vec<&str> = build.sources.iter().map(|s| s.name.as_str()).collect();
+        let chroots: Vec<&str> = build.tasks.iter().map(|t| t.chroot.as_str()).collect();
+        line(
+            &mut out,
+            &format!(
+                "{:>8}  {:<9}  {}  {}",
+                build.id,
+                build.state,
+                chroots.join(" "),
+                sources.join(" ")
+            ),
+        );
+    }
+    if builds.is_empty() {
+        out.push_str("no builds\n");
+    }
+    out
+}
+
+/// One line of progress: each task with its state and stage.
+pub fn progress(build: &Build) -> String {
+    let tasks: Vec<String> = build
+        .tasks
+        .iter()
+        .map(|task| {
+            let stage = task
+                .latest_attempt()
+                .and_then(|a| a.stage)
+                .filter(|_| !task.state.is_terminal());
+            stage.map_or_else(
+                || format!("{} {}", task.chroot, task.state),
+                |s| format!("{} {} ({s})", task.chroot, task.state),
+            )
+        })
+        .collect();
+    plain(&format!("build {}: {}", build.id, tasks.join(", ")))
+}
+
+/// What to say when a build has ended.
+pub fn ending(build: &Build) -> String {
+    let mut out = String::new();
+    for task in &build.tasks {
+        line(&mut out, &format!("{}: {}", task.chroot, task.state));
+        if let Some(outcome) = &task.outcome {
+            outcome_lines(&mut out, outcome, "  ");
+        }
+    }
+    out
+}
+
+fn word<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or("")
+}
+
+/// A line for each chroot.
+pub fn chroots(page: &Value) -> String {
+    let mut out = String::new();
+    for chroot in page["items"].as_array().into_iter().flatten() {
+        let note = if chroot["enabled"] == Value::Bool(false) {
+            "  disabled"
+        } else {
+            ""
+        };
+        line(
+            &mut out,
+            &format!("{}  {}{note}", word(chroot, "name"), word(chroot, "image")),
+        );
+    }
+    out
+}
+
+/// A line for each parked message.
+pub fn parked(page: &Value) -> String {
+    let mut out = String::new();
+    for message in page["items"].as_array().into_iter().flatten() {
+        line(
+            &mut out,
+            &format!(
+                "{:>6}  {}  {}  {}",
+                message["id"],
+                word(message, "parked_at"),
+                word(message, "queue"),
+                word(message, "reason")
+            ),
+        );
+    }
+    if out.is_empty() {
+        out.push_str("nothing is parked\n");
+    }
+    out
+}
+
+/// The status, one fact a line.
+pub fn status(status: &Value) -> String {
+    let mut out = String::new();
+    flatten(&mut out, "", status);
+    out
+}
+
+fn flatten(out: &mut String, name: &str, value: &Value) {
+    let child = |key: &str| {
+        if name.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{name}.{key}")
+        }
+    };
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .for_each(|(key, v)| flatten(out, &child(key), v)),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .for_each(|(i, v)| flatten(out, &child(&i.to_string()), v)),
+        Value::String(text) => line(out, &format!("{name}: {text}")),
+        Value::Null => line(out, &format!("{name}: -")),
+        Value::Bool(_) | Value::Number(_) => line(out, &format!("{name}: {value}")),
+    }
+}
+
+fn line(out: &mut String, text: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{}", plain(text).replace('\n', " "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_do_no_harm() {
+        assert_eq!(plain("a\x1b[2Jb\r\n\tc"), "a\u{fffd}[2Jb\n\tc");
+    }
+
+    #[test]
+    fn a_status_is_told_fact_by_fact() {
+        let text =
+            status(&serde_json::json!({"broker": {"state": "up"}, "builders": [{"name": "b1"}]}));
+        assert_eq!(text, "broker.state: up\nbuilders.0.name: b1\n");
+    }
+}

@@ -1,0 +1,173 @@
+//! What can be set, by flag or by environment variable. `--help` prints this file; [`crate::Settings`] is what
+//! comes out after checking.
+
+#![expect(
+    clippy::doc_markdown,
+    reason = "these comments are the help text, which shows backticks as they are"
+)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use millrace_chassis::{FetchArgs, LogArgs};
+use secrecy::SecretString;
+
+/// The frontend of Millrace: accepts builds, owns the truth, answers builders and pollers.
+///
+/// Without a command it serves. Every setting is a flag and an environment variable; flags win.
+#[derive(Debug, clap::Parser)]
+#[command(name = "millrace-frontend", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to do it.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What the program can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Subcommand)]
+pub enum Command {
+    /// Serve HTTP and move builds on (the default)
+    Serve,
+    /// Ask the frontend on this machine whether it is ready: exit code 0 or 1
+    Healthcheck,
+    /// Print the OpenAPI document of the native API
+    Openapi,
+    /// Bring the database's schema up to date and end
+    Migrate,
+}
+
+/// All settings, as they were given.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, env = "MILLRACE_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// PostgreSQL, as postgres://user:password@host/database
+    #[arg(long, env = "MILLRACE_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<SecretString>,
+    /// Connections to PostgreSQL held at most
+    #[arg(long, env = "MILLRACE_DATABASE_CONNECTIONS", default_value_t = 10)]
+    pub database_connections: u32,
+    /// RabbitMQ, as amqp://user:password@host/vhost
+    #[arg(long, env = "MILLRACE_AMQP_URL", hide_env_values = true)]
+    pub amqp_url: Option<SecretString>,
+    /// The result store, as file:///folder
+    #[arg(long, env = "MILLRACE_RESULTS_URL")]
+    pub results_url: Option<String>,
+    /// TOML file with one table "chroot" (name, image, mock_root, base) for each chroot that is offered
+    #[arg(long, env = "MILLRACE_CHROOTS_FILE")]
+    pub chroots_file: Option<PathBuf>,
+    /// The admin token: every write needs it as bearer; at least 8 characters
+    #[arg(long, env = "MILLRACE_TOKEN", hide_env_values = true)]
+    pub token: Option<SecretString>,
+    /// The token with which builders enrol; at least 8 characters
+    #[arg(long, env = "MILLRACE_ENROL_TOKEN", hide_env_values = true)]
+    pub enrol_token: Option<SecretString>,
+    /// The address by which people and pollers reach this frontend
+    #[arg(
+        long,
+        env = "MILLRACE_PUBLIC_URL",
+        default_value = "http://localhost:8080"
+    )]
+    pub public_url: String,
+    /// Limits of builds.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// Caps on what comes in.
+    #[command(flatten)]
+    pub caps: CapArgs,
+    /// Times between frontend and builders.
+    #[command(flatten)]
+    pub leases: LeaseArgs,
+    /// What may be fetched.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Defaults and bounds of a build's limits, and the classes that route it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LimitArgs {
+    /// Memory of a build that asks for none, in MiB
+    #[arg(long, env = "MILLRACE_DEFAULT_MEMORY_MB", default_value_t = 2048)]
+    pub default_memory_mb: u32,
+    /// Smallest memory a build may ask for, in MiB
+    #[arg(long, env = "MILLRACE_MIN_MEMORY_MB", default_value_t = 256)]
+    pub min_memory_mb: u32,
+    /// Largest memory a build may ask for, in MiB
+    #[arg(long, env = "MILLRACE_MAX_MEMORY_MB", default_value_t = 262_144)]
+    pub max_memory_mb: u32,
+    /// Time of a build that asks for none, in seconds
+    #[arg(long, env = "MILLRACE_DEFAULT_TIMEOUT_SECONDS", default_value_t = 1800)]
+    pub default_timeout_seconds: u32,
+    /// Shortest time a build may ask for, in seconds
+    #[arg(long, env = "MILLRACE_MIN_TIMEOUT_SECONDS", default_value_t = 10)]
+    pub min_timeout_seconds: u32,
+    /// Longest time a build may ask for, in seconds
+    #[arg(long, env = "MILLRACE_MAX_TIMEOUT_SECONDS", default_value_t = 604_800)]
+    pub max_timeout_seconds: u32,
+    /// Upper ends of the memory classes in GiB, rising; they name the job queues, and all frontends need the same
+    #[arg(
+        long,
+        env = "MILLRACE_MEMORY_CLASSES_GIB",
+        value_delimiter = ',',
+        default_value = "2,4,8,16,32,64"
+    )]
+    pub memory_classes_gib: Vec<u32>,
+}
+
+/// Caps on counts and sizes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CapArgs {
+    /// Source packages of one build at most
+    #[arg(long, env = "MILLRACE_MAX_SOURCES", default_value_t = 100)]
+    pub max_sources: usize,
+    /// Size of a JSON body at most, in bytes
+    #[arg(long, env = "MILLRACE_MAX_JSON_BYTES", default_value_t = 1 << 20)]
+    pub max_json_bytes: usize,
+    /// Size of an uploaded source package at most, in bytes
+    #[arg(long, env = "MILLRACE_MAX_UPLOAD_BYTES", default_value_t = 2 << 30)]
+    pub max_upload_bytes: u64,
+    /// Size of one result file at most, in bytes
+    #[arg(long, env = "MILLRACE_MAX_RESULT_BYTES", default_value_t = 4 << 30)]
+    pub max_result_bytes: u64,
+}
+
+/// Times that decide when a builder's word counts.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LeaseArgs {
+    /// How often builders send heartbeats, in seconds
+    #[arg(long, env = "MILLRACE_HEARTBEAT_SECONDS", default_value_t = 5)]
+    pub heartbeat_seconds: u32,
+    /// How long a claim holds without a heartbeat, in seconds; at least three heartbeats
+    #[arg(long, env = "MILLRACE_LEASE_SECONDS", default_value_t = 45)]
+    pub lease_seconds: u32,
+    /// How long a claim holds without a heartbeat once its results are on the builder's disk, in seconds
+    #[arg(long, env = "MILLRACE_FINISH_LEASE_SECONDS", default_value_t = 1800)]
+    pub finish_lease_seconds: u32,
+    /// How long an offer waits to be claimed before it is made anew, in seconds
+    #[arg(long, env = "MILLRACE_OFFER_SECONDS", default_value_t = 600)]
+    pub offer_seconds: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn debug_output_hides_the_tokens() {
+        let cli = Cli::parse_from(["x", "--token", "hush-hush", "--enrol-token", "hush-too"]);
+        assert!(!format!("{cli:?}").contains("hush"));
+    }
+}

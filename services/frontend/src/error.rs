@@ -1,0 +1,360 @@
+//! The one table from errors to HTTP answers. What a caller can act on is told as problem JSON; what went wrong
+//! inside goes to the log, under the request's id.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use millrace_chassis::Problem;
+use millrace_results::ResultError;
+use millrace_store::StoreError;
+use millrace_wire::ClaimRefusal;
+use serde::Serialize;
+
+use crate::observe::request_id;
+
+/// A field of a request that cannot be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// The field's path, such as `sources[3]`.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What would be accepted.
+    pub accepted: Option<String>,
+}
+
+/// Why a request was not answered as asked.
+#[derive(Debug)]
+pub enum ApiError {
+    /// The request cannot be read at all.
+    Malformed {
+        /// What is wrong.
+        detail: String,
+    },
+    /// The request can be read, but a field cannot be accepted.
+    Field(FieldError),
+    /// The token is missing or wrong.
+    Unauthenticated {
+        /// Which token was expected.
+        expected: &'static str,
+    },
+    /// There is no such thing.
+    Unknown {
+        /// What was looked for, such as `build`.
+        what: &'static str,
+        /// Its name in the request.
+        name: String,
+    },
+    /// There is no such address.
+    NoSuchPath,
+    /// The address knows other methods.
+    WrongMethod,
+    /// The thing's state forbids it.
+    Conflict {
+        /// What stands in the way.
+        detail: String,
+    },
+    /// The idempotency key was used for another request.
+    KeyReused,
+    /// A claim was refused.
+    ClaimRefused(ClaimRefusal),
+    /// A log chunk does not begin where the stored log ends.
+    LogMismatch {
+        /// Bytes stored.
+        size: u64,
+    },
+    /// The attempt is not the caller's, or no longer.
+    LeaseGone,
+    /// The size of the body must be announced.
+    LengthRequired,
+    /// The body is larger than the cap.
+    TooLarge {
+        /// The cap in bytes.
+        cap: u64,
+    },
+    /// The body did not come in time, or broke off.
+    BodyBroken {
+        /// What happened.
+        detail: String,
+    },
+    /// The body is not of the expected type.
+    WrongType {
+        /// The expected type.
+        accepted: &'static str,
+    },
+    /// The range lies outside the file.
+    Range {
+        /// The file's size in bytes.
+        size: u64,
+    },
+    /// The frontend is starting, or its database is away.
+    Unavailable {
+        /// For the log.
+        reason: String,
+    },
+    /// The result store has no room.
+    StorageFull,
+    /// A fault of ours.
+    Internal {
+        /// For the log.
+        reason: String,
+    },
+}
+
+/// A problem with members that machines want besides.
+#[derive(Debug, Serialize)]
+struct Body {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<ClaimRefusal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+}
+
+/// How long a client waits before it asks again, in seconds.
+const RETRY_AFTER: &str = "2";
+
+impl FieldError {
+    /// A field with a reason.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "errors and names are given away at the call"
+    )]
+    pub fn new(field: impl Into<String>, reason: impl ToString) -> Self {
+        Self {
+            field: field.into(),
+            reason: reason.to_string(),
+            accepted: None,
+        }
+    }
+
+    /// Says what would be accepted.
+    #[must_use]
+    pub fn accepted(mut self, accepted: impl Into<String>) -> Self {
+        self.accepted = Some(accepted.into());
+        self
+    }
+}
+
+impl ApiError {
+    /// A thing that does not exist.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "errors and names are given away at the call"
+    )]
+    pub fn unknown(what: &'static str, name: impl ToString) -> Self {
+        Self::Unknown {
+            what,
+            name: name.to_string().chars().take(100).collect(),
+        }
+    }
+
+    /// A fault of ours; the text goes to the log only.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "errors and names are given away at the call"
+    )]
+    pub fn internal(reason: impl ToString) -> Self {
+        Self::Internal {
+            reason: reason.to_string(),
+        }
+    }
+
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Malformed { detail } => {
+                problem(400, "malformed-request", "The request cannot be read").detail(detail)
+            }
+            Self::Field(error) => {
+                let told = problem(422, "invalid-field", "A field cannot be accepted")
+                    .field(&error.field)
+                    .detail(&error.reason);
+                match &error.accepted {
+                    Some(accepted) => told.accepted(accepted),
+                    None => told,
+                }
+            }
+            Self::Unauthenticated { expected } => {
+                problem(401, "unauthenticated", "The token is missing or wrong")
+                    .field("authorization")
+                    .accepted(format!("Authorization: Bearer <{expected}>"))
+            }
+            Self::Unknown { what, name } => {
+                problem(404, "unknown", format!("There is no such {what}"))
+                    .field(*what)
+                    .detail(format!("there is no {what} {name}"))
+            }
+            Self::NoSuchPath => problem(404, "no-such-path", "There is no such address")
+                .detail("the API is described at /api/v1/openapi.json"),
+            Self::WrongMethod => problem(405, "wrong-method", "The address knows other methods"),
+            Self::Conflict { detail } => {
+                problem(409, "conflict", "The present state forbids it").detail(detail)
+            }
+            Self::KeyReused => problem(422, "key-reused", "The idempotency key was used before")
+                .field("Idempotency-Key")
+                .detail("the key belongs to another request of the last 7 days")
+                .accepted("a new key for a new request, the same body for a repeated one"),
+            Self::ClaimRefused(refusal) => problem(
+                claim_status(*refusal),
+                "claim-refused",
+                "The claim was refused",
+            ),
+            Self::LogMismatch { size } => problem(
+                409,
+                "log-mismatch",
+                "The chunk does not follow the stored log",
+            )
+            .field("offset")
+            .accepted(size.to_string()),
+            Self::LeaseGone => problem(410, "lease-gone", "The attempt is not the caller's"),
+            Self::LengthRequired => problem(411, "length-required", "The size must be announced")
+                .field("content-length"),
+            Self::TooLarge { cap } => problem(413, "too-large", "The body is too large")
+                .field("body")
+                .accepted(format!("at most {cap} bytes")),
+            Self::BodyBroken { detail } => {
+                problem(400, "body-broken", "The body did not arrive whole")
+                    .field("body")
+                    .detail(detail)
+            }
+            Self::WrongType { accepted } => {
+                problem(415, "wrong-type", "The body is of another type")
+                    .field("content-type")
+                    .accepted(*accepted)
+            }
+            Self::Range { size } => problem(416, "range", "The range lies outside the file")
+                .field("range")
+                .accepted(format!("within {size} bytes")),
+            Self::Unavailable { .. } => problem(503, "unavailable", "Not available at the moment")
+                .detail("the database is away or the frontend is starting; ask again soon"),
+            Self::StorageFull => problem(507, "storage-full", "The result store has no room"),
+            Self::Internal { .. } => problem(500, "internal", "A fault of the server"),
+        }
+    }
+
+    fn log(&self) {
+        match self {
+            Self::Internal { reason } => tracing::error!("request failed: {reason}"),
+            Self::Unavailable { reason } => tracing::warn!("request not served: {reason}"),
+            Self::StorageFull => tracing::error!("the result store has no room"),
+            _ => {}
+        }
+    }
+}
+
+fn problem(status: u16, word: &str, title: impl Into<String>) -> Problem {
+    Problem::new(status, format!("urn:millrace:{word}"), title)
+}
+
+fn claim_status(refusal: ClaimRefusal) -> u16 {
+    match refusal {
+        ClaimRefusal::Taken | ClaimRefusal::Avoid | ClaimRefusal::NoRoom => 409,
+        ClaimRefusal::Revoked => 410,
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
+        let mut problem = self.problem();
+        let status =
+            StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            problem.id = request_id();
+        }
+        let (reason, size) = match &self {
+            Self::ClaimRefused(refusal) => (Some(*refusal), None),
+            Self::LogMismatch { size } => (None, Some(*size)),
+            _ => (None, None),
+        };
+        let body = Body {
+            problem,
+            reason,
+            size,
+        };
+        let mut response = (status, serde_json::to_vec(&body).unwrap_or_default()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(Problem::CONTENT_TYPE),
+        );
+        match &self {
+            Self::Unavailable { .. } => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            }
+            Self::Unauthenticated { .. } => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Range { size } => {
+                if let Ok(value) = HeaderValue::from_str(&format!("bytes */{size}")) {
+                    headers.insert(header::CONTENT_RANGE, value);
+                }
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self::Field(error)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        if error.is_unavailable() {
+            Self::Unavailable {
+                reason: error.to_string(),
+            }
+        } else {
+            Self::internal(error)
+        }
+    }
+}
+
+impl From<ResultError> for ApiError {
+    fn from(error: ResultError) -> Self {
+        match error {
+            ResultError::NotFound(name) => Self::unknown("file", name),
+            ResultError::DigestMismatch { .. } => {
+                Self::Field(FieldError::new("millrace-sha256", error))
+            }
+            ResultError::SizeMismatch { .. } => {
+                Self::Field(FieldError::new("content-length", error))
+            }
+            ResultError::TooLarge { cap } => Self::TooLarge { cap },
+            ResultError::Full => Self::StorageFull,
+            ResultError::Sealed { .. } => Self::LeaseGone,
+            ResultError::Input(source) => Self::BodyBroken {
+                detail: source.to_string(),
+            },
+            other => Self::internal(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inner_text_stays_inside() {
+        let error = ApiError::internal("password=hush");
+        assert!(!format!("{:?}", error.problem()).contains("hush"));
+    }
+
+    #[test]
+    fn a_refused_claim_reads_as_problem_and_as_refusal() {
+        let body = Body {
+            problem: ApiError::ClaimRefused(ClaimRefusal::NoRoom).problem(),
+            reason: Some(ClaimRefusal::NoRoom),
+            size: None,
+        };
+        let text = serde_json::to_string(&body).unwrap();
+        let refused: millrace_wire::ClaimRefused = serde_json::from_str(&text).unwrap();
+        assert_eq!(refused.reason, ClaimRefusal::NoRoom);
+        assert_eq!(serde_json::from_str::<Problem>(&text).unwrap().status, 409);
+    }
+}

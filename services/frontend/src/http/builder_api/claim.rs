@@ -1,0 +1,75 @@
+//! `POST /builder/v1/claim` and `/decline`: an offered attempt is taken, or given back.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use metrics::counter;
+use millrace_store::{ClaimInput, ClaimOutcome};
+use millrace_wire::{ClaimGranted, ClaimRefusal, ClaimRequest, DeclineReason, DeclineRequest};
+
+use crate::auth::BuilderCaller;
+use crate::error::ApiError;
+use crate::extract::ApiJson;
+use crate::state::AppState;
+
+pub async fn claim(
+    BuilderCaller(builder_id): BuilderCaller,
+    State(state): State<AppState>,
+    ApiJson(request): ApiJson<ClaimRequest>,
+) -> Result<Json<ClaimGranted>, ApiError> {
+    let ClaimRequest { attempt_id, nonce } = request;
+    let lease_token = state.secrets.lease_key.token(attempt_id, &nonce);
+    let lease_seconds = state.settings.config.leases.lease_seconds;
+    let input = ClaimInput {
+        builder_id,
+        attempt_id,
+        nonce_hash: nonce.hash(),
+        lease_token_hash: lease_token.hash(),
+        lease_seconds,
+    };
+    let outcome = state.store.claim(&input).await?;
+    // Whatever came of it, the release window has changed.
+    state.relay_wake.notify_one();
+    let refusal = match outcome {
+        ClaimOutcome::Granted { already } => {
+            count("granted");
+            tracing::info!(attempt.id = %attempt_id, builder.id = %builder_id, already, "attempt claimed");
+            return Ok(Json(ClaimGranted {
+                lease_token,
+                lease_seconds,
+            }));
+        }
+        ClaimOutcome::Taken => ClaimRefusal::Taken,
+        ClaimOutcome::Avoid => ClaimRefusal::Avoid,
+        ClaimOutcome::NoRoom => ClaimRefusal::NoRoom,
+        ClaimOutcome::Revoked => ClaimRefusal::Revoked,
+    };
+    count("refused");
+    tracing::info!(attempt.id = %attempt_id, builder.id = %builder_id, ?refusal, "claim refused");
+    Err(ApiError::ClaimRefused(refusal))
+}
+
+pub async fn decline(
+    BuilderCaller(builder_id): BuilderCaller,
+    State(state): State<AppState>,
+    ApiJson(request): ApiJson<DeclineRequest>,
+) -> Result<StatusCode, ApiError> {
+    let reason = match request.reason {
+        DeclineReason::NoRoom => "declined: the builder had no room",
+        DeclineReason::Stopping => "declined: the builder was stopping",
+    };
+    let lease = request.lease_token.map(|token| token.hash());
+    let put_back = state
+        .store
+        .decline(builder_id, request.attempt_id, lease.as_ref(), reason)
+        .await?;
+    if put_back {
+        tracing::info!(attempt.id = %request.attempt_id, builder.id = %builder_id, reason, "attempt declined");
+        state.relay_wake.notify_one();
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn count(answer: &'static str) {
+    counter!("millrace_claims_total", "answer" => answer).increment(1);
+}

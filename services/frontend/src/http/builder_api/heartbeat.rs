@@ -1,0 +1,88 @@
+//! `POST /builder/v1/heartbeat`: a builder says what it has and what room is left; the answer says what to do with
+//! each attempt, and is repeated until the builder has acted on it.
+
+use axum::Json;
+use axum::extract::State;
+use millrace_domain::AttemptId;
+use millrace_store::{FileKey, Heartbeat, HeldAttempt, Verdict};
+use millrace_wire::{
+    AttemptAnswer, AttemptStatus, AttemptVerdict, HeartbeatAnswer, HeartbeatRequest, MissingFile,
+};
+
+use crate::auth::BuilderCaller;
+use crate::error::{ApiError, FieldError};
+use crate::extract::ApiJson;
+use crate::state::AppState;
+
+/// Attempts of one builder at most.
+const MAX_ATTEMPTS: usize = 10_000;
+/// Stages of one attempt at most.
+const MAX_STAGES: usize = 2_000;
+/// Columns are signed 32-bit integers.
+const MAX_NUMBER: u32 = 1 << 30;
+
+pub async fn heartbeat(
+    BuilderCaller(builder_id): BuilderCaller,
+    State(state): State<AppState>,
+    ApiJson(request): ApiJson<HeartbeatRequest>,
+) -> Result<Json<HeartbeatAnswer>, ApiError> {
+    if request.attempts.len() > MAX_ATTEMPTS
+        || request.attempts.iter().any(|a| a.stages.len() > MAX_STAGES)
+    {
+        return Err(FieldError::new("attempts", "too many attempts or stages")
+            .accepted(format!("{MAX_ATTEMPTS} attempts with {MAX_STAGES} stages"))
+            .into());
+    }
+    let leases = &state.settings.config.leases;
+    let beat = Heartbeat {
+        builder_id,
+        free_mib: request.free_mib.min(MAX_NUMBER),
+        free_sandboxes: request.free_sandboxes.min(MAX_NUMBER),
+        attempts: request.attempts.into_iter().map(held).collect(),
+        lease_seconds: leases.lease_seconds,
+        finish_lease_seconds: leases.finish_lease_seconds,
+    };
+    let verdicts = state.store.heartbeat(&beat).await?;
+    // Presence with free room opens the release window.
+    if beat.free_sandboxes > 0 {
+        state.relay_wake.notify_one();
+    }
+    Ok(Json(HeartbeatAnswer {
+        attempts: verdicts.into_iter().map(answer).collect(),
+        drain: false,
+    }))
+}
+
+fn held(status: AttemptStatus) -> HeldAttempt {
+    HeldAttempt {
+        attempt_id: status.attempt_id,
+        lease_token_hash: status.lease_token.hash(),
+        phase: status.phase,
+        stage: status.stage,
+        stages: status.stages,
+    }
+}
+
+fn answer((attempt_id, verdict): (AttemptId, Verdict)) -> AttemptAnswer {
+    let verdict = match verdict {
+        Verdict::Continue => AttemptVerdict::Continue,
+        Verdict::Cancel => AttemptVerdict::Cancel,
+        Verdict::Revoked => AttemptVerdict::Revoked,
+        Verdict::Accepted => AttemptVerdict::Accepted,
+        Verdict::Refused => AttemptVerdict::Refused,
+        Verdict::Missing(files) => AttemptVerdict::Missing {
+            files: files.into_iter().map(missing).collect(),
+        },
+    };
+    AttemptAnswer {
+        attempt_id,
+        verdict,
+    }
+}
+
+fn missing(file: FileKey) -> MissingFile {
+    MissingFile {
+        position: file.position,
+        name: file.name,
+    }
+}

@@ -1,0 +1,70 @@
+//! `PUT /builder/v1/attempts/{attempt}/files/{position}/{name}`: one file of a result, streamed to the result store.
+//! It stays invisible until the attempt is accepted.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use millrace_domain::AttemptId;
+use millrace_results::{AttemptFile, Expected, Sha256};
+use millrace_store::UploadedFile;
+use millrace_wire::SHA256_HEADER;
+
+use super::Lease;
+use crate::auth::BuilderCaller;
+use crate::error::{ApiError, FieldError};
+use crate::extract::{Segments, body_stream, content_length, header_text, segment};
+use crate::state::AppState;
+
+/// Positions are those of sources; far more than anyone submits.
+const MAX_POSITION: u32 = 100_000;
+
+pub async fn upload_file(
+    _: BuilderCaller,
+    Lease(lease): Lease,
+    State(state): State<AppState>,
+    Segments((attempt, position, name)): Segments<(String, String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let attempt: AttemptId = segment("attempt", &attempt)?;
+    let file = AttemptFile {
+        attempt,
+        position: segment("package", &position)?,
+        name: segment("file", &name)?,
+    };
+    if file.position > MAX_POSITION {
+        return Err(ApiError::unknown("package", position));
+    }
+    let expected = expected(&state, &headers)?;
+    if !state.store.lease_holds(attempt, &lease).await? {
+        return Err(ApiError::LeaseGone);
+    }
+    let uploaded = UploadedFile {
+        position: file.position,
+        name: file.name.clone(),
+        size: expected.size,
+        sha256: expected.sha256.to_string(),
+    };
+    state
+        .results
+        .put_attempt_file(&file, expected, body_stream(body))
+        .await?;
+    if state.store.record_file(attempt, &lease, &uploaded).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::LeaseGone)
+    }
+}
+
+fn expected(state: &AppState, headers: &HeaderMap) -> Result<Expected, ApiError> {
+    let cap = state.settings.config.caps.max_result_bytes;
+    let size = content_length(headers).ok_or(ApiError::LengthRequired)?;
+    if size > cap {
+        return Err(ApiError::TooLarge { cap });
+    }
+    let text = header_text(headers, &HeaderName::from_static(SHA256_HEADER)).unwrap_or_default();
+    let sha256: Sha256 = text.parse().map_err(|error| {
+        FieldError::new(SHA256_HEADER, error).accepted("64 hexadecimal digits in lower case")
+    })?;
+    Ok(Expected { sha256, size, cap })
+}

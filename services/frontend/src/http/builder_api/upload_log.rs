@@ -1,0 +1,66 @@
+//! `POST /builder/v1/attempts/{attempt}/log?offset=N`: the next bytes of a log.
+//!
+//! The bytes are stored first and counted afterwards. A crash in between loses nothing: the builder sends the same
+//! bytes again at the same offset, where storing twice is harmless.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use millrace_domain::AttemptId;
+use millrace_store::LogAppend;
+use millrace_wire::LogAccepted;
+use serde::Deserialize;
+
+use super::Lease;
+use crate::auth::BuilderCaller;
+use crate::error::ApiError;
+use crate::extract::{ApiQuery, IdPath, read_body};
+use crate::state::AppState;
+
+/// Size of a chunk at most, in bytes.
+const MAX_CHUNK: usize = 4 << 20;
+
+/// Where the bytes belong.
+#[derive(Debug, Deserialize)]
+pub struct Query {
+    offset: u64,
+}
+
+pub async fn upload_log(
+    _: BuilderCaller,
+    Lease(lease): Lease,
+    State(state): State<AppState>,
+    IdPath(attempt): IdPath<AttemptId>,
+    ApiQuery(Query { offset }): ApiQuery<Query>,
+    request: Request,
+) -> Result<Json<LogAccepted>, ApiError> {
+    let bytes = read_body(request, MAX_CHUNK).await?;
+    let length = bytes.len() as u64;
+    // Nobody writes without a lease, nor anywhere but at the end.
+    stored(
+        state
+            .store
+            .append_log_size(attempt, &lease, offset, 0)
+            .await?,
+    )?;
+    if length > 0 {
+        state.results.append_log(attempt, offset, bytes).await?;
+        stored(
+            state
+                .store
+                .append_log_size(attempt, &lease, offset, length)
+                .await?,
+        )?;
+        state.logs.tell(attempt);
+    }
+    Ok(Json(LogAccepted {
+        size: offset.saturating_add(length),
+    }))
+}
+
+fn stored(append: LogAppend) -> Result<(), ApiError> {
+    match append {
+        LogAppend::Stored { .. } => Ok(()),
+        LogAppend::Mismatch { size } => Err(ApiError::LogMismatch { size }),
+        LogAppend::NoLease => Err(ApiError::LeaseGone),
+    }
+}

@@ -1,0 +1,74 @@
+//! `GET /api/v1/builders`: who builds.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use millrace_domain::BuilderId;
+use millrace_store::BuilderView;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::ApiError;
+use crate::state::AppState;
+use crate::views::List;
+
+/// A builder as it last described itself.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Builder {
+    /// Its id, kept over restarts.
+    pub id: BuilderId,
+    /// Its name.
+    pub name: String,
+    /// Whether it was heard of lately.
+    pub live: bool,
+    /// The engine whose memory it shares with others.
+    pub engine_id: String,
+    /// Architectures that it can build.
+    pub archs: Vec<String>,
+    /// Memory that it offers, in MiB.
+    pub memory_mib: u32,
+    /// What is left of it, in MiB.
+    pub free_mib: u32,
+    /// Sandboxes that it runs at once.
+    pub sandboxes: u32,
+    /// What is left of them.
+    pub free_sandboxes: u32,
+    /// Its program's version.
+    pub version: String,
+    /// When it first came.
+    pub enrolled_at: DateTime<Utc>,
+    /// When it was last heard of.
+    pub last_seen_at: DateTime<Utc>,
+}
+
+/// List builders
+#[utoipa::path(
+    get,
+    path = "/api/v1/builders",
+    tag = "service",
+    responses((status = 200, description = "All builders", body = List<Builder>))
+)]
+pub async fn list_builders(State(state): State<AppState>) -> Result<Json<List<Builder>>, ApiError> {
+    let builders = state.store.list_builders().await?;
+    let items = builders.into_iter().map(Builder::from).collect();
+    Ok(Json(List { items }))
+}
+
+impl From<BuilderView> for Builder {
+    fn from(view: BuilderView) -> Self {
+        Self {
+            id: view.id,
+            name: view.name,
+            live: view.live,
+            engine_id: view.engine_id,
+            archs: view.archs,
+            memory_mib: view.memory_mib,
+            free_mib: view.free_mib,
+            sandboxes: view.sandboxes,
+            free_sandboxes: view.free_sandboxes,
+            version: view.version,
+            enrolled_at: view.enrolled_at,
+            last_seen_at: view.last_seen_at,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `POST /api/v1/builds/{id}/resubmit`: the same again, with other limits where asked.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use millrace_chassis::Problem;
+use millrace_domain::BuildId;
+
+use super::submit_build::{created, idempotency_key};
+use crate::auth::Admin;
+use crate::error::ApiError;
+use crate::extract::{IdPath, OptionalJson};
+use crate::state::AppState;
+use crate::submit::{ResubmitRequest, resubmit};
+use crate::views::Build;
+
+/// Submit a build again
+#[utoipa::path(
+    post,
+    path = "/api/v1/builds/{id}/resubmit",
+    tag = "builds",
+    request_body = Option<ResubmitRequest>,
+    params(
+        ("id" = i64, Path, description = "The earlier build"),
+        ("Idempotency-Key" = Option<String>, Header, description = "As with a submission"),
+    ),
+    responses(
+        (status = 201, description = "The new build", body = Build),
+        (status = "default", description = "Refused; nothing was stored", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("admin" = []))
+)]
+pub async fn resubmit_build(
+    _: Admin,
+    State(state): State<AppState>,
+    IdPath(earlier): IdPath<BuildId>,
+    headers: HeaderMap,
+    OptionalJson(request): OptionalJson<ResubmitRequest>,
+) -> Result<Response, ApiError> {
+    let key = idempotency_key(&headers)?;
+    let id = resubmit(&state, earlier, &request, key).await?;
+    created(&state, id).await
+}

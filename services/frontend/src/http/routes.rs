@@ -1,0 +1,137 @@
+//! Which address leads where, and what lies around all of them.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{
+    attempt_files, builder_api, builds, cancel_build, chroots, health, list_builders, list_parked,
+    logs, openapi, resubmit_build, result_folders, status, submit_build, tasks, upload_source,
+    waiting_builds,
+};
+use crate::error::ApiError;
+use crate::observe::observe;
+use crate::state::AppState;
+
+/// How long a handler may take that reads no large body.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// The whole HTTP interface.
+pub fn router(state: AppState) -> Router {
+    let quick = Router::from(quick_api())
+        .merge(builder_api::router())
+        .merge(result_router())
+        .layer(from_fn(deadline));
+    let gated = quick
+        .merge(Router::from(upload_api()))
+        .merge(builder_api::uploads())
+        .layer(from_fn_with_state(state.clone(), when_ready));
+    gated
+        .merge(Router::from(open_api()))
+        .merge(open_router())
+        .fallback(|| async { ApiError::NoSuchPath })
+        .method_not_allowed_fallback(|| async { ApiError::WrongMethod })
+        // Each body has its own cap where it is read.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn(observe))
+        .with_state(state)
+}
+
+/// The native API, with its description.
+pub fn api() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::ApiHead::openapi())
+        .merge(quick_api())
+        .merge(upload_api())
+        .merge(open_api())
+}
+
+fn quick_api() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(builds::list_builds, submit_build::submit_build))
+        .routes(routes!(builds::show_build))
+        .routes(routes!(cancel_build::cancel_build))
+        .routes(routes!(resubmit_build::resubmit_build))
+        .routes(routes!(tasks::show_task))
+        .routes(routes!(tasks::show_attempt))
+        .routes(routes!(logs::attempt_log))
+        .routes(routes!(logs::task_log))
+        .routes(routes!(logs::build_log))
+        .routes(routes!(attempt_files::list_files))
+        .routes(routes!(attempt_files::read_file))
+        .routes(routes!(chroots::list_chroots))
+        .routes(routes!(list_builders::list_builders))
+        .routes(routes!(list_parked::list_parked))
+}
+
+/// What lasts as long as its body.
+fn upload_api() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(upload_source::upload_source))
+}
+
+/// What answers also while the frontend starts.
+fn open_api() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(status::status))
+}
+
+fn result_router() -> Router<AppState> {
+    use result_folders::{
+        build_file, build_folder, chroot_folder, package_file, project_folder, source_file,
+    };
+    Router::new()
+        .route("/results/{owner}/{project}/", get(project_folder))
+        .route("/results/{owner}/{project}/{chroot}/", get(chroot_folder))
+        .route(
+            "/results/{owner}/{project}/{chroot}/{build}/",
+            get(build_folder),
+        )
+        .route(
+            "/results/{owner}/{project}/{chroot}/{build}/{file}",
+            get(build_file),
+        )
+        .route(
+            "/results/{owner}/{project}/{chroot}/{build}/{position}/{file}",
+            get(package_file),
+        )
+        .route(
+            "/results/{owner}/{project}/sources/{sha256}/{name}",
+            get(source_file),
+        )
+}
+
+/// As [`open_api`], for others than the native API's users.
+fn open_router() -> Router<AppState> {
+    let list = get(waiting_builds::waiting_builds);
+    Router::new()
+        .route("/waiting_builds", list.clone())
+        .route("/waiting_builds/", list.clone())
+        .route("/backend/waiting_builds", list.clone())
+        .route("/backend/waiting_builds/", list)
+        .route("/api/v1/openapi.json", get(openapi::openapi))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+}
+
+async fn when_ready(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    match state.require_ready() {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn deadline(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(DEADLINE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::Unavailable {
+            reason: format!("no answer within {} s", DEADLINE.as_secs()),
+        }
+        .into_response(),
+    }
+}

@@ -1,0 +1,121 @@
+//! `GET /api/v1/status`: how the service is, in one look.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, TimeDelta, Utc};
+use millrace_bus::LinkState;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::health::check_database;
+use crate::state::AppState;
+
+/// How the service is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// PostgreSQL.
+    pub database: PartStatus,
+    /// RabbitMQ.
+    pub broker: PartStatus,
+    /// Counts of the truth; null while the database is away.
+    pub tasks: Option<TaskCounts>,
+    /// Messages on their way to the broker.
+    pub outbox: Option<u64>,
+    /// Messages that nobody understood.
+    pub parked: Option<u64>,
+    /// Builders heard of lately.
+    pub builders_live: Option<u64>,
+}
+
+/// How a part is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PartStatus {
+    /// Whether it works.
+    pub up: bool,
+    /// Why it does not.
+    pub reason: Option<String>,
+    /// Since when it does not, where that is known.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// Tasks that have not ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TaskCounts {
+    /// Accepted, not yet released.
+    pub waiting: u64,
+    /// Released to the broker.
+    pub queued: u64,
+    /// Held by a builder.
+    pub running: u64,
+}
+
+/// Show how the service is
+#[utoipa::path(
+    get,
+    path = "/api/v1/status",
+    tag = "service",
+    responses((status = 200, description = "Always, as long as the frontend runs", body = Status))
+)]
+pub async fn status(State(state): State<AppState>) -> Json<Status> {
+    let database = check_database(&state).await;
+    let counts = if database.ok {
+        state.store.counts().await.ok()
+    } else {
+        None
+    };
+    let counts = counts.as_ref();
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        database: PartStatus {
+            up: database.ok,
+            reason: database.reason,
+            since: None,
+        },
+        broker: broker(&state),
+        tasks: counts.map(|counts| TaskCounts {
+            waiting: counts.waiting,
+            queued: counts.queued,
+            running: counts.running,
+        }),
+        outbox: counts.map(|counts| counts.outbox),
+        parked: counts.map(|counts| counts.parked),
+        builders_live: counts.map(|counts| counts.builders_live),
+    })
+}
+
+fn broker(state: &AppState) -> PartStatus {
+    let publishing = state.bus.publishing().borrow().clone();
+    let consuming = state.bus.consuming().borrow().clone();
+    // Publishing decides what waits, so its trouble is told first.
+    let link = if publishing.is_up() {
+        consuming
+    } else {
+        publishing
+    };
+    PartStatus {
+        up: link.is_up(),
+        reason: reason(&link),
+        since: since(&link),
+    }
+}
+
+/// Why a link is not up.
+pub fn reason(link: &LinkState) -> Option<String> {
+    match link {
+        LinkState::Up => None,
+        LinkState::Down { reason, .. } => Some(reason.to_string()),
+        LinkState::Blocked { reason, .. } => Some(format!("blocked: {reason}")),
+    }
+}
+
+fn since(link: &LinkState) -> Option<DateTime<Utc>> {
+    match link {
+        LinkState::Up => None,
+        LinkState::Down { since, .. } | LinkState::Blocked { since, .. } => {
+            let ago = TimeDelta::from_std(since.elapsed()).ok()?;
+            Utc::now().checked_sub_signed(ago)
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The order for one attempt, made from what the store released.
+
+use millrace_store::{ReleasedTask, SourcePlace};
+use millrace_wire::{JobChroot, JobSource, JobV1, SourceOrigin, encode};
+use serde_json::Value;
+
+/// The message that offers an attempt. The attempt's id is the message's, so that a copy is known as one.
+pub fn message(task: &ReleasedTask) -> Value {
+    encode(task.attempt_id.0, chrono::Utc::now(), &order(task)).unwrap_or_else(|error| {
+        // Parked by whoever reads it, which takes the attempt back with a reason.
+        tracing::error!(attempt.id = %task.attempt_id, "cannot encode a job: {error}");
+        Value::Null
+    })
+}
+
+fn order(task: &ReleasedTask) -> JobV1 {
+    JobV1 {
+        attempt_id: task.attempt_id,
+        attempt_number: task.attempt_number,
+        task_id: task.task_id,
+        build_id: task.build_id,
+        owner: task.owner.clone(),
+        project: task.project.clone(),
+        chroot: JobChroot {
+            name: task.chroot.name.clone(),
+            image: task.chroot.image.clone(),
+            mock_root: task.chroot.mock_root.clone(),
+        },
+        sources: task
+            .sources
+            .iter()
+            .map(|source| {
+                let (origin, size) = match &source.place {
+                    SourcePlace::Url(url) => (SourceOrigin::Url { url: url.clone() }, None),
+                    SourcePlace::Stored { sha256, size } => (
+                        SourceOrigin::Stored {
+                            sha256: sha256.clone(),
+                        },
+                        Some(*size),
+                    ),
+                };
+                JobSource {
+                    position: source.position,
+                    name: source.name.clone(),
+                    origin,
+                    size,
+                }
+            })
+            .collect(),
+        repositories: task.repositories.clone(),
+        limits: task.limits,
+        network: false,
+    }
+}

@@ -1,0 +1,59 @@
+//! Tokens that follow from what is known. A claim's token follows from a secret of the server, the attempt and the builder's nonce: whoever
+//! repeats a claim whose answer was lost gets the same token, from any frontend, and nothing has to be stored in
+//! clear. The same holds for a builder that enrols again with the token it has.
+
+use hmac::{Hmac, KeyInit, Mac};
+use millrace_domain::{AttemptId, BuilderId, Token};
+use sha2::{Digest, Sha256};
+
+/// Derives lease tokens.
+#[derive(Clone)]
+pub struct LeaseKey(Hmac<Sha256>);
+
+impl LeaseKey {
+    /// A key for this purpose alone. It follows from the admin token, which all frontends share and no builder has.
+    pub fn derive(admin: &Token) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(b"millrace lease key v1\0");
+        digest.update(admin.expose().as_bytes());
+        let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+        block[..32].copy_from_slice(&digest.finalize());
+        Self(Hmac::new(&block))
+    }
+
+    /// The lease token of an attempt claimed with this nonce.
+    pub fn token(&self, attempt: AttemptId, nonce: &Token) -> Token {
+        self.derive_token(b"lease", attempt.0.as_bytes(), nonce)
+    }
+
+    /// The token of a builder that enrols with this earlier one.
+    pub fn builder_token(&self, builder: BuilderId, previous: &Token) -> Token {
+        self.derive_token(b"builder", builder.0.as_bytes(), previous)
+    }
+
+    fn derive_token(&self, purpose: &[u8], id: &[u8; 16], from: &Token) -> Token {
+        let mut mac = self.0.clone();
+        mac.update(purpose);
+        mac.update(id);
+        mac.update(from.expose().as_bytes());
+        Token::from_bytes(mac.finalize().into_bytes().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_claim_gets_the_same_token_and_no_other_does() {
+        let key = LeaseKey::derive(&Token::new("admin"));
+        let attempt = AttemptId::generate();
+        let nonce = Token::new("nonce");
+        let token = key.token(attempt, &nonce).hash();
+        assert_eq!(key.token(attempt, &nonce).hash(), token);
+        assert_ne!(key.token(attempt, &Token::new("other")).hash(), token);
+        assert_ne!(key.token(AttemptId::generate(), &nonce).hash(), token);
+        let other = LeaseKey::derive(&Token::new("admin2"));
+        assert_ne!(other.token(attempt, &nonce).hash(), token);
+    }
+}

@@ -1,0 +1,77 @@
+//! What is known of each request: an id, how long it took, how it ended. Only the matched path is logged, so
+//! that neither query nor token gets into the log. A panic in a handler is an answer, not a dropped connection.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use metrics::{counter, histogram};
+use tracing::Instrument;
+
+use crate::error::ApiError;
+
+/// The answer's header with the request's id.
+const HEADER: &str = "x-request-id";
+
+tokio::task_local! {
+    static REQUEST_ID: String;
+}
+
+/// The id of the request being handled, if there is one.
+pub fn request_id() -> Option<String> {
+    REQUEST_ID.try_with(Clone::clone).ok()
+}
+
+/// Gives the request an id, and tells log and metrics of it.
+pub async fn observe(request: Request, next: Next) -> Response {
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().clone();
+    let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
+    let span = tracing::info_span!("request", request.id = %id, %method, path);
+    let begun = Instant::now();
+    let mut response = REQUEST_ID
+        .scope(id.clone(), answer(request, next))
+        .instrument(span.clone())
+        .await;
+    let taken = begun.elapsed();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HEADER, value);
+    }
+    let status = response.status();
+    span.in_scope(|| {
+        tracing::debug!(
+            status = status.as_u16(),
+            duration_ms = taken.as_secs_f64() * 1000.0,
+            "answered"
+        );
+    });
+    // A caller may send any word as its method; each would be a counter of its own.
+    let method = if path == "unmatched" || status == StatusCode::METHOD_NOT_ALLOWED {
+        "other"
+    } else {
+        method.as_str()
+    };
+    let labels = [
+        ("method", method.to_owned()),
+        ("path", path),
+        ("status", status.as_str().to_owned()),
+    ];
+    counter!("millrace_http_requests_total", &labels).increment(1);
+    histogram!("millrace_http_request_seconds", &labels[..2]).record(taken.as_secs_f64());
+    response
+}
+
+async fn answer(request: Request, next: Next) -> Response {
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        // The panic hook has logged the rest.
+        Err(_) => ApiError::internal("a handler panicked").into_response(),
+    }
+}

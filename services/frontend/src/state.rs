@@ -1,0 +1,117 @@
+//! What all handlers and loops share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use millrace_bus::Bus;
+use millrace_chassis::{Metrics, Shutdown};
+use millrace_domain::TokenHash;
+use millrace_results::ResultStore;
+use millrace_store::Store;
+use tokio::sync::{Notify, watch};
+
+use crate::auth::BuilderCache;
+use crate::error::ApiError;
+use crate::hints::Hints;
+use crate::lease::LeaseKey;
+use crate::log_watch::LogWatch;
+use crate::sealer::Sealer;
+use crate::settings::Settings;
+
+/// What all handlers and loops share; clones share one.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+/// The shared parts.
+pub struct Shared {
+    /// Checked settings.
+    pub settings: Settings,
+    /// The truth.
+    pub store: Store,
+    /// Where bytes live.
+    pub results: ResultStore,
+    /// RabbitMQ.
+    pub bus: Bus,
+    /// Digests and keys.
+    pub secrets: Secrets,
+    /// Builders seen lately.
+    pub builders: BuilderCache,
+    /// Wakes the relay after a commit that may have given it work.
+    pub relay_wake: Notify,
+    /// Hints to builders on their way out.
+    pub hints: Hints,
+    /// Logs on their way to be sealed.
+    pub sealer: Sealer,
+    /// Wakes those who follow a log.
+    pub logs: LogWatch,
+    /// Whether the database was reached and its schema is right.
+    pub ready: watch::Sender<Readiness>,
+    /// Counters of this process; none in tests.
+    pub metrics: Option<Metrics>,
+    /// The wish to stop.
+    pub shutdown: Shutdown,
+}
+
+/// How far the start has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not yet, for this reason.
+    Starting(String),
+    /// The schema is there, defaults are stored.
+    Ready,
+}
+
+/// What authorises, as digests and derived keys.
+pub struct Secrets {
+    /// Digest of the admin token.
+    pub admin: TokenHash,
+    /// Digest of the enrolment token.
+    pub enrol: TokenHash,
+    /// Derives lease tokens.
+    pub lease_key: LeaseKey,
+}
+
+impl AppState {
+    /// Wraps the shared parts.
+    pub fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    /// An error until the start has succeeded.
+    pub fn require_ready(&self) -> Result<(), ApiError> {
+        match &*self.ready.borrow() {
+            Readiness::Ready => Ok(()),
+            Readiness::Starting(reason) => Err(ApiError::Unavailable {
+                reason: format!("still starting: {reason}"),
+            }),
+        }
+    }
+
+    /// Pends until the start has succeeded; false when the stop came first.
+    pub async fn wait_ready(&self) -> bool {
+        let mut ready = self.ready.subscribe();
+        tokio::select! {
+            changed = ready.wait_for(|state| *state == Readiness::Ready) => changed.is_ok(),
+            () = self.shutdown.stopping() => false,
+        }
+    }
+}
+
+impl Secrets {
+    /// Derives everything from the settings.
+    pub fn derive(settings: &Settings) -> Self {
+        Self {
+            admin: settings.admin_token.hash(),
+            enrol: settings.enrol_token.hash(),
+            lease_key: LeaseKey::derive(&settings.admin_token),
+        }
+    }
+}
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

@@ -1,0 +1,102 @@
+//! The two connections of a process, and what is opened on them.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::BusConfig;
+use crate::error::NotUp;
+use crate::fault::Fault;
+use crate::link::{Link, LinkState};
+use crate::publisher::Publisher;
+use crate::topology::Topology;
+
+/// The way to the broker. Two connections, because a broker under an alarm stops reading from a connection that
+/// publishes, and with it from its acknowledgements.
+#[derive(Clone)]
+pub struct Bus {
+    publishing: Link,
+    consuming: Link,
+    publisher: Publisher,
+    stop: CancellationToken,
+}
+
+impl Bus {
+    /// Returns at once; connections are made, and made again, in the background. Needs a tokio runtime.
+    pub fn start(config: BusConfig, topology: Topology) -> Self {
+        let stop = CancellationToken::new();
+        // Exclusive queues belong to the connection that declares them, so the consuming one declares.
+        let consuming = Link::start(config.clone(), "consuming", topology, stop.clone());
+        let publishing = Link::start(config, "publishing", Topology::none(), stop.clone());
+        let publisher = Publisher::start(publishing.clone(), consuming.clone());
+        Self {
+            publishing,
+            consuming,
+            publisher,
+            stop,
+        }
+    }
+
+    /// The publisher; clones share one channel.
+    pub fn publisher(&self) -> Publisher {
+        self.publisher.clone()
+    }
+
+    /// How the publishing connection is.
+    pub fn publishing(&self) -> watch::Receiver<LinkState> {
+        self.publishing.state()
+    }
+
+    /// How the consuming connection is; up means that the topology is declared, too.
+    pub fn consuming(&self) -> watch::Receiver<LinkState> {
+        self.consuming.state()
+    }
+
+    /// Whether both connections are up.
+    pub fn is_up(&self) -> bool {
+        self.publishing.now().is_up() && self.consuming.now().is_up()
+    }
+
+    /// Waits until both connections are up.
+    pub async fn wait_up(&self, within: Duration) -> Result<(), NotUp> {
+        let both = async {
+            self.consuming.up().await;
+            self.publishing.up().await;
+        };
+        tokio::time::timeout(within, both).await.map_err(|_| {
+            let link = if self.consuming.now().is_up() {
+                &self.publishing
+            } else {
+                &self.consuming
+            };
+            NotUp {
+                within,
+                reason: link.reason(),
+            }
+        })
+    }
+
+    /// Closes both connections for good; unsettled deliveries go back to their queues.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        for link in [&self.publishing, &self.consuming] {
+            let ended = link.ended();
+            if tokio::time::timeout(link.config().rpc_deadline, ended)
+                .await
+                .is_err()
+            {
+                tracing::debug!("a connection to the broker did not close in time");
+            }
+        }
+    }
+
+    pub(crate) const fn consuming_link(&self) -> &Link {
+        &self.consuming
+    }
+
+    /// Declares the role's topology again.
+    pub(crate) async fn redeclare(&self) -> Result<(), Fault> {
+        self.consuming.redeclare().await
+    }
+}

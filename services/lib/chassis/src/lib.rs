@@ -1,0 +1,32 @@
+//! What every Millrace process stands on: logging, metrics, health, lifecycle and its HTTP clients.
+#![doc = include_str!("../README.md")]
+
+mod address;
+mod api_client;
+mod backoff;
+mod chance;
+mod fetch;
+mod fetch_error;
+mod health;
+mod http;
+mod lifecycle;
+mod logging;
+mod metrics;
+mod problem;
+mod shutdown;
+
+pub use address::{AllowList, AllowListError, Guard};
+pub use api_client::{ApiClient, ApiError, Timeouts, path_segment};
+pub use backoff::Backoff;
+pub use chance::{ChanceError, random_bytes};
+pub use fetch::{FetchArgs, FetchLimits, Fetched, Fetcher};
+pub use fetch_error::FetchError;
+pub use health::{Check, Health};
+pub use lifecycle::Lifecycle;
+pub use logging::{LogArgs, LogError, LogFormat, init_logging};
+pub use metrics::{METRICS_CONTENT_TYPE, Metrics, MetricsError};
+pub use problem::Problem;
+pub use shutdown::Shutdown;
+
+pub use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
+pub use tokio_util::sync::CancellationToken;

@@ -1,0 +1,19 @@
+//! Time as an argument, so that tests can move it. Leases are not decided here: that clock is the database's.
+
+use chrono::{DateTime, Utc};
+
+/// Tells the time of day.
+pub trait Clock: Send + Sync {
+    /// The present moment.
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+}

@@ -1,0 +1,23 @@
+//! What the words of Millrace mean. No IO happens here: every type is valid by having been built.
+
+mod chroot;
+mod clock;
+mod ids;
+mod limits;
+mod name;
+mod outcome;
+mod state;
+mod token;
+mod weblink;
+
+pub use chroot::{ChrootError, ChrootName, require_one_release};
+pub use clock::{Clock, SystemClock};
+pub use ids::{AttemptId, BuildId, BuilderId, ProjectId, TaskId};
+pub use limits::{LimitError, Limits, LimitsPolicy, MemoryClass, MemoryClasses};
+pub use name::{FileName, IdempotencyKey, Name, NameError};
+pub use outcome::{
+    FirstError, Limit, LimitName, Origin, Outcome, OutcomeKind, Stage, StageTime, Unit,
+};
+pub use state::{AttemptState, BuildState, Phase, TaskState, UnknownWord};
+pub use token::{Token, TokenHash};
+pub use weblink::{LinkError, RepositoryUrl, SourceUrl};

@@ -1,0 +1,214 @@
+//! Writes the archive that fills a sandbox. The source is streamed from disk: it may be larger than
+//! the builder's memory.
+
+use std::io;
+use std::path::Path;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, Stream, StreamExt};
+use millrace_supervisor::{HOME, PLAN_PATH, SOURCE_PATH, SUPERVISOR_PATH};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+use crate::error::SandboxError;
+use crate::spec::SandboxFiles;
+
+/// Tar's unit.
+const BLOCK: usize = 512;
+/// Read from the source at once.
+const PIECE: usize = 256 * 1024;
+
+/// The archive, to be unpacked at the root.
+pub(crate) async fn of_files(
+    files: &SandboxFiles,
+) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static, SandboxError> {
+    let supervisor = tokio::fs::read(&files.supervisor).await;
+    let supervisor = supervisor.map_err(|error| SandboxError::file(&files.supervisor, error))?;
+    let plan = serde_json::to_vec(&files.plan).map_err(|error| SandboxError::CreateFailed {
+        doing: "writing its plan",
+        reason: error.to_string(),
+    })?;
+    let mut head = supervisor_archive(&supervisor);
+    head.extend(entry(PLAN_PATH, Kind::File(0o644), &plan));
+    let (source, tail) = match &files.source {
+        Some(path) => {
+            let (file, size) = open_source(path, files.max_source_bytes).await?;
+            head.extend(header(SOURCE_PATH, Kind::File(0o644), size));
+            (Some(exactly(file, size)), padding(size))
+        }
+        None => (None, 0),
+    };
+    let tail = Bytes::from(vec![0; tail + 2 * BLOCK]);
+    Ok(once(Bytes::from(head))
+        .chain(stream::iter(source).flatten())
+        .chain(once(tail)))
+}
+
+/// The beginning of an archive: our folder and the supervisor in it.
+pub(crate) fn supervisor_archive(supervisor: &[u8]) -> Vec<u8> {
+    let mut bytes = entry(HOME, Kind::Folder, &[]);
+    bytes.extend(entry(SUPERVISOR_PATH, Kind::File(0o755), supervisor));
+    bytes
+}
+
+fn once(bytes: Bytes) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    stream::once(async move { Ok(bytes) })
+}
+
+async fn open_source(path: &Path, cap: u64) -> Result<(File, u64), SandboxError> {
+    let wrap = |error| SandboxError::file(path, error);
+    let file = File::open(path).await.map_err(wrap)?;
+    let size = file.metadata().await.map_err(wrap)?.len();
+    if size > cap {
+        return Err(SandboxError::SourceTooLarge { size, cap });
+    }
+    Ok((file, size))
+}
+
+/// Exactly as many bytes as the header announced, or an error: a short entry would make the engine read
+/// our padding as the source.
+fn exactly(file: File, size: u64) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    stream::try_unfold((file.take(size), size), |(mut file, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let mut piece = BytesMut::with_capacity(PIECE);
+        match file.read_buf(&mut piece).await? {
+            0 => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the source became shorter while it was read",
+            )),
+            count => Ok(Some((piece.freeze(), (file, left - count as u64)))),
+        }
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Folder,
+    File(u32),
+}
+
+fn entry(path: &str, kind: Kind, content: &[u8]) -> Vec<u8> {
+    let mut bytes = header(path, kind, content.len() as u64);
+    bytes.extend_from_slice(content);
+    bytes.resize(bytes.len() + padding(content.len() as u64), 0);
+    bytes
+}
+
+fn header(path: &str, kind: Kind, size: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    let name = path.trim_start_matches('/').as_bytes();
+    // Our own paths are short constants; a longer one would be cut and noticed at once.
+    let room = header.as_old_mut().name.iter_mut();
+    room.zip(name).for_each(|(place, byte)| *place = *byte);
+    match kind {
+        Kind::Folder => {
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_mode(0o755);
+        }
+        Kind::File(mode) => {
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_mode(mode);
+        }
+    }
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1);
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
+fn padding(size: u64) -> usize {
+    let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
+    (BLOCK - over) % BLOCK
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use millrace_supervisor::{Plan, Step};
+
+    use super::*;
+
+    fn files(source: &Path, supervisor: &Path, cap: u64) -> SandboxFiles {
+        let step = Step {
+            name: "x".into(),
+            argv: vec!["true".into()],
+            env: Vec::new(),
+            stage: None,
+        };
+        SandboxFiles {
+            supervisor: supervisor.to_owned(),
+            plan: Plan::new(vec![step], 60),
+            source: Some(source.to_owned()),
+            max_source_bytes: cap,
+        }
+    }
+
+    async fn bytes_of(files: &SandboxFiles) -> io::Result<Vec<u8>> {
+        let mut stream = Box::pin(of_files(files).await.map_err(io::Error::other)?);
+        let mut all = Vec::new();
+        while let Some(piece) = stream.next().await {
+            all.extend(piece?);
+        }
+        Ok(all)
+    }
+
+    #[tokio::test]
+    async fn the_archive_holds_what_was_given_under_fixed_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, supervisor) = (folder.path().join("s"), folder.path().join("p"));
+        let content: Vec<u8> = (0..600_001u32).map(|n| (n % 251) as u8).collect();
+        std::fs::write(&source, &content).unwrap();
+        std::fs::write(&supervisor, b"binary").unwrap();
+        let bytes = bytes_of(&files(&source, &supervisor, 1 << 20))
+            .await
+            .unwrap();
+        assert_eq!(bytes.len() % BLOCK, 0);
+        let mut seen = Vec::new();
+        for entry in tar::Archive::new(&bytes[..]).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            let path = entry.path().unwrap().to_str().unwrap().to_owned();
+            seen.push((path, entry.header().mode().unwrap(), content));
+        }
+        let names: Vec<&str> = seen.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "millrace",
+                "millrace/supervisor",
+                "millrace/plan.json",
+                "millrace/source.src.rpm"
+            ]
+        );
+        assert_eq!((seen[1].1, &seen[1].2[..]), (0o755, &b"binary"[..]));
+        assert!(seen[3].2 == content);
+    }
+
+    #[tokio::test]
+    async fn a_source_over_the_cap_is_refused_before_anything_is_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        std::fs::write(&path, b"12345").unwrap();
+        let error = of_files(&files(&path, &path, 4)).await.err().unwrap();
+        assert!(matches!(
+            error,
+            SandboxError::SourceTooLarge { size: 5, cap: 4 }
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_source_that_shrinks_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        std::fs::write(&path, b"12345").unwrap();
+        let file = File::open(&path).await.unwrap();
+        let pieces: Vec<_> = exactly(file, 9).collect().await;
+        assert!(pieces.last().unwrap().is_err());
+    }
+}

@@ -1,0 +1,113 @@
+//! The sandboxes' own network: package mirrors are reachable from it, other sandboxes and the services'
+//! networks are not.
+
+use std::collections::HashMap;
+
+use bollard::models::NetworkCreateRequest;
+
+use crate::engine::Engine;
+use crate::error::{SandboxError, status};
+use crate::spec::MANAGED;
+
+const MTU: &str = "com.docker.network.driver.mtu";
+const ICC: &str = "com.docker.network.bridge.enable_icc";
+/// The engines' default bridge: Docker's name and Podman's.
+const DEFAULT_BRIDGES: [&str; 2] = ["bridge", "podman"];
+
+/// The network that sandboxes are connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Its name on the engine.
+    pub name: String,
+    /// Largest packet in bytes; none means as on the engine's default bridge, which knows its host.
+    pub mtu: Option<u32>,
+}
+
+impl NetworkSpec {
+    /// A network with the default bridge's packet size.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            mtu: None,
+        }
+    }
+}
+
+impl Engine {
+    /// Makes the network unless it is there. One that is there without the rule against traffic between
+    /// sandboxes is refused, whoever made it.
+    pub async fn ensure_network(&self, network: &NetworkSpec) -> Result<(), SandboxError> {
+        let failed = |reason: String| SandboxError::NetworkFailed {
+            network: network.name.clone(),
+            reason,
+        };
+        if let Some(options) = self.network_options(&network.name).await? {
+            let is_closed = options.get(ICC).is_some_and(|value| value == "false");
+            return if is_closed || self.traits.is_podman {
+                Ok(())
+            } else {
+                Err(failed(format!(
+                    "it exists without {ICC}=false, so sandboxes could reach each other; remove it or choose another name"
+                )))
+            };
+        }
+        let request = self.network_request(network).await?;
+        match self.docker.create_network(request).await {
+            Ok(made) if !made.warning.is_empty() => {
+                tracing::warn!(
+                    network = network.name,
+                    engine.warning = made.warning,
+                    "sandboxes on this engine may reach each other's ports"
+                );
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            // Another builder on this engine was faster.
+            Err(fault) if status(&fault) == Some(409) => Ok(()),
+            Err(fault) => match SandboxError::of("making the sandbox network", &fault) {
+                SandboxError::Refused { reason, .. } => Err(failed(reason)),
+                other => Err(other),
+            },
+        }
+    }
+
+    async fn network_request(
+        &self,
+        network: &NetworkSpec,
+    ) -> Result<NetworkCreateRequest, SandboxError> {
+        let mut options = HashMap::from([(ICC.to_owned(), "false".to_owned())]);
+        let mtu = match network.mtu {
+            Some(mtu) => Some(mtu.to_string()),
+            None => self.default_mtu().await?,
+        };
+        options.extend(mtu.map(|mtu| (MTU.to_owned(), mtu)));
+        Ok(NetworkCreateRequest {
+            name: network.name.clone(),
+            driver: Some("bridge".to_owned()),
+            options: Some(options),
+            labels: Some(HashMap::from([(MANAGED.to_owned(), "true".to_owned())])),
+            ..NetworkCreateRequest::default()
+        })
+    }
+
+    async fn default_mtu(&self) -> Result<Option<String>, SandboxError> {
+        for name in DEFAULT_BRIDGES {
+            if let Some(options) = self.network_options(name).await? {
+                return Ok(options.get(MTU).cloned());
+            }
+        }
+        Ok(None)
+    }
+
+    /// The options of a network; none when there is no such network.
+    async fn network_options(
+        &self,
+        name: &str,
+    ) -> Result<Option<HashMap<String, String>>, SandboxError> {
+        match self.docker.inspect_network(name, None).await {
+            Ok(found) => Ok(Some(found.options.unwrap_or_default())),
+            Err(fault) if status(&fault) == Some(404) => Ok(None),
+            Err(fault) => Err(SandboxError::of("looking at a network", &fault)),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! One surface for real sandboxes and for the stand-in, so that a builder has no branch for either.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use millrace_supervisor::Notice;
+use tokio::sync::mpsc;
+
+use crate::attach::Ears;
+use crate::engine::{Engine, EngineInfo};
+use crate::error::SandboxError;
+use crate::network::NetworkSpec;
+use crate::noop::{NoopEngine, NoopSandbox};
+use crate::sandbox::{Ended, Running};
+use crate::spec::{SandboxFiles, SandboxSpec};
+use crate::spool::{CollectCaps, Collected};
+use crate::sweep::{SweepFilter, Swept};
+
+/// Where sandboxes come from. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub enum Runtime {
+    /// A container engine.
+    Engine(Engine),
+    /// The stand-in that runs nothing.
+    Noop(NoopEngine),
+}
+
+impl Runtime {
+    /// What the engine says of itself.
+    pub async fn info(&self) -> Result<EngineInfo, SandboxError> {
+        match self {
+            Self::Engine(engine) => engine.info().await,
+            Self::Noop(engine) => Ok(engine.info()),
+        }
+    }
+
+    /// See [`Engine::ensure_network`].
+    pub async fn ensure_network(&self, network: &NetworkSpec) -> Result<(), SandboxError> {
+        match self {
+            Self::Engine(engine) => engine.ensure_network(network).await,
+            Self::Noop(_) => Ok(()),
+        }
+    }
+
+    /// See [`Engine::image_digest`].
+    pub async fn image_digest(&self, image: &str) -> Result<String, SandboxError> {
+        match self {
+            Self::Engine(engine) => engine.image_digest(image).await,
+            Self::Noop(_) => Ok("noop".to_owned()),
+        }
+    }
+
+    /// See [`Engine::sweep`].
+    pub async fn sweep(&self, filter: SweepFilter) -> Result<Vec<Swept>, SandboxError> {
+        match self {
+            Self::Engine(engine) => engine.sweep(filter).await,
+            Self::Noop(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Makes a sandbox, fills it and starts it. After an error no container is left.
+    pub async fn start(
+        &self,
+        spec: &SandboxSpec,
+        files: &SandboxFiles,
+    ) -> Result<SandboxHandle, SandboxError> {
+        let (inner, ears) = match self {
+            Self::Engine(engine) => {
+                let (running, ears) = Running::start(engine, spec, files).await?;
+                (Inner::Engine(running), ears)
+            }
+            Self::Noop(_) => {
+                let (sandbox, ears) = NoopSandbox::start(files);
+                (Inner::Noop(sandbox), ears)
+            }
+        };
+        let Ears { log, notices } = ears;
+        Ok(SandboxHandle {
+            inner,
+            log: Some(log),
+            notices: Some(notices),
+        })
+    }
+}
+
+#[derive(Debug)]
+enum Inner {
+    Engine(Running),
+    Noop(NoopSandbox),
+}
+
+/// A started sandbox. As long as it lives, its supervisor hears every 5 s that its builder lives too;
+/// dropping it ends the sandbox at once, and leaves the container unless [`SandboxHandle::remove`] was
+/// called before.
+#[derive(Debug)]
+pub struct SandboxHandle {
+    inner: Inner,
+    log: Option<mpsc::Receiver<Bytes>>,
+    notices: Option<mpsc::Receiver<Notice>>,
+}
+
+impl SandboxHandle {
+    /// The container's id on its engine; empty for the stand-in and once removed.
+    pub fn container_id(&self) -> &str {
+        match &self.inner {
+            Inner::Engine(running) => running.id(),
+            Inner::Noop(_) => "",
+        }
+    }
+
+    /// The log in pieces, once. Who takes it must read it: a full channel holds the build back. When it
+    /// is dropped, the rest of the log is thrown away. It ends with the sandbox.
+    pub fn take_log(&mut self) -> Option<mpsc::Receiver<Bytes>> {
+        self.log.take()
+    }
+
+    /// What the supervisor tells meanwhile, once. What finds the channel full is lost; the report at the
+    /// end has all that matters.
+    pub fn take_notices(&mut self) -> Option<mpsc::Receiver<Notice>> {
+        self.notices.take()
+    }
+
+    /// Asks for the end: SIGINT to all processes now, SIGKILL after the plan's grace.
+    pub fn cancel(&self) {
+        match &self.inner {
+            Inner::Engine(running) => running.cancel(),
+            Inner::Noop(_) => {}
+        }
+    }
+
+    /// Waits for the end. May be dropped and called again. A log that nobody took is thrown away. A
+    /// sandbox whose supervisor does not keep the wall limit is killed from outside.
+    pub async fn wait(&mut self) -> Result<Ended, SandboxError> {
+        match &mut self.inner {
+            Inner::Engine(running) => {
+                // Left in place it would fill up and hold back a build that nobody listens to.
+                self.log = None;
+                running.wait().await
+            }
+            Inner::Noop(sandbox) => Ok(sandbox.ended()),
+        }
+    }
+
+    /// Takes the results out of an ended sandbox, as new files in the spool folder, which must be there.
+    pub async fn collect(
+        &self,
+        result_dir: &str,
+        spool_dir: &Path,
+        caps: &CollectCaps,
+    ) -> Result<Collected, SandboxError> {
+        match &self.inner {
+            Inner::Engine(running) => running.collect(result_dir, spool_dir, *caps).await,
+            Inner::Noop(_) => NoopSandbox::collect(spool_dir).await,
+        }
+    }
+
+    /// Ends it from outside at once. Its report is lost.
+    pub async fn kill(&self) -> Result<(), SandboxError> {
+        match &self.inner {
+            Inner::Engine(running) => running.kill().await,
+            Inner::Noop(_) => Ok(()),
+        }
+    }
+
+    /// Removes its container, whether it has ended or not. May be called again, above all after a failure.
+    pub async fn remove(&mut self) -> Result<(), SandboxError> {
+        match &mut self.inner {
+            Inner::Engine(running) => running.remove().await,
+            Inner::Noop(_) => Ok(()),
+        }
+    }
+}

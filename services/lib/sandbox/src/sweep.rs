@@ -1,0 +1,103 @@
+//! Removes containers that nobody owns any more: those of a builder's earlier life, and any builder's
+//! once they have expired. Only containers with our labels are looked at.
+
+use std::collections::HashMap;
+
+use bollard::query_parameters::ListContainersOptions;
+use chrono::{DateTime, Utc};
+use millrace_domain::BuilderId;
+
+use crate::engine::{Engine, readable};
+use crate::error::SandboxError;
+use crate::sandbox;
+use crate::spec::{ATTEMPT, BUILDER, EXPIRES};
+
+/// Which containers a sweep removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SweepFilter {
+    /// All of this builder; for its start, before it makes any.
+    OwnedBy(BuilderId),
+    /// All whose expiry is before this moment, whoever made them.
+    Expired(DateTime<Utc>),
+}
+
+/// A removed container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    /// Its id.
+    pub container_id: String,
+    /// The attempt it was for, as its label says; empty for a self-test's.
+    pub attempt: String,
+}
+
+impl SweepFilter {
+    fn takes(self, labels: &HashMap<String, String>) -> bool {
+        match self {
+            Self::OwnedBy(builder) => labels.get(BUILDER) == Some(&builder.to_string()),
+            // An expiry that cannot be read protects nothing.
+            Self::Expired(now) => labels.get(EXPIRES).is_some_and(|text| {
+                DateTime::parse_from_rfc3339(text).map_or(true, |expires| expires < now)
+            }),
+        }
+    }
+}
+
+impl Engine {
+    /// Removes containers of ours and tells which. One that cannot be removed is logged and left to the
+    /// next sweep.
+    pub async fn sweep(&self, filter: SweepFilter) -> Result<Vec<Swept>, SandboxError> {
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(HashMap::from([(
+                "label".to_owned(),
+                vec![EXPIRES.to_owned()],
+            )])),
+            ..ListContainersOptions::default()
+        };
+        let found = readable(|| self.docker.list_containers(Some(options.clone()))).await;
+        let found = found.map_err(|fault| SandboxError::of("listing sandboxes", &fault))?;
+        let mut swept = Vec::new();
+        for container in found {
+            let labels = container.labels.unwrap_or_default();
+            let Some(id) = container.id.filter(|_| filter.takes(&labels)) else {
+                continue;
+            };
+            match sandbox::remove(self, &id).await {
+                Ok(()) => swept.push(Swept {
+                    container_id: id,
+                    attempt: labels.get(ATTEMPT).cloned().unwrap_or_default(),
+                }),
+                Err(error) if error.is_unreachable() => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "a sandbox that nobody owns cannot be removed");
+                }
+            }
+        }
+        Ok(swept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(builder: BuilderId, expires: &str) -> HashMap<String, String> {
+        HashMap::from([
+            (BUILDER.to_owned(), builder.to_string()),
+            (EXPIRES.to_owned(), expires.to_owned()),
+        ])
+    }
+
+    #[test]
+    fn a_builder_sweeps_its_own_and_what_has_expired() {
+        let (own, other) = (BuilderId::generate(), BuilderId::generate());
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let (past, future) = ("2027-01-15T07:59:59Z", "2027-01-15T08:00:01Z");
+        assert!(SweepFilter::OwnedBy(own).takes(&labels(own, future)));
+        assert!(!SweepFilter::OwnedBy(own).takes(&labels(other, past)));
+        assert!(SweepFilter::Expired(now).takes(&labels(other, past)));
+        assert!(SweepFilter::Expired(now).takes(&labels(other, "soon")));
+        assert!(!SweepFilter::Expired(now).takes(&labels(other, future)));
+        assert!(!SweepFilter::Expired(now).takes(&HashMap::new()));
+    }
+}

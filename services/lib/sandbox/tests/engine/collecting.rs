@@ -1,0 +1,88 @@
+//! Results out of a sandbox in which strangers could do what they like.
+
+use millrace_sandbox::{CollectCaps, Collected};
+
+use crate::house::{House, MIB, plan};
+
+async fn results_of(script: &str, caps: &CollectCaps) -> (tempfile::TempDir, Collected) {
+    let house = House::open().await;
+    let script = format!("cd /millrace/results; {script}");
+    let mut handle = house.start(plan(&script, 60)).await;
+    let ended = handle.wait().await.unwrap();
+    assert!(ended.report.unwrap().is_clean());
+    let folder = tempfile::tempdir().unwrap();
+    let collected = handle
+        .collect("/millrace/results", folder.path(), caps)
+        .await
+        .unwrap();
+    handle.remove().await.unwrap();
+    house.assert_empty().await;
+    (folder, collected)
+}
+
+fn names(collected: &Collected) -> Vec<&str> {
+    let mut names: Vec<_> = collected.files.iter().map(|f| f.name.as_str()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn results_arrive_with_size_and_digest() {
+    let script =
+        "printf abc >build.log; dd if=/dev/zero of=a-1-1.x86_64.rpm bs=1M count=20 2>/dev/null";
+    let (folder, collected) = results_of(script, &CollectCaps::default()).await;
+    assert_eq!(names(&collected), ["a-1-1.x86_64.rpm", "build.log"]);
+    assert_eq!(collected.refused, []);
+    let log = collected.files.iter().find(|f| f.size == 3).unwrap();
+    assert_eq!(
+        log.sha256,
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    );
+    let package = std::fs::metadata(folder.path().join("a-1-1.x86_64.rpm")).unwrap();
+    assert_eq!(package.len(), 20 * MIB);
+}
+
+#[tokio::test]
+async fn links_pipes_folders_and_strange_names_stay_inside() {
+    let script = "echo x >build.log; ln -s /etc/passwd passwd.log; ln -s / root.json; mkfifo pipe.log; \
+                  mkdir sub; echo x >sub/x.log; echo x >.hidden.log; echo x >'a b.log'; echo x >core; \
+                  mknod node.log c 1 3 || true; ln build.log hard.log; echo x >\"$(printf 'new\\nline.log')\"";
+    let (_folder, collected) = results_of(script, &CollectCaps::default()).await;
+    // Of two names of one file the archive shows one as a link.
+    assert_eq!(names(&collected).len(), 1, "{collected:?}");
+    let refused = |name: &str| collected.refused.iter().any(|file| file.name == name);
+    for name in [
+        "passwd.log",
+        "root.json",
+        "pipe.log",
+        "sub/x.log",
+        ".hidden.log",
+        "a b.log",
+        "core",
+        "new\u{fffd}line.log",
+    ] {
+        assert!(refused(name), "{name}: {collected:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_sparse_giant_is_refused_in_short_time_and_the_logs_still_come() {
+    let caps = CollectCaps {
+        file_bytes: 10 * MIB,
+        total_bytes: 30 * MIB,
+        files: 10,
+    };
+    let script =
+        "truncate -s 2T a.rpm; echo built >build.log; echo state >state.log; echo x >z.rpm";
+    let started = std::time::Instant::now();
+    let (_folder, collected) = results_of(script, &caps).await;
+    assert_eq!(names(&collected), ["build.log", "state.log"]);
+    assert_eq!(collected.refused[0].name, "a.rpm");
+    assert!(started.elapsed().as_secs() < 30);
+}
+
+#[tokio::test]
+async fn a_result_folder_that_is_gone_has_no_results() {
+    let (_folder, collected) = results_of("rmdir /millrace/results", &CollectCaps::default()).await;
+    assert_eq!(collected, Collected::default());
+}

@@ -1,0 +1,162 @@
+//! Before the first build: engine, image, network, self-test.
+
+use std::collections::HashMap;
+
+use bollard::models::NetworkCreateRequest;
+use millrace_sandbox::{
+    Engine, NetworkSpec, NoopEngine, Profile, Runtime, SandboxError, self_test,
+};
+
+use crate::house::{House, client, image, plan, profile, supervisor};
+
+#[tokio::test]
+async fn the_self_test_passes_in_short_time() {
+    let house = House::open().await;
+    let first = self_test(&house.engine, profile(), &supervisor())
+        .await
+        .unwrap();
+    assert_eq!(first.memory_limit_bytes, 64 << 20);
+    let again = self_test(&house.engine, profile(), &supervisor())
+        .await
+        .unwrap();
+    assert!(again.millis < 3000, "{again:?}");
+}
+
+#[tokio::test]
+async fn a_profile_that_the_engine_refuses_is_named_in_one_sentence() {
+    let house = House::open().await;
+    match self_test(&house.engine, Profile::Privileged, &supervisor()).await {
+        Ok(_) => println!("this engine accepts privileged containers: nothing is refused"),
+        Err(error) => {
+            assert!(
+                matches!(error, SandboxError::ProfileRefused { .. }),
+                "{error}"
+            );
+            assert!(error.to_string().contains("'privileged'"));
+            assert!(!error.to_string().contains('\n'));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_engine_says_who_it_is_and_says_it_again() {
+    let house = House::open().await;
+    let info = house.engine.info().await.unwrap();
+    assert!(info.memory_bytes > 0 && info.cpus > 0 && !info.id.is_empty());
+    let other = House::open().await;
+    assert_eq!(other.engine.info().await.unwrap(), info);
+    let digest = house.engine.image_digest(&image()).await.unwrap();
+    assert!(digest.contains(|c: char| c.is_ascii_hexdigit()));
+}
+
+#[tokio::test]
+async fn a_missing_image_and_a_missing_engine_are_told_apart() {
+    let house = House::open().await;
+    let runtime = Runtime::Engine(house.engine.clone());
+    let mut spec = house.spec();
+    spec.image = "millrace-no-such-image:1".into();
+    let error = runtime.start(&spec, &House::files(plan("true", 60))).await;
+    let error = error.unwrap_err();
+    assert!(
+        matches!(error, SandboxError::ImageMissing { .. }),
+        "{error}"
+    );
+    let error = Engine::connect("unix:///no/such/socket").await.unwrap_err();
+    assert!(error.is_unreachable(), "{error}");
+    let error = Engine::connect("tcp://127.0.0.1:1").await.unwrap_err();
+    assert!(matches!(error, SandboxError::BadUrl { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_start_that_fails_half_way_leaves_no_container() {
+    let house = House::open().await;
+    let runtime = Runtime::Engine(house.engine.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = House::files(plan("true", 60));
+    files.source = Some(folder.path().join("missing"));
+    let error = runtime.start(&house.spec(), &files).await.unwrap_err();
+    assert!(matches!(error, SandboxError::File { .. }), "{error}");
+    house.assert_empty().await;
+}
+
+/// A network that is removed again, however the test ends.
+struct Network(String);
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let (client, name) = (client(), self.0.clone());
+        let removal = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(client.remove_network(&name)).unwrap();
+        });
+        removal.join().unwrap();
+    }
+}
+
+fn network_name(what: &str) -> String {
+    format!("millrace-test-{what}-{}", std::process::id())
+}
+
+#[tokio::test]
+async fn the_network_is_made_once_and_keeps_sandboxes_apart() {
+    let house = House::open().await;
+    let network = NetworkSpec::new(network_name("own"));
+    house.engine.ensure_network(&network).await.unwrap();
+    let _removed = Network(network.name.clone());
+    house.engine.ensure_network(&network).await.unwrap();
+    let runtime = Runtime::Engine(house.engine.clone());
+    let mut spec = house.spec();
+    spec.network = Some(network.name.clone());
+    let files = House::files(plan("cat /sys/class/net/*/operstate | wc -l", 60));
+    let handle = runtime.start(&spec, &files).await.unwrap();
+    let finished = house.finish(handle).await;
+    assert_eq!(finished.log, "2\n");
+}
+
+#[tokio::test]
+async fn an_open_network_of_somebody_else_is_refused() {
+    let house = House::open().await;
+    if house
+        .engine
+        .info()
+        .await
+        .unwrap()
+        .name
+        .starts_with("Podman")
+    {
+        println!("Podman has no such rule to look for");
+        return;
+    }
+    let network = NetworkSpec::new(network_name("open"));
+    let request = NetworkCreateRequest {
+        name: network.name.clone(),
+        options: Some(HashMap::new()),
+        ..NetworkCreateRequest::default()
+    };
+    client().create_network(request).await.unwrap();
+    let _removed = Network(network.name.clone());
+    let error = house.engine.ensure_network(&network).await.unwrap_err();
+    assert!(
+        matches!(error, SandboxError::NetworkFailed { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn the_stand_in_succeeds_at_once_and_says_what_it_is() {
+    let house = House::open().await;
+    let runtime = Runtime::Noop(NoopEngine::new("test"));
+    let files = House::files(plan("exit 1", 60));
+    let mut handle = runtime.start(&house.spec(), &files).await.unwrap();
+    let log = handle.take_log().unwrap().recv().await.unwrap();
+    assert!(String::from_utf8_lossy(&log).contains("no-op stand-in"));
+    assert!(handle.wait().await.unwrap().report.unwrap().is_clean());
+    let folder = tempfile::tempdir().unwrap();
+    let caps = millrace_sandbox::CollectCaps::default();
+    let collected = handle.collect("", folder.path(), &caps).await.unwrap();
+    assert_eq!(collected.files[0].name.as_str(), "noop.json");
+    handle.remove().await.unwrap();
+}

@@ -1,0 +1,128 @@
+//! What pollers of 2012 are shown: the oldest builds that nobody has touched.
+
+use millrace_domain::{BuildId, ChrootName, Limits, Name, ProjectId, RepositoryUrl};
+use sqlx::FromRow;
+
+use crate::picture::sources_of;
+use crate::row::{RowOf, Time};
+use crate::{SourceView, Store, StoreError};
+
+/// A build as the legacy list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyBuild {
+    /// The build.
+    pub id: BuildId,
+    /// The submitter's account.
+    pub submitter_id: i64,
+    /// What is built, in order.
+    pub sources: Vec<SourceView>,
+    /// Where, as submitted.
+    pub chroots: Vec<ChrootName>,
+    /// Extra repositories, as submitted.
+    pub repositories: Vec<RepositoryUrl>,
+    /// Limits of each package.
+    pub limits: Limits,
+    /// When it was submitted.
+    pub submitted_at: Time,
+    /// Its project, as it is now.
+    pub project: LegacyProject,
+}
+
+/// A project as the legacy list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyProject {
+    /// The project.
+    pub id: ProjectId,
+    /// Its name.
+    pub name: Name,
+    /// The owner's account.
+    pub owner_id: i64,
+    /// The owner's name.
+    pub owner: Name,
+    /// The project's present chroots.
+    pub chroots: Vec<ChrootName>,
+    /// The project's present repositories.
+    pub repositories: Vec<RepositoryUrl>,
+    /// When it was made.
+    pub created_at: Time,
+}
+
+#[derive(FromRow)]
+struct LegacyColumns {
+    id: i64,
+    submitter_id: i64,
+    chroots: Vec<String>,
+    repositories: Vec<String>,
+    memory_mib: i32,
+    timeout_seconds: i32,
+    submitted_at: Time,
+    project_id: i64,
+    project: String,
+    owner_id: i64,
+    owner: String,
+    project_chroots: Vec<String>,
+    project_repositories: Vec<String>,
+    project_created_at: Time,
+}
+
+impl Store {
+    /// The oldest builds of which no task was ever claimed or is over, and that are not cancelled.
+    pub async fn waiting_builds(&self, limit: u32) -> Result<Vec<LegacyBuild>, StoreError> {
+        self.within(async {
+            let mut tx = self.snapshot().await?;
+            let rows: Vec<LegacyColumns> = sqlx::query_as(
+                "select b.id, b.submitter_id, b.chroots, b.repositories, b.memory_mib, b.timeout_seconds,
+                     b.submitted_at, b.project_id, p.name as project, p.account_id as owner_id, o.name as owner,
+                     p.chroots as project_chroots, p.repositories as project_repositories,
+                     p.created_at as project_created_at
+                 from builds b join projects p on p.id = b.project_id join accounts o on o.id = p.account_id
+                 where b.cancelled_at is null and b.first_claim_at is null
+                     and not exists (select from tasks t where t.build_id = b.id
+                         and t.state in ('succeeded', 'failed', 'cancelled'))
+                 order by b.submitted_at, b.id limit $1",
+            )
+            .bind(i64::from(limit))
+            .fetch_all(&mut *tx)
+            .await?;
+            let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+            let mut sources = sources_of(&mut tx, &ids).await?;
+            tx.commit().await?;
+            rows.into_iter()
+                .map(|columns| {
+                    let found = sources.remove(&BuildId(columns.id)).unwrap_or_default();
+                    legacy_build(&columns, found)
+                })
+                .collect()
+        })
+        .await
+    }
+}
+
+fn legacy_build(
+    columns: &LegacyColumns,
+    sources: Vec<SourceView>,
+) -> Result<LegacyBuild, StoreError> {
+    let row = RowOf::new("builds", columns.id);
+    let project = RowOf::new("projects", columns.project_id);
+    Ok(LegacyBuild {
+        id: BuildId(columns.id),
+        submitter_id: columns.submitter_id,
+        sources,
+        chroots: row.parse_all(&columns.chroots)?,
+        repositories: row.parse_all(&columns.repositories)?,
+        limits: Limits {
+            memory_mib: row.number(columns.memory_mib)?,
+            timeout_seconds: row.number(columns.timeout_seconds)?,
+        },
+        submitted_at: columns.submitted_at,
+        project: LegacyProject {
+            id: ProjectId(columns.project_id),
+            name: project.parse(&columns.project)?,
+            owner_id: columns.owner_id,
+            owner: project.parse(&columns.owner)?,
+            chroots: project.parse_all(&columns.project_chroots)?,
+            repositories: project.parse_all(&columns.project_repositories)?,
+            created_at: columns.project_created_at,
+        },
+    })
+}

@@ -1,0 +1,51 @@
+//! PostgreSQL: the only crate that knows sqlx. It keeps the truth, and with it the promises that nothing is
+//! lost and nothing happens twice.
+
+mod accept;
+mod builders;
+mod builds;
+mod cancel;
+mod catalog;
+mod claim;
+mod config;
+mod error;
+mod lease;
+mod legacy;
+mod outbox;
+mod parked;
+mod picture;
+mod release;
+mod row;
+mod stats;
+mod store;
+mod submit;
+mod sweep;
+#[cfg(feature = "testing")]
+mod testing;
+mod transition;
+mod views;
+mod wakeups;
+
+pub use accept::{Acceptance, Finished, FinishedPackage};
+pub use builders::{BuilderRow, BuilderView, Enrolment, NewBuilder};
+pub use builds::ListQuery;
+pub use cancel::CancelResult;
+pub use catalog::{ChrootDef, ChrootRow, ProjectRow};
+pub use claim::{ClaimInput, ClaimOutcome};
+pub use config::StoreConfig;
+pub use error::StoreError;
+pub use lease::{FileKey, Heartbeat, HeldAttempt, LogAppend, UploadedFile, Verdict};
+pub use legacy::{LegacyBuild, LegacyProject};
+pub use outbox::{OutboxBatch, OutboxEntry};
+pub use parked::ParkedMessage;
+pub use release::{ReleaseConfig, Released, ReleasedTask};
+pub use stats::Counts;
+pub use store::Store;
+pub use submit::{NewBuild, NewSource, Submission, SubmissionKey, SubmitRefused};
+pub use sweep::{SweepConfig, Swept};
+#[cfg(feature = "testing")]
+pub use testing::TestDatabase;
+pub use views::{
+    AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
+};
+pub use wakeups::Wakeups;

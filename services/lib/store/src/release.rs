@@ -1,0 +1,303 @@
+//! The release window: how much of what waits is handed to the broker. Only what is still here can be cancelled,
+//! ordered and explained, so no more is released than live builders have room for, times a small factor.
+//!
+//! Room is computed from the claims in the database, not from what builders said some seconds ago; which
+//! builders are alive is told by their heartbeats. A route's row lock makes releases of that route take turns.
+
+use std::collections::HashMap;
+
+use millrace_domain::{AttemptId, BuildId, Limits, Name, RepositoryUrl, TaskId};
+use sqlx::FromRow;
+use sqlx::types::Json;
+
+use crate::catalog::ChrootColumns;
+use crate::picture::sources_of;
+use crate::row::RowOf;
+use crate::store::Tx;
+use crate::{ChrootRow, SourceView, Store, StoreError};
+
+/// How much to release.
+#[derive(Debug, Clone, Copy)]
+pub struct ReleaseConfig {
+    /// Released and unclaimed orders for each sandbox that could start now.
+    pub window_factor: u32,
+    /// The most tasks released by one call.
+    pub max_batch: u32,
+}
+
+impl Default for ReleaseConfig {
+    fn default() -> Self {
+        Self {
+            window_factor: 2,
+            max_batch: 200,
+        }
+    }
+}
+
+/// A task that is being released, with all that its order says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleasedTask {
+    /// The attempt made for it.
+    pub attempt_id: AttemptId,
+    /// That attempt's number, from 1.
+    pub attempt_number: u32,
+    /// The task.
+    pub task_id: TaskId,
+    /// Its build.
+    pub build_id: BuildId,
+    /// The project's owner.
+    pub owner: Name,
+    /// The project.
+    pub project: Name,
+    /// Where to build.
+    pub chroot: ChrootRow,
+    /// The memory class; with the architecture it names the route.
+    pub memory_class: String,
+    /// What to build, in order.
+    pub sources: Vec<SourceView>,
+    /// Extra repositories.
+    pub repositories: Vec<RepositoryUrl>,
+    /// Limits of each package.
+    pub limits: Limits,
+}
+
+/// A task that was released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// The new attempt.
+    pub attempt_id: AttemptId,
+    /// Its task.
+    pub task_id: TaskId,
+}
+
+struct Window {
+    arch: String,
+    memory_class: String,
+    size: i64,
+}
+
+impl Store {
+    /// Releases the oldest waiting tasks of each route as far as its window is open: an attempt and an outbox
+    /// row each. `body` makes the message of the order, which the store does not understand.
+    pub async fn release_tasks<F>(
+        &self,
+        config: &ReleaseConfig,
+        mut body: F,
+    ) -> Result<Vec<Released>, StoreError>
+    where
+        F: FnMut(&ReleasedTask) -> serde_json::Value + Send,
+    {
+        self.within(async {
+            let mut tx = self.begin().await?;
+            let windows = open_windows(&mut tx, config).await?;
+            if windows.is_empty() {
+                return Ok(Vec::new());
+            }
+            let tasks = take_tasks(&mut tx, &windows).await?;
+            if tasks.is_empty() {
+                return Ok(Vec::new());
+            }
+            let bodies = tasks.iter().map(&mut body).collect();
+            offer(&mut tx, &tasks, bodies).await?;
+            tx.commit().await?;
+            Ok(tasks
+                .iter()
+                .map(|task| Released {
+                    attempt_id: task.attempt_id,
+                    task_id: task.task_id,
+                })
+                .collect())
+        })
+        .await
+    }
+}
+
+/// Locks the routes that have waiting tasks, those free to lock, then computes their windows from what is
+/// committed by then.
+async fn open_windows(tx: &mut Tx, config: &ReleaseConfig) -> Result<Vec<Window>, StoreError> {
+    let routes: Vec<(String, String)> = sqlx::query_as(
+        "select r.arch, r.memory_class from routes r
+         where exists (select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
+             and t.state = 'waiting' and t.current_attempt is null and t.not_before <= now())
+         for update skip locked",
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    if routes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (archs, classes): (Vec<String>, Vec<String>) = routes.into_iter().unzip();
+    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(CAPACITY)
+        .bind(archs)
+        .bind(classes)
+        .fetch_all(&mut **tx)
+        .await?;
+    let mut left = i64::from(config.max_batch);
+    let mut windows = Vec::new();
+    for (arch, memory_class, capacity, offered) in rows {
+        let open = i64::from(config.window_factor) * capacity - offered;
+        let size = open.clamp(0, left);
+        left -= size;
+        if size > 0 {
+            windows.push(Window {
+                arch,
+                memory_class,
+                size,
+            });
+        }
+    }
+    Ok(windows)
+}
+
+/// Sandboxes of the size of each route's oldest fitting task that could start now, and what is on offer there.
+const CAPACITY: &str = "
+    with live as (
+        select b.id, b.archs, b.engine_id, b.memory_mib, b.sandboxes
+        from builders b where b.last_seen_at > now() - interval '25 seconds'
+    ), held as (
+        select a.builder_id, sum(a.memory_mib) as memory_mib, count(*) as sandboxes
+        from attempts a where a.state = 'claimed' and a.phase in ('fetching', 'building', 'collecting')
+        group by a.builder_id
+    ), room as (
+        select l.archs, l.engine_id, l.sandboxes - coalesce(h.sandboxes, 0) as sandboxes,
+            l.memory_mib - coalesce(h.memory_mib, 0) as memory_mib
+        from live l left join held h on h.builder_id = l.id
+    ), engine_room as (
+        select e.id, e.budget_mib - coalesce(sum(h.memory_mib), 0) as memory_mib
+        from engines e left join builders b on b.engine_id = e.id left join held h on h.builder_id = b.id
+        group by e.id
+    ), head as (
+        select r.arch, r.memory_class, oldest.memory_mib as unit
+        from unnest($1::text[], $2::text[]) as r(arch, memory_class)
+        cross join lateral (
+            select t.memory_mib from tasks t
+            where t.arch = r.arch and t.memory_class = r.memory_class
+                and t.state = 'waiting' and t.current_attempt is null and t.not_before <= now()
+                and t.memory_mib <= (select max(l.memory_mib) from live l where r.arch = any(l.archs))
+            order by t.id limit 1
+        ) oldest
+    ), per_engine as (
+        select head.arch, head.memory_class,
+            -- Builders of one engine share its memory, whatever each of them offers.
+            least(sum(greatest(least(room.sandboxes, room.memory_mib / head.unit), 0)),
+                  greatest(min(engine_room.memory_mib) / head.unit, 0)) as sandboxes
+        from head
+        join room on head.arch = any(room.archs)
+        join engine_room on engine_room.id = room.engine_id
+        group by head.arch, head.memory_class, head.unit, room.engine_id
+    )
+    select p.arch, p.memory_class, floor(sum(p.sandboxes))::bigint,
+        (select count(*) from tasks t where t.arch = p.arch and t.memory_class = p.memory_class
+            and t.current_attempt is not null and t.state in ('waiting', 'queued'))
+    from per_engine p group by p.arch, p.memory_class order by p.arch, p.memory_class";
+
+#[derive(FromRow)]
+struct TaskColumns {
+    id: i64,
+    build_id: i64,
+    attempts_made: i32,
+    memory_class: String,
+    owner: String,
+    project: String,
+    repositories: Vec<String>,
+    memory_mib: i32,
+    timeout_seconds: i32,
+    #[sqlx(flatten)]
+    chroot: ChrootColumns,
+}
+
+/// Locks the oldest tasks of each window. A task locked by someone else is being cancelled: it is passed over.
+async fn take_tasks(tx: &mut Tx, windows: &[Window]) -> Result<Vec<ReleasedTask>, StoreError> {
+    let rows: Vec<TaskColumns> = sqlx::query_as(
+        "with taken as (
+            select t.* from unnest($1::text[], $2::text[], $3::bigint[]) as w(arch, memory_class, size)
+            cross join lateral (
+                select * from tasks t
+                where t.arch = w.arch and t.memory_class = w.memory_class
+                    and t.state = 'waiting' and t.current_attempt is null and t.not_before <= now()
+                    and t.memory_mib <= (select max(l.memory_mib) from builders l
+                        where w.arch = any(l.archs) and l.last_seen_at > now() - interval '25 seconds')
+                order by t.id limit w.size
+                for no key update skip locked
+            ) t
+        )
+        select t.id, t.build_id, t.attempts_made, t.memory_class, o.name as owner, p.name as project,
+            b.repositories, b.memory_mib, b.timeout_seconds, c.name, c.arch, c.image, c.mock_root, c.enabled
+        from taken t join builds b on b.id = t.build_id join projects p on p.id = b.project_id
+            join accounts o on o.id = p.account_id join chroots c on c.name = t.chroot
+        order by t.id",
+    )
+    .bind(windows.iter().map(|w| w.arch.as_str()).collect::<Vec<_>>())
+    .bind(windows.iter().map(|w| w.memory_class.as_str()).collect::<Vec<_>>())
+    .bind(windows.iter().map(|w| w.size).collect::<Vec<_>>())
+    .fetch_all(&mut **tx)
+    .await?;
+    let builds: Vec<i64> = rows.iter().map(|row| row.build_id).collect();
+    let sources = sources_of(tx, &builds).await?;
+    rows.into_iter()
+        .map(|columns| released_task(columns, &sources))
+        .collect()
+}
+
+fn released_task(
+    columns: TaskColumns,
+    sources: &HashMap<BuildId, Vec<SourceView>>,
+) -> Result<ReleasedTask, StoreError> {
+    let row = RowOf::new("tasks", columns.id);
+    let build_id = BuildId(columns.build_id);
+    Ok(ReleasedTask {
+        attempt_id: AttemptId::generate(),
+        attempt_number: row.number(columns.attempts_made.saturating_add(1))?,
+        task_id: TaskId(columns.id),
+        build_id,
+        owner: row.parse(&columns.owner)?,
+        project: row.parse(&columns.project)?,
+        chroot: columns.chroot.try_into()?,
+        memory_class: columns.memory_class,
+        sources: sources.get(&build_id).cloned().unwrap_or_default(),
+        repositories: row.parse_all(&columns.repositories)?,
+        limits: Limits {
+            memory_mib: row.number(columns.memory_mib)?,
+            timeout_seconds: row.number(columns.timeout_seconds)?,
+        },
+    })
+}
+
+async fn offer(
+    tx: &mut Tx,
+    tasks: &[ReleasedTask],
+    bodies: Vec<serde_json::Value>,
+) -> Result<(), StoreError> {
+    let offered: i64 = sqlx::query_scalar(
+        "with new as (
+            select * from unnest($1::uuid[], $2::bigint[], $3::jsonb[]) as n(attempt_id, task_id, body)
+        ), offered as (
+            update tasks t set current_attempt = new.attempt_id, attempts_made = t.attempts_made + 1
+            from new where t.id = new.task_id and t.state = 'waiting' and t.current_attempt is null
+            returning t.id, t.current_attempt, t.attempts_made, t.memory_mib, t.arch, t.memory_class
+        ), made as (
+            insert into attempts (id, task_id, number, memory_mib)
+            select current_attempt, id, attempts_made, memory_mib from offered
+        ), written as (
+            insert into outbox (attempt_id, task_id, arch, memory_class, body)
+            select o.current_attempt, o.id, o.arch, o.memory_class, new.body
+            from offered o join new on new.attempt_id = o.current_attempt order by o.id
+        )
+        select count(*) from offered",
+    )
+    .bind(tasks.iter().map(|t| t.attempt_id.0).collect::<Vec<_>>())
+    .bind(tasks.iter().map(|t| t.task_id.0).collect::<Vec<_>>())
+    .bind(bodies.into_iter().map(Json).collect::<Vec<_>>())
+    .fetch_one(&mut **tx)
+    .await?;
+    if usize::try_from(offered).is_ok_and(|count| count == tasks.len()) {
+        Ok(())
+    } else {
+        let problem = format!("{offered} of {} locked tasks could be offered", tasks.len());
+        Err(StoreError::inconsistent(
+            "tasks",
+            "(release)".to_owned(),
+            problem,
+        ))
+    }
+}

@@ -1,0 +1,66 @@
+//! From columns to words of the domain. A value that is no such word is an error that names the row.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+
+use crate::StoreError;
+
+pub(crate) type Time = DateTime<Utc>;
+
+/// A row that is being read.
+#[derive(Clone, Copy)]
+pub(crate) struct RowOf<K> {
+    table: &'static str,
+    key: K,
+}
+
+impl<K: ToString> RowOf<K> {
+    pub(crate) fn new(table: &'static str, key: K) -> Self {
+        Self { table, key }
+    }
+
+    pub(crate) fn parse<T>(&self, text: &str) -> Result<T, StoreError>
+    where
+        T: FromStr<Err: Display>,
+    {
+        text.parse().map_err(|error: T::Err| self.fault(error))
+    }
+
+    pub(crate) fn parse_all<T>(&self, texts: &[String]) -> Result<Vec<T>, StoreError>
+    where
+        T: FromStr<Err: Display>,
+    {
+        texts.iter().map(|text| self.parse(text)).collect()
+    }
+
+    pub(crate) fn parse_some<T>(&self, text: Option<&str>) -> Result<Option<T>, StoreError>
+    where
+        T: FromStr<Err: Display>,
+    {
+        text.map(|text| self.parse(text)).transpose()
+    }
+
+    /// A count or size, which the database keeps with a sign.
+    pub(crate) fn number<S, T>(&self, value: S) -> Result<T, StoreError>
+    where
+        T: TryFrom<S, Error: Display>,
+    {
+        T::try_from(value).map_err(|error| self.fault(error))
+    }
+
+    pub(crate) fn fault(&self, problem: impl Display) -> StoreError {
+        StoreError::inconsistent(self.table, self.key.to_string(), problem.to_string())
+    }
+}
+
+/// A count as the database keeps it. Everything that is stored is bounded far below.
+pub(crate) fn int4(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+/// A size as the database keeps it.
+pub(crate) fn int8(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

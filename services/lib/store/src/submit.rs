@@ -1,0 +1,208 @@
+//! Submission: a build with its sources, tasks and key in one statement, so that an answered submission is
+//! stored whole and a repeated one is stored once.
+
+use millrace_domain::{
+    BuildId, ChrootName, FileName, IdempotencyKey, Limits, RepositoryUrl, SourceUrl,
+};
+
+use crate::row::{int4, int8};
+use crate::{ProjectRow, SourcePlace, Store, StoreError};
+
+/// A source to be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSource {
+    /// What it is called in logs and results.
+    pub name: FileName,
+    /// Where its bytes are.
+    pub place: SourcePlace,
+}
+
+/// What makes a repeated submission the same one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubmissionKey {
+    /// Unique per account, for seven days.
+    pub key: IdempotencyKey,
+    /// Of the request's content: another content under the same key is refused.
+    pub digest: [u8; 32],
+}
+
+/// A build to be stored; everything in it is frozen from here on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBuild {
+    /// Where the results belong.
+    pub project: ProjectRow,
+    /// The account that submits.
+    pub submitter: i64,
+    /// What to build, in order; at least one.
+    pub sources: Vec<NewSource>,
+    /// Where to build; at least one, of one release, none twice.
+    pub chroots: Vec<ChrootName>,
+    /// Extra repositories.
+    pub repositories: Vec<RepositoryUrl>,
+    /// Limits of each package.
+    pub limits: Limits,
+    /// The memory class of these limits.
+    pub memory_class: String,
+    /// The build that is tried again.
+    pub resubmit_of: Option<BuildId>,
+    /// The client's key, where it sent one.
+    pub key: Option<SubmissionKey>,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submission {
+    /// The build is stored.
+    Accepted {
+        /// The build.
+        build_id: BuildId,
+        /// Whether an earlier submission under the same key had stored it.
+        replayed: bool,
+    },
+    /// Nothing was stored.
+    Refused(SubmitRefused),
+}
+
+/// Why a submission was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitRefused {
+    /// The key belongs to a submission of other content.
+    #[error("this idempotency key was used for another submission")]
+    KeyReused,
+    /// The chroot does not exist or is disabled.
+    #[error("chroot {0} is not offered here")]
+    UnknownChroot(ChrootName),
+}
+
+/// The build appears only when every chroot is enabled; a taken key makes the whole statement fail.
+const SUBMIT: &str = "
+    with chosen as (
+        select c.name, c.arch, n.position
+        from unnest($3::text[]) with ordinality as n(name, position)
+        join chroots c on c.name = n.name and c.enabled
+    ), build as (
+        insert into builds (project_id, submitter_id, chroots, repositories, memory_mib, timeout_seconds, resubmit_of)
+        select $1, $2, $3, $4, $5, $6, $7
+        where (select count(*) from chosen) = cardinality($3::text[])
+        returning id
+    ), named_sources as (
+        insert into sources (build_id, position, name, url, sha256, size)
+        select build.id, s.position - 1, s.name, s.url, s.sha256, s.size
+        from build, unnest($9::text[], $10::text[], $11::text[], $12::bigint[]) with ordinality
+            as s(name, url, sha256, size, position)
+    ), new_tasks as (
+        insert into tasks (build_id, chroot, arch, memory_class, memory_mib)
+        select build.id, chosen.name, chosen.arch, $8, $5 from build, chosen order by chosen.position
+    ), named_routes as (
+        insert into routes (arch, memory_class)
+        select distinct chosen.arch, $8 from build, chosen order by 1
+        on conflict do nothing
+    ), named_key as (
+        insert into idempotency_keys (account_id, key, digest, build_id)
+        select $2, $13, $14, build.id from build where $13::text is not null
+    )
+    select build.id, pg_notify($15, '')::text from build";
+
+impl Store {
+    /// Stores a build, or finds the one that the same key stored before. Concurrent twins get the same build.
+    pub async fn submit_build(&self, new: &NewBuild) -> Result<Submission, StoreError> {
+        self.within(async {
+            match self.insert_build(new).await {
+                Ok(Some(build_id)) => Ok(Submission::Accepted {
+                    build_id,
+                    replayed: false,
+                }),
+                Ok(None) => match self.replay(new).await? {
+                    Some(earlier) => Ok(earlier),
+                    None => Ok(Submission::Refused(self.name_unknown_chroot(new).await?)),
+                },
+                Err(error) if is_taken_key(&error) => self.replay(new).await?.ok_or_else(|| {
+                    StoreError::Unavailable("the idempotency key expired just now".into())
+                }),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    async fn insert_build(&self, new: &NewBuild) -> Result<Option<BuildId>, sqlx::Error> {
+        let chroots: Vec<&str> = new.chroots.iter().map(ChrootName::as_str).collect();
+        let repositories: Vec<&str> = new.repositories.iter().map(RepositoryUrl::as_str).collect();
+        let places: Vec<_> = new.sources.iter().map(|s| columns_of(&s.place)).collect();
+        let row: Option<(i64, Option<String>)> = sqlx::query_as(SUBMIT)
+            .bind(new.project.id.0)
+            .bind(new.submitter)
+            .bind(chroots)
+            .bind(repositories)
+            .bind(int4(new.limits.memory_mib))
+            .bind(int4(new.limits.timeout_seconds))
+            .bind(new.resubmit_of.map(|id| id.0))
+            .bind(&new.memory_class)
+            .bind(
+                new.sources
+                    .iter()
+                    .map(|s| s.name.as_str())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(places.iter().map(|p| p.0).collect::<Vec<_>>())
+            .bind(places.iter().map(|p| p.1).collect::<Vec<_>>())
+            .bind(places.iter().map(|p| p.2).collect::<Vec<_>>())
+            .bind(new.key.as_ref().map(|k| k.key.as_str()))
+            .bind(new.key.as_ref().map(|k| k.digest.as_slice()))
+            .bind(crate::wakeups::CHANNEL)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|(id, _)| BuildId(id)))
+    }
+
+    async fn replay(&self, new: &NewBuild) -> Result<Option<Submission>, StoreError> {
+        let Some(key) = &new.key else {
+            return Ok(None);
+        };
+        let row: Option<(Vec<u8>, i64)> = sqlx::query_as(
+            "select digest, build_id from idempotency_keys where account_id = $1 and key = $2",
+        )
+        .bind(new.submitter)
+        .bind(key.key.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|(digest, build_id)| {
+            if digest == key.digest {
+                Submission::Accepted {
+                    build_id: BuildId(build_id),
+                    replayed: true,
+                }
+            } else {
+                Submission::Refused(SubmitRefused::KeyReused)
+            }
+        }))
+    }
+
+    async fn name_unknown_chroot(&self, new: &NewBuild) -> Result<SubmitRefused, StoreError> {
+        let enabled: Vec<String> = sqlx::query_scalar("select name from chroots where enabled")
+            .fetch_all(&self.pool)
+            .await?;
+        new.chroots
+            .iter()
+            .find(|chroot| !enabled.iter().any(|name| name == chroot.as_str()))
+            .map(|chroot| SubmitRefused::UnknownChroot(chroot.clone()))
+            .ok_or_else(|| {
+                StoreError::Unavailable("the chroots changed during the submission".into())
+            })
+    }
+}
+
+type PlaceColumns<'a> = (Option<&'a str>, Option<&'a str>, Option<i64>);
+
+fn columns_of(place: &SourcePlace) -> PlaceColumns<'_> {
+    match place {
+        SourcePlace::Url(url) => (Some(SourceUrl::as_str(url)), None, None),
+        SourcePlace::Stored { sha256, size } => (None, Some(sha256), Some(int8(*size))),
+    }
+}
+
+fn is_taken_key(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|e| e.is_unique_violation() && e.constraint() == Some("idempotency_keys_pkey"))
+}

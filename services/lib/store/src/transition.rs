@@ -1,0 +1,296 @@
+//! How an attempt's end moves its task. Every end but a cancel before the claim passes here.
+//!
+//! ```text
+//! Task:     waiting ─▶ queued ─▶ running ─▶ succeeded | failed | cancelled   (terminal)
+//!              ▲          │         │
+//!              └──────────┴─────────┘   put back, or next attempt after a fault of ours, at most 3
+//! Attempt:  offered ─▶ claimed ─▶ finished | lost | revoked
+//! ```
+
+use millrace_domain::{
+    AttemptId, AttemptState, BuilderId, Origin, Outcome, OutcomeKind, TaskState,
+};
+use sqlx::FromRow;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::StoreError;
+use crate::row::RowOf;
+use crate::store::Tx;
+
+/// Attempts that may end in a fault of ours before the task fails with it.
+const COUNTED_ATTEMPTS: u32 = 3;
+
+/// An attempt and its task, both locked.
+pub(crate) struct Locked {
+    pub(crate) task_id: i64,
+    pub(crate) task_state: TaskState,
+    pub(crate) is_current: bool,
+    pub(crate) counted: u32,
+    pub(crate) cancel_requested: bool,
+    pub(crate) attempt_id: AttemptId,
+    pub(crate) attempt_state: AttemptState,
+    pub(crate) builder: Option<BuilderId>,
+    pub(crate) lease_token_hash: Option<Vec<u8>>,
+}
+
+/// How the attempt ends.
+pub(crate) struct End<'a> {
+    pub(crate) state: AttemptState,
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) outcome: Option<&'a Outcome>,
+}
+
+/// What becomes of the task.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Next {
+    /// It is over.
+    Ended {
+        state: TaskState,
+        outcome: Box<Outcome>,
+        counted: bool,
+    },
+    /// It waits again, uncounted, because nobody failed.
+    PutBack { delay_ms: i32 },
+    /// It waits for another builder, after a fault of ours.
+    Again,
+}
+
+impl Next {
+    /// After an outcome that a builder reported, or that its silence made.
+    pub(crate) fn after(task: &Locked, outcome: &Outcome) -> Self {
+        let ended = |state, outcome: Outcome, counted| Self::Ended {
+            state,
+            outcome: Box::new(outcome),
+            counted,
+        };
+        match (outcome.kind.origin(), task.cancel_requested) {
+            // Work that was done is kept, also when a cancel came too late for it.
+            (Origin::Nobody, _) => ended(TaskState::Succeeded, outcome.clone(), false),
+            (Origin::Requester, _) => ended(TaskState::Cancelled, outcome.clone(), false),
+            (Origin::Package | Origin::Infrastructure, true) => {
+                ended(TaskState::Cancelled, cancelled_after(outcome), false)
+            }
+            (Origin::Package, false) => ended(TaskState::Failed, outcome.clone(), false),
+            (Origin::Infrastructure, false) if task.counted + 1 >= COUNTED_ATTEMPTS => {
+                ended(TaskState::Failed, outcome.clone(), true)
+            }
+            (Origin::Infrastructure, false) => Self::Again,
+        }
+    }
+
+    /// After an offer or a claim that was given back.
+    pub(crate) fn handed_back(task: &Locked, delay_ms: i32) -> Self {
+        if task.cancel_requested {
+            let outcome = Outcome::new(OutcomeKind::Cancelled, "cancelled on request");
+            Self::Ended {
+                state: TaskState::Cancelled,
+                outcome: Box::new(outcome),
+                counted: false,
+            }
+        } else {
+            Self::PutBack { delay_ms }
+        }
+    }
+
+    pub(crate) fn task_state(&self) -> TaskState {
+        match self {
+            Self::Ended { state, .. } => *state,
+            Self::PutBack { .. } | Self::Again => TaskState::Waiting,
+        }
+    }
+}
+
+fn cancelled_after(outcome: &Outcome) -> Outcome {
+    Outcome {
+        kind: OutcomeKind::Cancelled,
+        message: format!(
+            "cancelled on request; the last attempt had ended as {}: {}",
+            outcome.kind, outcome.message
+        ),
+        suggested_limit: None,
+        ..outcome.clone()
+    }
+}
+
+#[derive(FromRow)]
+struct LockedColumns {
+    task_id: i64,
+    task_state: String,
+    is_current: bool,
+    attempts_counted: i32,
+    cancel_requested: bool,
+    attempt_state: String,
+    builder_id: Option<Uuid>,
+    lease_token_hash: Option<Vec<u8>>,
+}
+
+/// Locks the attempt's task, then the attempt, and reads them as they are under the lock.
+pub(crate) async fn lock(tx: &mut Tx, attempt_id: AttemptId) -> Result<Option<Locked>, StoreError> {
+    let columns: Option<LockedColumns> = sqlx::query_as(
+        "select t.id as task_id, t.state as task_state, t.current_attempt is not distinct from a.id as is_current,
+             t.attempts_counted, t.cancel_requested_at is not null as cancel_requested,
+             a.state as attempt_state, a.builder_id, a.lease_token_hash
+         from attempts a join tasks t on t.id = a.task_id
+         where a.id = $1
+         -- In this order; rows changed since the statement began are read again once they are locked.
+         for no key update of t, a",
+    )
+    .bind(attempt_id.0)
+    .fetch_optional(&mut **tx)
+    .await?;
+    columns
+        .map(|columns| locked(attempt_id, columns))
+        .transpose()
+}
+
+fn locked(attempt_id: AttemptId, columns: LockedColumns) -> Result<Locked, StoreError> {
+    let task = RowOf::new("tasks", columns.task_id);
+    Ok(Locked {
+        task_id: columns.task_id,
+        task_state: task.parse(&columns.task_state)?,
+        is_current: columns.is_current,
+        counted: task.number(columns.attempts_counted)?,
+        cancel_requested: columns.cancel_requested,
+        attempt_id,
+        attempt_state: RowOf::new("attempts", attempt_id).parse(&columns.attempt_state)?,
+        builder: columns.builder_id.map(BuilderId),
+        lease_token_hash: columns.lease_token_hash,
+    })
+}
+
+/// Ends a live attempt and moves its task, both guarded by the states that were read under the lock.
+pub(crate) async fn settle(
+    tx: &mut Tx,
+    locked: &Locked,
+    end: End<'_>,
+    next: &Next,
+) -> Result<(), StoreError> {
+    let (outcome, counted, delay_ms) = match next {
+        Next::Ended {
+            outcome, counted, ..
+        } => (Some(Json(outcome)), *counted, 0),
+        Next::PutBack { delay_ms } => (None, false, *delay_ms),
+        Next::Again => (None, true, 0),
+    };
+    let moved: i64 = sqlx::query_scalar(
+        "with ended as (
+            update attempts set state = $3, reason = $4, outcome = $5, ended_at = now()
+            where id = $1 and state = $2
+            returning task_id
+        ), unpublished as (
+            -- A relay that publishes this very moment holds the row, and deletes it itself.
+            delete from outbox where id in (select id from outbox where attempt_id = $1 for update skip locked)
+        ), moved as (
+            update tasks t set
+                state = $7,
+                outcome = $8,
+                ended_at = case when $8::jsonb is not null then now() end,
+                current_attempt = case when $8::jsonb is not null then t.current_attempt end,
+                attempts_counted = t.attempts_counted + $9::boolean::integer,
+                avoid = case when not $9 or $10::uuid is null or $10 = any(t.avoid) then t.avoid
+                        else t.avoid || $10 end,
+                waiting_since = case when $9 then now() else t.waiting_since end,
+                not_before = now() + $11 * interval '1 millisecond'
+            from ended
+            where t.id = ended.task_id and t.state = $6 and t.current_attempt = $1
+            returning t.id
+        )
+        select count(*) from moved",
+    )
+    .bind(locked.attempt_id.0)
+    .bind(locked.attempt_state.as_str())
+    .bind(end.state.as_str())
+    .bind(end.reason)
+    .bind(end.outcome.map(Json))
+    .bind(locked.task_state.as_str())
+    .bind(next.task_state().as_str())
+    .bind(outcome)
+    .bind(counted)
+    .bind(locked.builder.map(|id| id.0))
+    .bind(delay_ms)
+    .fetch_one(&mut **tx)
+    .await?;
+    if moved == 1 {
+        Ok(())
+    } else {
+        let problem = format!(
+            "attempt {} ({}) could not be ended as {} with its task {}",
+            locked.attempt_id, locked.attempt_state, end.state, locked.task_state
+        );
+        Err(StoreError::inconsistent(
+            "tasks",
+            locked.task_id.to_string(),
+            problem,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(counted: u32, cancel_requested: bool) -> Locked {
+        Locked {
+            task_id: 1,
+            task_state: TaskState::Running,
+            is_current: true,
+            counted,
+            cancel_requested,
+            attempt_id: AttemptId(Uuid::nil()),
+            attempt_state: AttemptState::Claimed,
+            builder: None,
+            lease_token_hash: None,
+        }
+    }
+
+    fn state_after(kind: OutcomeKind, counted: u32, cancel_requested: bool) -> TaskState {
+        Next::after(&task(counted, cancel_requested), &Outcome::new(kind, "x")).task_state()
+    }
+
+    #[test]
+    fn only_faults_of_ours_lead_to_another_attempt_and_only_twice() {
+        for kind in OutcomeKind::ALL {
+            let again = state_after(*kind, 0, false) == TaskState::Waiting;
+            assert_eq!(again, kind.is_retried(), "{kind}");
+        }
+        assert_eq!(
+            state_after(OutcomeKind::BuilderLost, 1, false),
+            TaskState::Waiting
+        );
+        assert_eq!(
+            state_after(OutcomeKind::BuilderLost, 2, false),
+            TaskState::Failed
+        );
+    }
+
+    #[test]
+    fn after_a_requested_cancel_only_a_success_is_not_cancelled() {
+        for kind in OutcomeKind::ALL {
+            let wanted = if kind.is_success() {
+                TaskState::Succeeded
+            } else {
+                TaskState::Cancelled
+            };
+            assert_eq!(state_after(*kind, 0, true), wanted, "{kind}");
+        }
+        let Next::Ended { outcome, .. } =
+            Next::after(&task(0, true), &Outcome::new(OutcomeKind::BuildFailed, "x"))
+        else {
+            panic!("a cancelled task is over")
+        };
+        assert_eq!(outcome.kind, OutcomeKind::Cancelled);
+    }
+
+    #[test]
+    fn what_was_handed_back_waits_unless_it_is_cancelled() {
+        assert_eq!(
+            Next::handed_back(&task(0, false), 5),
+            Next::PutBack { delay_ms: 5 }
+        );
+        assert_eq!(
+            Next::handed_back(&task(0, true), 5).task_state(),
+            TaskState::Cancelled
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! LISTEN: hints between frontends that there is work. Notifications are lost while a connection is away, so
+//! whoever waits here also looks at the tables now and then; a lost hint costs time, never work.
+
+use std::fmt;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+
+pub(crate) const CHANNEL: &str = "millrace_wake";
+
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// A stream of hints.
+pub struct Wakeups {
+    options: PgConnectOptions,
+    listener: Option<PgListener>,
+    delay: Duration,
+}
+
+/// Says nothing of the options, which hold a password.
+impl fmt::Debug for Wakeups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wakeups")
+            .field("listening", &self.listener.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Wakeups {
+    pub(crate) fn new(options: PgConnectOptions) -> Self {
+        Self {
+            options,
+            listener: None,
+            delay: FIRST_DELAY,
+        }
+    }
+
+    /// Returns when there may be work: on a notification, and after each gap in which one may have been missed.
+    /// Several notifications at once are one hint. May be dropped at any time.
+    pub async fn next(&mut self) {
+        loop {
+            if let Some(listener) = &mut self.listener {
+                match listener.try_recv().await {
+                    Ok(Some(_)) => {
+                        while listener.next_buffered().is_some() {}
+                        return;
+                    }
+                    Ok(None) => tracing::debug!("the listening connection was lost"),
+                    Err(error) => tracing::debug!(%error, "listening failed"),
+                }
+                self.listener = None;
+            }
+            match self.connect().await {
+                Ok(listener) => {
+                    self.listener = Some(listener);
+                    self.delay = FIRST_DELAY;
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "listening is not possible yet");
+                    tokio::time::sleep(self.delay).await;
+                    self.delay = (self.delay * 2).min(LONGEST_DELAY);
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<PgListener, sqlx::Error> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(2))
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_lazy_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    }
+}

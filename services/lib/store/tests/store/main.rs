@@ -1,0 +1,15 @@
+//! The store against a real PostgreSQL.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod accept;
+mod cancel;
+mod claim;
+mod house;
+mod lease;
+mod migrations;
+mod reads;
+mod release;
+mod submit;
+mod sweep;
+mod unavailable;
+mod walk;

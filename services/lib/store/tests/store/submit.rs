@@ -1,0 +1,239 @@
+use std::collections::HashSet;
+
+use millrace_domain::{BuildState, TaskState};
+use millrace_store::{NewBuild, NewSource, SourcePlace, Submission, SubmissionKey, SubmitRefused};
+
+use crate::house::{CHROOT, House, OTHER_CHROOT};
+
+fn keyed(house: &House, digest: u8) -> NewBuild {
+    let key = SubmissionKey {
+        key: "key-1".parse().unwrap(),
+        digest: [digest; 32],
+    };
+    NewBuild {
+        key: Some(key),
+        ..house.new_build(&[CHROOT])
+    }
+}
+
+#[tokio::test]
+async fn a_build_is_read_back_as_it_was_submitted() {
+    let house = House::new().await;
+    let mut new = house.new_build(&[OTHER_CHROOT, CHROOT]);
+    new.sources.push(NewSource {
+        name: "world-2-1.src.rpm".parse().unwrap(),
+        place: SourcePlace::Stored {
+            sha256: "ab".repeat(32),
+            size: 5,
+        },
+    });
+    let id = house.submit_this(&new).await;
+    let build = house.build(id).await;
+    assert_eq!(build.state(), BuildState::Waiting);
+    assert_eq!(build.chroots, new.chroots);
+    assert_eq!(build.repositories, new.repositories);
+    assert_eq!(build.limits, new.limits);
+    assert_eq!(build.owner.as_str(), "main");
+    let places: Vec<_> = build.sources.iter().map(|s| s.place.clone()).collect();
+    assert_eq!(
+        places,
+        new.sources
+            .iter()
+            .map(|s| s.place.clone())
+            .collect::<Vec<_>>()
+    );
+    let chroots: Vec<_> = build.tasks.iter().map(|t| t.chroot.clone()).collect();
+    assert_eq!(chroots, new.chroots);
+    assert!(build.tasks.iter().all(|t| t.state == TaskState::Waiting));
+    assert!(house.store().source_exists(&"ab".repeat(32)).await.unwrap());
+    assert!(!house.store().source_exists(&"cd".repeat(32)).await.unwrap());
+    let name = "world-2-1.src.rpm".parse().unwrap();
+    assert!(
+        house
+            .store()
+            .source_named(&"ab".repeat(32), &name)
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn the_same_key_with_the_same_content_is_the_same_build() {
+    let house = House::new().await;
+    let new = keyed(&house, 1);
+    let first = house.submit_this(&new).await;
+    let again = house.store().submit_build(&new).await.unwrap();
+    assert_eq!(
+        again,
+        Submission::Accepted {
+            build_id: first,
+            replayed: true
+        }
+    );
+    assert_eq!(house.store().counts().await.unwrap().waiting, 1);
+}
+
+#[tokio::test]
+async fn the_same_key_finds_its_build_also_after_the_chroot_was_disabled() {
+    let house = House::new().await;
+    let new = keyed(&house, 1);
+    let first = house.submit_this(&new).await;
+    house
+        .database
+        .execute("update chroots set enabled = false")
+        .await;
+    let again = house.store().submit_build(&new).await.unwrap();
+    assert_eq!(
+        again,
+        Submission::Accepted {
+            build_id: first,
+            replayed: true
+        }
+    );
+}
+
+#[tokio::test]
+async fn the_same_key_with_other_content_is_refused() {
+    let house = House::new().await;
+    house.submit_this(&keyed(&house, 1)).await;
+    let other = house.store().submit_build(&keyed(&house, 2)).await.unwrap();
+    assert_eq!(other, Submission::Refused(SubmitRefused::KeyReused));
+    assert_eq!(house.store().counts().await.unwrap().waiting, 1);
+}
+
+#[tokio::test]
+async fn twenty_twins_at_once_make_one_build() {
+    let house = House::new().await;
+    let twins = (0..20).map(|_| {
+        let (store, new) = (house.store().clone(), keyed(&house, 1));
+        tokio::spawn(async move { store.submit_build(&new).await.unwrap() })
+    });
+    let (mut ids, mut fresh) = (HashSet::new(), 0);
+    for twin in twins.collect::<Vec<_>>() {
+        match twin.await.unwrap() {
+            Submission::Accepted { build_id, replayed } => {
+                ids.insert(build_id);
+                fresh += u32::from(!replayed);
+            }
+            Submission::Refused(reason) => panic!("refused: {reason}"),
+        }
+    }
+    assert_eq!((ids.len(), fresh), (1, 1));
+    assert_eq!(house.store().counts().await.unwrap().waiting, 1);
+}
+
+#[tokio::test]
+async fn an_unknown_or_disabled_chroot_is_named_and_nothing_is_stored() {
+    let house = House::new().await;
+    let unknown = house.new_build(&[CHROOT, "fedora-44-riscv64"]);
+    let refused = house.store().submit_build(&unknown).await.unwrap();
+    let name = "fedora-44-riscv64".parse().unwrap();
+    assert_eq!(
+        refused,
+        Submission::Refused(SubmitRefused::UnknownChroot(name))
+    );
+    house
+        .database
+        .execute("update chroots set enabled = false where name like '%aarch64'")
+        .await;
+    let disabled = house.new_build(&[CHROOT, OTHER_CHROOT]);
+    let refused = house.store().submit_build(&disabled).await.unwrap();
+    let name = OTHER_CHROOT.parse().unwrap();
+    assert_eq!(
+        refused,
+        Submission::Refused(SubmitRefused::UnknownChroot(name))
+    );
+    let rows = "select ((select count(*) from builds) + (select count(*) from tasks)
+        + (select count(*) from sources))::text";
+    assert_eq!(house.database.fetch_text(rows).await.unwrap(), "0");
+}
+
+#[tokio::test]
+async fn a_chroot_that_left_the_operators_list_is_disabled_and_comes_back_with_it() {
+    let house = House::new().await;
+    let list = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| millrace_store::ChrootDef {
+                name: name.parse().unwrap(),
+                image: "new-image".to_owned(),
+                mock_root: name.parse().unwrap(),
+            })
+            .collect::<Vec<_>>()
+    };
+    let main = || "main".parse().unwrap();
+    let again = house
+        .store()
+        .ensure_defaults(&main(), &main(), &list(&[CHROOT]))
+        .await
+        .unwrap();
+    assert_eq!(again, house.project);
+    let chroots = house.store().list_chroots().await.unwrap();
+    let enabled: Vec<_> = chroots
+        .iter()
+        .map(|c| (c.name.as_str(), c.enabled))
+        .collect();
+    assert_eq!(enabled, [(OTHER_CHROOT, false), (CHROOT, true)]);
+    assert_eq!(chroots[1].image, "new-image");
+    assert_eq!(chroots[1].arch, "x86_64");
+    house
+        .store()
+        .ensure_defaults(&main(), &main(), &list(&[CHROOT, OTHER_CHROOT]))
+        .await
+        .unwrap();
+    assert!(
+        house
+            .store()
+            .list_chroots()
+            .await
+            .unwrap()
+            .iter()
+            .all(|c| c.enabled)
+    );
+    let found = house.store().find_project(&main(), &main()).await.unwrap();
+    assert_eq!(found.as_ref(), Some(&house.project));
+    let other = "other".parse().unwrap();
+    assert_eq!(
+        house.store().find_project(&main(), &other).await.unwrap(),
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_submission_wakes_who_listens() {
+    let house = House::new().await;
+    let mut wakeups = house.store().listen();
+    let deadline = std::time::Duration::from_secs(10);
+    // The first one says that listening has begun.
+    tokio::time::timeout(deadline, wakeups.next())
+        .await
+        .unwrap();
+    house.submit().await;
+    tokio::time::timeout(deadline, wakeups.next())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn listening_begins_again_after_its_connection_was_ended() {
+    let house = House::new().await;
+    let mut wakeups = house.store().listen();
+    let deadline = std::time::Duration::from_secs(10);
+    tokio::time::timeout(deadline, wakeups.next())
+        .await
+        .unwrap();
+    house
+        .database
+        .execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where query like 'LISTEN%' and datname = current_database()",
+        )
+        .await;
+    tokio::time::timeout(deadline, wakeups.next())
+        .await
+        .unwrap();
+    house.submit().await;
+    tokio::time::timeout(deadline, wakeups.next())
+        .await
+        .unwrap();
+}

@@ -1,0 +1,191 @@
+//! `/builder/v1`: enrol, claim, decline, heartbeat, log and files. Not for people.
+
+use millrace_domain::{AttemptId, BuilderId, FileName, Phase, Stage, StageTime, Token};
+use serde::{Deserialize, Serialize};
+
+/// Header that carries the lease token with log chunks and files.
+pub const LEASE_HEADER: &str = "millrace-lease";
+/// Header that carries a file's SHA-256 in lower-case hexadecimal.
+pub const SHA256_HEADER: &str = "millrace-sha256";
+
+/// `POST /builder/v1/enrol`, with the enrolment token as bearer.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct EnrolRequest {
+    /// The identity kept in the builder's spool.
+    pub builder_id: BuilderId,
+    /// A name for people; at most 64 characters.
+    pub name: String,
+    /// The token of an earlier enrolment; needed to use a known id again.
+    #[serde(default)]
+    pub previous_token: Option<Token>,
+    /// The engine's own id: builders of one engine share its memory.
+    pub engine_id: String,
+    /// What all sandboxes on that engine may use, in MiB.
+    pub engine_budget_mib: u32,
+    /// Architectures that the builder can run.
+    pub archs: Vec<String>,
+    /// Memory that this builder offers, in MiB.
+    pub memory_mib: u32,
+    /// Sandboxes that it runs at once.
+    pub sandboxes: u32,
+    /// The program's version.
+    pub version: String,
+}
+
+/// Answer to an enrolment.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Enrolled {
+    /// The builder's own token, for all further calls.
+    pub token: Token,
+    /// How often to send heartbeats, in seconds.
+    pub heartbeat_seconds: u32,
+    /// How long a claim holds without news, in seconds.
+    pub lease_seconds: u32,
+    /// Upper ends of the memory classes, in GiB; the last class is open.
+    pub memory_classes_gib: Vec<u32>,
+}
+
+/// `POST /builder/v1/claim`.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ClaimRequest {
+    /// The attempt from the job message.
+    pub attempt_id: AttemptId,
+    /// Random and kept on disk before the call, so that a lost answer can be asked for again.
+    pub nonce: Token,
+}
+
+/// 200: the attempt is the caller's. The same nonce gets the same answer.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ClaimGranted {
+    /// Authorises everything about this attempt.
+    pub lease_token: Token,
+    /// How long it holds without news, in seconds.
+    pub lease_seconds: u32,
+}
+
+/// 409 or 410: why a claim was refused.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ClaimRefused {
+    /// The reason.
+    pub reason: ClaimRefusal,
+}
+
+/// Reasons to refuse a claim; in each case the message is acknowledged and forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimRefusal {
+    /// 409: another builder holds it.
+    Taken,
+    /// 409: an earlier attempt failed here; another builder goes first. The task was put back.
+    Avoid,
+    /// 409: the engine's memory is promised to others. The task was put back.
+    NoRoom,
+    /// 410: the offer was taken back or never existed.
+    Revoked,
+}
+
+/// `POST /builder/v1/decline`: an order that cannot be taken after all. Always 204.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DeclineRequest {
+    /// The attempt.
+    pub attempt_id: AttemptId,
+    /// Present when the attempt was claimed already: it is handed back, uncounted.
+    #[serde(default)]
+    pub lease_token: Option<Token>,
+    /// Why.
+    pub reason: DeclineReason,
+}
+
+/// Why an order is declined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeclineReason {
+    /// The builder filled up while the message was in flight.
+    NoRoom,
+    /// The builder is stopping.
+    Stopping,
+}
+
+/// `POST /builder/v1/heartbeat`.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct HeartbeatRequest {
+    /// Memory left of the offer, in MiB.
+    pub free_mib: u32,
+    /// Sandboxes left.
+    pub free_sandboxes: u32,
+    /// Attempts that this builder still has.
+    pub attempts: Vec<AttemptStatus>,
+}
+
+/// How far one attempt is.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct AttemptStatus {
+    /// The attempt.
+    pub attempt_id: AttemptId,
+    /// Its lease token.
+    pub lease_token: Token,
+    /// How far the builder is.
+    pub phase: Phase,
+    /// The present stage.
+    #[serde(default)]
+    pub stage: Option<Stage>,
+    /// Stages so far.
+    #[serde(default)]
+    pub stages: Vec<StageTime>,
+}
+
+/// Answer to a heartbeat.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct HeartbeatAnswer {
+    /// One answer for each attempt named.
+    pub attempts: Vec<AttemptAnswer>,
+    /// Take no more work.
+    #[serde(default)]
+    pub drain: bool,
+}
+
+/// What the frontend says of one attempt.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct AttemptAnswer {
+    /// The attempt.
+    pub attempt_id: AttemptId,
+    /// What to do.
+    pub verdict: AttemptVerdict,
+}
+
+/// What a builder does with an attempt it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum AttemptVerdict {
+    /// Go on; the lease was extended.
+    Continue,
+    /// Stop the work and report `cancelled`.
+    Cancel,
+    /// The lease is gone: stop, drop everything, say no more.
+    Revoked,
+    /// The report was accepted: drop the spool.
+    Accepted,
+    /// The report was refused: drop the spool.
+    Refused,
+    /// The report came, but these files did not: upload them, then report again.
+    Missing {
+        /// Package position and file name of each.
+        files: Vec<MissingFile>,
+    },
+}
+
+/// A file of the manifest that the result store lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct MissingFile {
+    /// Position of the package.
+    pub position: u32,
+    /// The file.
+    pub name: FileName,
+}
+
+/// Answer to a log chunk, 200 or 409: how much of the log is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LogAccepted {
+    /// Bytes stored; the next chunk begins here.
+    pub size: u64,
+}

@@ -1,0 +1,52 @@
+//! `finished/v1`: what a builder says of an attempt that ended.
+
+use millrace_domain::{AttemptId, BuilderId, FileName, Outcome, StageTime, TaskId, Token};
+use serde::{Deserialize, Serialize};
+
+/// The report of an attempt. It carries the lease token, which alone authorises it.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct FinishedV1 {
+    /// The attempt.
+    pub attempt_id: AttemptId,
+    /// Its task.
+    pub task_id: TaskId,
+    /// Who speaks.
+    pub builder_id: BuilderId,
+    /// The token given with the claim.
+    pub lease_token: Token,
+    /// How the attempt ended: the first unresolved package's outcome, or success.
+    pub outcome: Outcome,
+    /// One report for each package that was begun, in order.
+    pub packages: Vec<PackageReport>,
+    /// Stages of the whole attempt.
+    pub stages: Vec<StageTime>,
+    /// Size of the shipped log, in bytes.
+    pub log_size: u64,
+    /// Digest of the chroot's image, where the engine told one.
+    #[serde(default)]
+    pub image_digest: Option<String>,
+}
+
+/// What became of one package.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PackageReport {
+    /// Position of the source within the build, from 0.
+    pub position: u32,
+    /// The source's name.
+    pub source: FileName,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its files; complete before the attempt can be accepted.
+    pub files: Vec<ManifestFile>,
+}
+
+/// A file of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ManifestFile {
+    /// The file's name.
+    pub name: FileName,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 in lower-case hexadecimal.
+    pub sha256: String,
+}

@@ -1,0 +1,75 @@
+//! `job/v1`: the complete order for one attempt.
+
+use millrace_domain::{
+    AttemptId, BuildId, ChrootName, FileName, Limits, Name, RepositoryUrl, SourceUrl, TaskId,
+};
+use serde::{Deserialize, Serialize};
+
+/// The order for one attempt; never edited after it was published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct JobV1 {
+    /// The attempt that this message offers.
+    pub attempt_id: AttemptId,
+    /// The attempt's number within its task, from 1.
+    pub attempt_number: u32,
+    /// The task.
+    pub task_id: TaskId,
+    /// The build the task belongs to.
+    pub build_id: BuildId,
+    /// The project's owner.
+    pub owner: Name,
+    /// The project.
+    pub project: Name,
+    /// Where to build.
+    pub chroot: JobChroot,
+    /// What to build, in this order.
+    pub sources: Vec<JobSource>,
+    /// Extra repositories, frozen at submission.
+    pub repositories: Vec<RepositoryUrl>,
+    /// Limits of each package.
+    pub limits: Limits,
+    /// Whether the build may use the network throughout.
+    #[serde(default)]
+    pub network: bool,
+}
+
+/// A chroot as a builder needs it; data, not code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct JobChroot {
+    /// The chroot's name.
+    pub name: ChrootName,
+    /// The image with the initialised chroot.
+    pub image: String,
+    /// The name of mock's configuration inside the image.
+    pub mock_root: ChrootName,
+}
+
+/// One source of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct JobSource {
+    /// Position within the build, from 0.
+    pub position: u32,
+    /// What the source is called in logs and results.
+    pub name: FileName,
+    /// Where its bytes are.
+    pub origin: SourceOrigin,
+    /// Size in bytes, where known.
+    #[serde(default)]
+    pub size: Option<u64>,
+}
+
+/// Where the bytes of a source are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum SourceOrigin {
+    /// Uploaded: fetched from the frontend by digest.
+    Stored {
+        /// SHA-256 in lower-case hexadecimal.
+        sha256: String,
+    },
+    /// Fetched from outside by the guarded client.
+    Url {
+        /// The URL.
+        url: SourceUrl,
+    },
+}

@@ -1,0 +1,18 @@
+//! What crosses RabbitMQ and the builder API. The types generate `schemas/`.
+
+mod builder_api;
+mod control;
+mod envelope;
+mod finished;
+mod job;
+pub mod samples;
+
+pub use builder_api::{
+    AttemptAnswer, AttemptStatus, AttemptVerdict, ClaimGranted, ClaimRefusal, ClaimRefused,
+    ClaimRequest, DeclineReason, DeclineRequest, EnrolRequest, Enrolled, HeartbeatAnswer,
+    HeartbeatRequest, LEASE_HEADER, LogAccepted, MissingFile, SHA256_HEADER,
+};
+pub use control::ControlV1;
+pub use envelope::{DecodeError, Envelope, Message, decode, encode};
+pub use finished::{FinishedV1, ManifestFile, PackageReport};
+pub use job::{JobChroot, JobSource, JobV1, SourceOrigin};

@@ -1,0 +1,22 @@
+//! PID 1 of a sandbox: runs the steps of a plan under limits, streams the log, counts, reports, and ends
+//! everything when its builder is gone. The types are shared with the builder; the rest is the program's.
+
+mod cgroup;
+mod clock;
+mod limits;
+mod netcut;
+mod orders;
+mod outlet;
+mod process;
+mod program;
+mod protocol;
+mod run;
+mod selftest;
+mod signals;
+mod stages;
+
+pub use program::run;
+pub use protocol::{
+    HOME, LogCaps, Notice, Order, Owner, PLAN_PATH, Plan, REPORT_PATH, RESULT_DIR, Report,
+    SOURCE_PATH, SUPERVISOR_PATH, Sample, SelfTestFacts, StageMark, Step, StepEnd, StepReport,
+};

@@ -1,0 +1,189 @@
+//! What ends a sandbox early, and how: SIGINT to all, a grace, SIGKILL to all, a bounded drain.
+//!
+//! ```text
+//! running ─▶ ending (SIGINT sent, until grace) ─▶ killed (SIGKILL sent, until drained)
+//!    └──────────────────────── builder gone ────────▲
+//! ```
+//!
+//! The limits on silence, on the writable layer and on the log (with its ring) belong here, each as one
+//! more [`Cause`]; the network cut has its own place in `netcut`.
+
+use std::time::{Duration, Instant};
+
+/// How long the rest of the output may take after everything was killed. With the longest grace it
+/// keeps the end of a timed-out sandbox within 15 s of its limit.
+pub(crate) const DRAIN: Duration = Duration::from_secs(4);
+
+/// Why a sandbox is ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The wall limit was hit.
+    TimedOut,
+    /// The requester's or the engine's wish.
+    Cancelled,
+    /// The builder is gone.
+    Abandoned,
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// Nothing asked for an end.
+    Running,
+    /// Everything was interrupted and is killed at this moment.
+    Ending(Instant),
+    /// Everything was killed; output is taken until this moment.
+    Killed(Instant),
+}
+
+/// What is to be done to all processes now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Send SIGINT.
+    Interrupt,
+    /// Send SIGKILL.
+    Kill,
+}
+
+/// The limits of a sandbox and how far its end has come.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    wall: Instant,
+    timeout_grace: Duration,
+    cancel_grace: Duration,
+    /// How far the end has come.
+    pub(crate) course: Course,
+    /// Why it is ended, each cause once, the first one first.
+    pub(crate) causes: Vec<Cause>,
+}
+
+impl Limits {
+    pub(crate) fn new(wall: Instant, timeout_grace: Duration, cancel_grace: Duration) -> Self {
+        Self {
+            wall,
+            timeout_grace,
+            cancel_grace,
+            course: Course::Running,
+            causes: Vec::new(),
+        }
+    }
+
+    /// The next moment at which something happens by itself.
+    pub(crate) fn deadline(&self) -> Instant {
+        match self.course {
+            Course::Running => self.wall,
+            Course::Ending(at) | Course::Killed(at) => at,
+        }
+    }
+
+    /// Whether the wall limit is over.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        now >= self.wall
+    }
+
+    /// Whether an early end was asked for.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.course != Course::Running
+    }
+
+    /// Whether the drain after a kill is over.
+    pub(crate) fn is_drained(&self, now: Instant) -> bool {
+        matches!(self.course, Course::Killed(until) if now >= until)
+    }
+
+    /// Asks for an end. A second cause may only bring the kill nearer.
+    pub(crate) fn end(&mut self, cause: Cause, now: Instant) -> Option<Act> {
+        if self.causes.contains(&cause) {
+            return None;
+        }
+        if matches!(self.course, Course::Killed(_)) {
+            return None;
+        }
+        self.causes.push(cause);
+        let grace = match cause {
+            Cause::TimedOut => self.timeout_grace,
+            Cause::Cancelled => self.cancel_grace,
+            Cause::Abandoned => return Some(self.kill(now)),
+        };
+        match self.course {
+            Course::Running => {
+                self.course = Course::Ending(now + grace);
+                Some(Act::Interrupt)
+            }
+            Course::Ending(at) => {
+                self.course = Course::Ending(at.min(now + grace));
+                None
+            }
+            Course::Killed(_) => None,
+        }
+    }
+
+    /// What the clock asks for. `is_step_over` says that the step's own process has ended: the grace
+    /// was for it, what else is left needs none.
+    pub(crate) fn tick(&mut self, now: Instant, is_step_over: bool) -> Option<Act> {
+        match self.course {
+            Course::Running if self.is_over(now) => self.end(Cause::TimedOut, now),
+            Course::Ending(at) if now >= at || is_step_over => Some(self.kill(now)),
+            Course::Running | Course::Ending(_) | Course::Killed(_) => None,
+        }
+    }
+
+    fn kill(&mut self, now: Instant) -> Act {
+        self.course = Course::Killed(now + DRAIN);
+        Act::Kill
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits(start: Instant) -> Limits {
+        Limits::new(start + 60 * SECOND, 10 * SECOND, 3 * SECOND)
+    }
+
+    #[test]
+    fn the_wall_limit_interrupts_waits_and_kills() {
+        let start = Instant::now();
+        let mut limits = limits(start);
+        assert_eq!(limits.tick(start + 59 * SECOND, false), None);
+        assert_eq!(
+            limits.tick(start + 60 * SECOND, false),
+            Some(Act::Interrupt)
+        );
+        assert_eq!(limits.tick(start + 69 * SECOND, false), None);
+        assert_eq!(limits.tick(start + 70 * SECOND, false), Some(Act::Kill));
+        assert_eq!(limits.tick(start + 71 * SECOND, false), None);
+        assert!(limits.is_drained(start + 74 * SECOND));
+        assert_eq!(limits.causes, [Cause::TimedOut]);
+    }
+
+    #[test]
+    fn leftovers_get_no_grace() {
+        let start = Instant::now();
+        let mut limits = limits(start);
+        limits.tick(start + 60 * SECOND, false);
+        assert_eq!(limits.tick(start + 60 * SECOND, true), Some(Act::Kill));
+    }
+
+    #[test]
+    fn a_cancel_during_the_grace_shortens_it() {
+        let start = Instant::now();
+        let mut limits = limits(start);
+        limits.tick(start + 60 * SECOND, false);
+        assert_eq!(limits.end(Cause::Cancelled, start + 61 * SECOND), None);
+        assert_eq!(limits.end(Cause::Cancelled, start + 63 * SECOND), None);
+        assert_eq!(limits.tick(start + 64 * SECOND, false), Some(Act::Kill));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_builder_that_is_gone() {
+        let start = Instant::now();
+        let mut limits = limits(start);
+        assert_eq!(limits.end(Cause::Abandoned, start), Some(Act::Kill));
+        assert_eq!(limits.end(Cause::Cancelled, start), None);
+        assert_eq!(limits.causes, [Cause::Abandoned]);
+    }
+}

@@ -1,0 +1,344 @@
+//! What builder and supervisor say to each other: the plan in, orders on stdin, notices on stderr, the
+//! report at the end. All of it is JSON, so that a person can read a captured stream.
+
+use serde::{Deserialize, Serialize};
+
+/// The folder of a sandbox in which everything of ours lies.
+pub const HOME: &str = "/millrace";
+/// Where the builder puts the supervisor's binary.
+pub const SUPERVISOR_PATH: &str = "/millrace/supervisor";
+/// Where the builder puts the plan.
+pub const PLAN_PATH: &str = "/millrace/plan.json";
+/// Where the builder puts the source, whatever its own name was.
+pub const SOURCE_PATH: &str = "/millrace/source.src.rpm";
+/// Where the supervisor leaves a second copy of its report.
+pub const REPORT_PATH: &str = "/millrace/report.json";
+/// Where results are taken from, unless the plan says otherwise.
+pub const RESULT_DIR: &str = "/millrace/results";
+
+/// What a sandbox is to do and within which limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Run one after another; the first that does not exit with 0 is the last.
+    pub steps: Vec<Step>,
+    /// Environment of every step, on top of the container's own.
+    #[serde(default)]
+    pub env: Vec<(String, String)>,
+    /// Limit on the wall time of the whole tree, in seconds from the supervisor's start.
+    pub wall_limit_seconds: u32,
+    /// Time between SIGINT and SIGKILL when the wall limit was hit, in seconds.
+    #[serde(default = "timeout_grace")]
+    pub timeout_grace_seconds: u32,
+    /// Time between SIGINT and SIGKILL on a cancel, in seconds.
+    #[serde(default = "cancel_grace")]
+    pub cancel_grace_seconds: u32,
+    /// The builder counts as gone after this long without an order, in seconds.
+    #[serde(default = "ping_timeout")]
+    pub ping_timeout_seconds: u32,
+    /// Time between two samples of the memory counters, in milliseconds.
+    #[serde(default = "sample_interval")]
+    pub sample_interval_ms: u32,
+    /// Made before the first step; results are collected from it.
+    #[serde(default = "result_dir")]
+    pub result_dir: String,
+    /// Who owns `result_dir`; mock makes its files as an unprivileged user.
+    #[serde(default)]
+    pub result_owner: Option<Owner>,
+    /// Where the report is left for a reader who lost the stream.
+    #[serde(default = "report_path")]
+    pub report_path: String,
+    /// Limits on the log.
+    #[serde(default)]
+    pub log: LogCaps,
+}
+
+/// One command of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name in notices and the report, such as `dependencies` or `rebuild`.
+    pub name: String,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Its environment, on top of the plan's.
+    #[serde(default)]
+    pub env: Vec<(String, String)>,
+    /// The stage that begins with it, before any line of its output tells another.
+    #[serde(default)]
+    pub stage: Option<String>,
+}
+
+/// A numeric user and group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// Limits on the log, in bytes; carried for the log ring, which does not act on them yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogCaps {
+    /// Kept from the beginning.
+    pub head_bytes: Option<u64>,
+    /// Kept from the end.
+    pub tail_bytes: Option<u64>,
+    /// The build is ended beyond this.
+    pub hard_bytes: Option<u64>,
+}
+
+impl Plan {
+    /// A plan with everything but its steps and its wall limit at the defaults.
+    pub fn new(steps: Vec<Step>, wall_limit_seconds: u32) -> Self {
+        Self {
+            steps,
+            env: Vec::new(),
+            wall_limit_seconds,
+            timeout_grace_seconds: timeout_grace(),
+            cancel_grace_seconds: cancel_grace(),
+            ping_timeout_seconds: ping_timeout(),
+            sample_interval_ms: sample_interval(),
+            result_dir: result_dir(),
+            result_owner: None,
+            report_path: report_path(),
+            log: LogCaps::default(),
+        }
+    }
+}
+
+fn timeout_grace() -> u32 {
+    10
+}
+
+fn cancel_grace() -> u32 {
+    3
+}
+
+fn ping_timeout() -> u32 {
+    30
+}
+
+fn sample_interval() -> u32 {
+    250
+}
+
+fn result_dir() -> String {
+    RESULT_DIR.to_owned()
+}
+
+fn report_path() -> String {
+    REPORT_PATH.to_owned()
+}
+
+/// What the builder tells the supervisor: one JSON object a line on its stdin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    /// The builder is still there.
+    Ping,
+    /// End everything; the requester wishes so.
+    Cancel,
+}
+
+/// What the supervisor tells the builder: one JSON object a line on its stderr.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum Notice {
+    /// A step was started.
+    StepStarted {
+        /// The step's name.
+        name: String,
+        /// RFC 3339, UTC.
+        start: String,
+    },
+    /// A stage began. Its `seconds` are not known yet.
+    Stage(StageMark),
+    /// The counters, each sample interval. Dropped when nobody reads.
+    Sample(Sample),
+    /// A step's process ended.
+    StepEnded(StepReport),
+    /// The last word.
+    Report(Box<Report>),
+}
+
+/// Memory counters at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sample {
+    /// Anonymous and shared memory now, in bytes.
+    pub memory_bytes: u64,
+    /// The highest `memory_bytes` so far.
+    pub peak_memory_bytes: u64,
+    /// Processes killed for want of memory so far.
+    pub oom_kills: u64,
+    /// Bytes of log so far.
+    pub log_bytes: u64,
+}
+
+/// A stage and where it begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageMark {
+    /// A word of the glossary: `buildroot`, `dependencies`, `prep`, `build`, `install`, `check`, `package`.
+    pub stage: String,
+    /// RFC 3339, UTC.
+    pub start: String,
+    /// How long it took; absent while it runs.
+    #[serde(default)]
+    pub seconds: Option<f64>,
+    /// Where in the log the line stands that began it, in bytes.
+    pub log_offset: u64,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// The step's name.
+    pub name: String,
+    /// How its process ended.
+    pub end: StepEnd,
+    /// RFC 3339, UTC.
+    pub start: String,
+    /// How long its process ran.
+    pub seconds: f64,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepEnd {
+    /// It exited with this code.
+    Exit(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// It could not be started, for this reason.
+    NotStarted(String),
+}
+
+/// Everything the supervisor knows at the end. Counters read from outside after the end are zero, so
+/// this is their only source.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// The steps that were run, in order.
+    pub steps: Vec<StepReport>,
+    /// The stages seen, in order.
+    pub stages: Vec<StageMark>,
+    /// The stage in which it ended.
+    pub last_stage: Option<String>,
+    /// The wall limit was hit.
+    pub timed_out: bool,
+    /// A cancel order, SIGINT or SIGTERM ended it.
+    pub cancelled: bool,
+    /// The builder was gone: end of input, or no order for the ping timeout.
+    pub abandoned: bool,
+    /// Highest anonymous and shared memory sampled, in bytes.
+    pub peak_memory_bytes: u64,
+    /// The kernel's own peak, which counts page cache; absent where it has none.
+    pub peak_memory_with_cache_bytes: Option<u64>,
+    /// The memory limit as the container sees it; absent when there is none.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes killed for want of memory since the start.
+    pub oom_kills: u64,
+    /// Processor time of the whole container, in seconds.
+    pub cpu_seconds: f64,
+    /// From the supervisor's start to the report, in seconds.
+    pub wall_seconds: f64,
+    /// Bytes of log that were taken in.
+    pub log_bytes: u64,
+    /// Bytes of them that nobody read before the last deadline.
+    pub log_bytes_unread: u64,
+    /// What went wrong in the supervisor's own house, one sentence each.
+    pub faults: Vec<String>,
+}
+
+impl Report {
+    /// The exit code of the last step that ran, where it had one.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.steps.last()?.end {
+            StepEnd::Exit(code) => Some(code),
+            StepEnd::Signal(signal) => Some(128 + signal),
+            StepEnd::NotStarted(_) => None,
+        }
+    }
+
+    /// Whether every step that was run exited with 0 and nothing ended the sandbox early.
+    pub fn is_clean(&self) -> bool {
+        !self.timed_out
+            && !self.cancelled
+            && !self.abandoned
+            && !self.steps.is_empty()
+            && self.steps.iter().all(|step| step.end == StepEnd::Exit(0))
+    }
+}
+
+/// What the self-test mode found out, as one JSON line on stdout.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SelfTestFacts {
+    /// The memory limit as the container sees it.
+    pub memory_limit_bytes: Option<u64>,
+    /// The process that touched more than the limit lived on.
+    pub hog_survived: bool,
+    /// The signal that ended it.
+    pub hog_signal: Option<i32>,
+    /// Processes killed for want of memory.
+    pub oom_kills: u64,
+    /// It lived on because part of it was swapped out.
+    pub survived_by_swap: bool,
+    /// A device node made on the root file system could be opened; absent when none could be made.
+    pub device_node_opens: Option<bool>,
+    /// The effective capabilities, in hexadecimal.
+    pub capabilities: Option<String>,
+    /// No process may gain privileges.
+    pub no_new_privileges: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_of_steps_and_limit_has_the_documented_defaults() {
+        let plan: Plan = serde_json::from_str(
+            r#"{"steps":[{"name":"rebuild","argv":["mock"]}],"wall_limit_seconds":60}"#,
+        )
+        .unwrap();
+        let step = Step {
+            name: "rebuild".into(),
+            argv: vec!["mock".into()],
+            env: Vec::new(),
+            stage: None,
+        };
+        assert_eq!(plan, Plan::new(vec![step], 60));
+        assert_eq!(
+            (plan.timeout_grace_seconds, plan.cancel_grace_seconds),
+            (10, 3)
+        );
+    }
+
+    #[test]
+    fn lines_are_readable() {
+        assert_eq!(
+            serde_json::to_string(&Order::Ping).unwrap(),
+            r#"{"order":"ping"}"#
+        );
+        let ended = Notice::StepEnded(StepReport {
+            name: "rebuild".into(),
+            end: StepEnd::Exit(1),
+            start: "2026-01-01T00:00:00.000Z".into(),
+            seconds: 1.5,
+        });
+        let line = serde_json::to_string(&ended).unwrap();
+        assert_eq!(
+            line,
+            r#"{"notice":"step_ended","name":"rebuild","end":{"exit":1},"start":"2026-01-01T00:00:00.000Z","seconds":1.5}"#
+        );
+        assert_eq!(serde_json::from_str::<Notice>(&line).unwrap(), ended);
+    }
+
+    #[test]
+    fn a_report_of_a_newer_supervisor_still_reads() {
+        let report: Report = serde_json::from_str(r#"{"timed_out":true,"netcut":1}"#).unwrap();
+        assert!(report.timed_out && !report.is_clean());
+    }
+}

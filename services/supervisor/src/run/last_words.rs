@@ -1,0 +1,82 @@
+//! The end of a supervisor's life: the rest of the log within a bounded time, then the report.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::{Supervisor, readable, timeout_until};
+use crate::limits::{Cause, DRAIN};
+use crate::protocol::{Notice, Report};
+
+/// How long the report may wait for its reader.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+impl Supervisor {
+    /// Gives the reader the rest of the log: until the wall limit when all went well, shortly otherwise.
+    /// A cancel or a lost builder in this phase shortens it and changes nothing else: the build is over.
+    pub(super) fn flush_log(&mut self) {
+        let shortly = Instant::now() + DRAIN;
+        let mut until = if self.limits.is_ending() {
+            shortly
+        } else {
+            self.limits.deadline().max(shortly)
+        };
+        while self.log.waiting() > 0 && !self.log.is_broken() && Instant::now() < until {
+            self.wait_to_write(until);
+            let is_cancelled = self.orders.read() | self.signals.wants_end();
+            if is_cancelled || self.orders.is_abandoned(Instant::now()) {
+                until = until.min(shortly);
+            }
+        }
+    }
+
+    fn wait_to_write(&mut self, until: Instant) {
+        let fds = [self.log.wants(), self.notices.wants()];
+        let mut fds: Vec<PollFd<'_>> = fds
+            .into_iter()
+            .flatten()
+            .map(|fd| PollFd::new(fd, PollFlags::POLLOUT))
+            .chain(self.orders.wants().map(readable))
+            .chain([readable(self.signals.wakeup())])
+            .collect();
+        let until = self.orders.deadline().map_or(until, |gone| gone.min(until));
+        let _woken = poll(&mut fds, timeout_until(until));
+        drop(fds);
+        self.signals.forget();
+        self.log.flush();
+        self.notices.flush();
+    }
+
+    pub(super) fn report(mut self) -> bool {
+        let memory = self.meter.sample();
+        let causes = std::mem::take(&mut self.limits.causes);
+        let last_stage = self.stages.current().map(str::to_owned);
+        let report = Report {
+            steps: std::mem::take(&mut self.steps),
+            stages: std::mem::take(&mut self.stages).finish(),
+            last_stage,
+            timed_out: causes.contains(&Cause::TimedOut),
+            cancelled: causes.contains(&Cause::Cancelled),
+            abandoned: causes.contains(&Cause::Abandoned),
+            peak_memory_bytes: memory.peak,
+            peak_memory_with_cache_bytes: self.meter.peak_with_cache(),
+            memory_limit_bytes: self.meter.limit(),
+            oom_kills: memory.oom_kills,
+            cpu_seconds: self.meter.cpu_seconds(),
+            wall_seconds: self.started.elapsed().as_secs_f64(),
+            log_bytes: self.log_bytes,
+            log_bytes_unread: self.log.waiting() as u64,
+            faults: std::mem::take(&mut self.faults),
+        };
+        let is_filed = serde_json::to_vec(&report)
+            .is_ok_and(|text| fs::write(&self.plan.report_path, text).is_ok());
+        self.tell(&Notice::Report(Box::new(report)));
+        let until = Instant::now() + LAST_WORD;
+        self.notices.flush();
+        while self.notices.waiting() > 0 && Instant::now() < until {
+            self.wait_to_write(until);
+        }
+        is_filed || (self.notices.waiting() == 0 && !self.notices.is_broken())
+    }
+}

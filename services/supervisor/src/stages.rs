@@ -1,0 +1,270 @@
+//! Reads the stage of a build from the lines of its output. mock tells its own phases on stderr, as
+//! "Start: …" and "Finish: …"; what happens inside rpmbuild is told by rpmbuild alone, on stdout.
+//! A package's own output arrives on stdout too, so it can forge a mark there: marks are for people
+//! and for naming a failure, never for deciding what is allowed.
+
+use std::time::Instant;
+
+use crate::clock;
+use crate::protocol::StageMark;
+
+/// As much of a line as is looked at.
+const PREFIX: usize = 96;
+/// Marks beyond this are not kept; a build has about ten, one that forges has many.
+const MAX_MARKS: usize = 200;
+
+/// A stream of the step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channel {
+    Stdout,
+    Stderr,
+}
+
+/// Finds the beginnings of lines in a stream that arrives in pieces.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    prefix: Vec<u8>,
+    start: u64,
+}
+
+impl Lines {
+    pub(crate) fn new() -> Self {
+        Self {
+            prefix: Vec::with_capacity(PREFIX),
+            start: 0,
+        }
+    }
+
+    /// Takes a piece that lies at `offset` in the log and calls back with each ended line's beginning
+    /// and the place where it stands.
+    pub(crate) fn feed(&mut self, offset: u64, piece: &[u8], mut line: impl FnMut(&[u8], u64)) {
+        let mut at = offset;
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            if self.prefix.is_empty() {
+                self.start = at;
+            }
+            let room = PREFIX - self.prefix.len();
+            self.prefix.extend_from_slice(&part[..part.len().min(room)]);
+            at += part.len() as u64;
+            if part.ends_with(b"\n") {
+                line(self.prefix.trim_ascii_end(), self.start);
+                self.prefix.clear();
+            }
+        }
+    }
+}
+
+/// Follows the stages of a sandbox.
+#[derive(Debug, Default)]
+pub(crate) struct Stages {
+    marks: Vec<StageMark>,
+    current: Option<(&'static str, Instant)>,
+}
+
+impl Stages {
+    /// Judges a line; returns the mark when it begins a stage.
+    pub(crate) fn line(&mut self, channel: Channel, line: &[u8], at: u64) -> Option<&StageMark> {
+        let text = std::str::from_utf8(line).ok()?;
+        let stage = match channel {
+            Channel::Stderr => told_by_mock(text)?,
+            Channel::Stdout => told_by_rpmbuild(text, self.current())?,
+        };
+        self.begin(stage, at)
+    }
+
+    /// Begins a stage, unless it is the present one.
+    pub(crate) fn begin(&mut self, stage: &'static str, at: u64) -> Option<&StageMark> {
+        if self.current() == Some(stage) || self.marks.len() >= MAX_MARKS {
+            return None;
+        }
+        self.end();
+        self.current = Some((stage, Instant::now()));
+        self.marks.push(StageMark {
+            stage: stage.to_owned(),
+            start: clock::now(),
+            seconds: None,
+            log_offset: at,
+        });
+        self.marks.last()
+    }
+
+    /// The present stage, or the last one.
+    pub(crate) fn current(&self) -> Option<&'static str> {
+        self.current.map(|(stage, _)| stage)
+    }
+
+    /// Closes the present stage.
+    pub(crate) fn end(&mut self) {
+        if let (Some(mark), Some((_, since))) = (self.marks.last_mut(), self.current)
+            && mark.seconds.is_none()
+        {
+            mark.seconds = Some(since.elapsed().as_secs_f64());
+        }
+    }
+
+    /// All marks, the last one closed.
+    pub(crate) fn finish(mut self) -> Vec<StageMark> {
+        self.end();
+        self.marks
+    }
+}
+
+/// The word for a stage that a plan names.
+pub(crate) fn known(stage: &str) -> Option<&'static str> {
+    [
+        "buildroot",
+        "dependencies",
+        "prep",
+        "build",
+        "install",
+        "check",
+        "package",
+    ]
+    .into_iter()
+    .find(|known| *known == stage)
+}
+
+fn told_by_mock(line: &str) -> Option<&'static str> {
+    let line = line
+        .strip_prefix("INFO: ")
+        .unwrap_or(line)
+        .replacen("(bootstrap)", "", 1);
+    if let Some(phase) = line.strip_prefix("Start: ") {
+        return match phase {
+            "init plugins" | "run" | "chroot init" => Some("buildroot"),
+            _ if phase.starts_with("build phase for") || phase.starts_with("build setup for") => {
+                Some("dependencies")
+            }
+            _ if phase.starts_with("rpmbuild") => Some("prep"),
+            _ => None,
+        };
+    }
+    // The call that only installs dependencies has no phase of its own for it: it follows the buildroot.
+    (line == "Finish: chroot init").then_some("dependencies")
+}
+
+fn told_by_rpmbuild(line: &str, current: Option<&str>) -> Option<&'static str> {
+    if let Some(rest) = line.strip_prefix("Executing(%") {
+        return match rest.split_once(')')?.0 {
+            "prep" => Some("prep"),
+            "generate_buildrequires" => Some("dependencies"),
+            "build" => Some("build"),
+            "install" => Some("install"),
+            "check" => Some("check"),
+            _ => None,
+        };
+    }
+    // rpmbuild writes the source package during the build's setup as well; that is no packaging yet.
+    let builds = matches!(current, Some("prep" | "build" | "install" | "check"));
+    (builds && (line.starts_with("Processing files: ") || line.starts_with("Wrote: ")))
+        .then_some("package")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stages_of(lines: &[(Channel, &str)]) -> Vec<String> {
+        let mut stages = Stages::default();
+        for (channel, line) in lines {
+            stages.line(*channel, line.as_bytes(), 0);
+        }
+        stages.finish().into_iter().map(|m| m.stage).collect()
+    }
+
+    #[test]
+    fn a_rebuild_goes_through_all_stages() {
+        use Channel::{Stderr, Stdout};
+        let seen = stages_of(&[
+            (Stderr, "Start: init plugins"),
+            (Stderr, "Finish: init plugins"),
+            (Stderr, "Start: run"),
+            (Stderr, "Start: chroot init"),
+            (Stderr, "Finish: chroot init"),
+            (Stderr, "Start: build phase for bzip2-1.0.8-1.src.rpm"),
+            (Stderr, "Start: build setup for bzip2-1.0.8-1.src.rpm"),
+            (Stdout, "Wrote: /builddir/build/SRPMS/bzip2-1.0.8-1.src.rpm"),
+            (Stderr, "Finish: build setup for bzip2-1.0.8-1.src.rpm"),
+            (Stderr, "Start: rpmbuild bzip2-1.0.8-1.src.rpm"),
+            (Stdout, "Executing(%prep): /bin/sh -e /var/tmp/rpm-tmp.1"),
+            (Stdout, "Executing(%build): /bin/sh -e /var/tmp/rpm-tmp.2"),
+            (Stdout, "Executing(%install): /bin/sh -e /var/tmp/rpm-tmp.3"),
+            (Stdout, "Executing(%check): /bin/sh -e /var/tmp/rpm-tmp.4"),
+            (Stdout, "Processing files: bzip2-1.0.8-1.x86_64"),
+            (Stdout, "Wrote: /builddir/build/RPMS/bzip2.rpm"),
+            (Stdout, "Executing(%clean): /bin/sh -e /var/tmp/rpm-tmp.5"),
+            (Stderr, "Finish: rpmbuild bzip2-1.0.8-1.src.rpm"),
+            (Stderr, "Start: clean chroot"),
+            (Stderr, "Finish: run"),
+        ]);
+        assert_eq!(
+            seen,
+            [
+                "buildroot",
+                "dependencies",
+                "prep",
+                "build",
+                "install",
+                "check",
+                "package"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_on_the_wrong_stream_begins_nothing() {
+        assert!(
+            stages_of(&[
+                (Channel::Stdout, "Start: chroot init"),
+                (Channel::Stderr, "Executing(%build): /bin/sh"),
+                (Channel::Stdout, " Executing(%build): /bin/sh"),
+                (Channel::Stdout, "Executing(%build"),
+            ])
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn dynamic_build_requirements_count_as_dependencies() {
+        let seen = stages_of(&[
+            (Channel::Stderr, "Start(bootstrap): chroot init"),
+            (Channel::Stderr, "Start: rpmbuild x"),
+            (
+                Channel::Stdout,
+                "Executing(%generate_buildrequires): /bin/sh",
+            ),
+            (Channel::Stdout, "Executing(%prep): /bin/sh"),
+        ]);
+        assert_eq!(seen, ["buildroot", "prep", "dependencies", "prep"]);
+    }
+
+    #[test]
+    fn pieces_are_joined_and_offsets_point_at_line_starts() {
+        let mut lines = Lines::new();
+        let mut seen = Vec::new();
+        let mut note =
+            |line: &[u8], at| seen.push((String::from_utf8_lossy(line).into_owned(), at));
+        lines.feed(10, b"ab", &mut note);
+        lines.feed(20, b"c\nnext\n", &mut note);
+        lines.feed(27, &[b'x'; 500], &mut note);
+        lines.feed(527, b"\n\n", &mut note);
+        assert_eq!(seen[0], ("abc".to_owned(), 10));
+        assert_eq!(seen[1], ("next".to_owned(), 22));
+        assert_eq!((seen[2].0.len(), seen[2].1), (PREFIX, 27));
+        assert_eq!(seen[3], (String::new(), 528));
+    }
+
+    #[test]
+    fn a_forger_gets_only_so_many_marks() {
+        let mut stages = Stages::default();
+        for round in 0..1000 {
+            let line = if round % 2 == 0 {
+                "Executing(%prep): x"
+            } else {
+                "Executing(%build): x"
+            };
+            stages.line(Channel::Stdout, line.as_bytes(), round);
+        }
+        assert_eq!(stages.finish().len(), MAX_MARKS);
+    }
+}

@@ -1,0 +1,30 @@
+//! Harness of the black-box suite: starts the real binaries against a database and a vhost of their own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a broken harness fails its test on the spot"
+)]
+
+mod cli;
+mod engine;
+mod fixture;
+mod http;
+mod pipeline;
+mod process;
+mod services;
+mod settings;
+mod until;
+mod web;
+
+pub use cli::{Cli, CliOutput};
+pub use engine::{leftovers, sandboxes_of};
+pub use fixture::{Expected, Fixture, fixtures};
+pub use http::{http_client, http_get};
+pub use pipeline::{BuilderOptions, Pipeline, PipelineOptions, Sandbox};
+pub use process::Process;
+pub use services::{PrivateBroker, PrivateDatabase};
+pub use settings::Settings;
+pub use until::{until, until_within};
+pub use web::SourceServer;

@@ -1,0 +1,415 @@
+//! A whole pipeline of real processes for one test: frontends and builders on a database and a vhost of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use millrace_bus::testing::TestVhost;
+use millrace_store::TestDatabase;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::services::free_port;
+use crate::{
+    Cli, PrivateBroker, PrivateDatabase, Process, Settings, leftovers, until, until_within,
+};
+use crate::{http_client, http_get};
+
+const TOKEN: &str = "test-admin-token-0123456789abcdef";
+const ENROL_TOKEN: &str = "test-enrol-token-0123456789abcdef";
+
+/// What builders run builds in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Real containers.
+    Mock,
+    /// The stand-in that succeeds at once.
+    Noop,
+}
+
+/// How a pipeline is made.
+#[derive(Debug)]
+pub struct PipelineOptions {
+    /// What builders run builds in.
+    pub sandbox: Sandbox,
+    /// How many builders to start.
+    pub builders: usize,
+    /// Sandboxes of each builder at once.
+    pub sandboxes: usize,
+    /// Whether the test stops database or broker: they are its own then.
+    pub private_services: bool,
+    /// More environment of the frontend.
+    pub frontend_env: Vec<(String, String)>,
+    /// More environment of the builders.
+    pub builder_env: Vec<(String, String)>,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self {
+            sandbox: Sandbox::Mock,
+            builders: 1,
+            sandboxes: 2,
+            private_services: false,
+            frontend_env: Vec::new(),
+            builder_env: Vec::new(),
+        }
+    }
+}
+
+/// How a further builder differs.
+#[derive(Debug, Default)]
+pub struct BuilderOptions {
+    /// More environment, over the pipeline's.
+    pub env: Vec<(String, String)>,
+}
+
+/// Database and broker: shared servers with a corner for this test, or servers of its own.
+#[expect(clippy::large_enum_variant, reason = "there is one of them in a test")]
+enum Services {
+    Shared {
+        database: TestDatabase,
+        vhost: TestVhost,
+    },
+    Private {
+        database: PrivateDatabase,
+        broker: PrivateBroker,
+    },
+}
+
+/// The running pipeline.
+pub struct Pipeline {
+    /// Frontends; the first one serves the CLI.
+    pub frontends: Vec<Process>,
+    /// Builders.
+    pub builders: Vec<Process>,
+    /// The command, pointed at this pipeline.
+    pub cli: Cli,
+    /// The suite's settings.
+    pub settings: Settings,
+    services: Services,
+    options: PipelineOptions,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Pipeline {
+    /// Starts everything and waits until all builders are enrolled.
+    pub async fn start(options: PipelineOptions) -> Self {
+        let settings = Settings::from_env();
+        let services = Services::start(options.private_services).await;
+        let port = free_port();
+        let cli = Cli {
+            binary: settings.bin.join("millrace"),
+            url: format!("http://127.0.0.1:{port}"),
+            token: TOKEN.to_owned(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let builders = options.builders;
+        let mut pipeline = Self {
+            frontends: Vec::new(),
+            builders: Vec::new(),
+            cli,
+            settings,
+            services,
+            options,
+            folder,
+            port,
+        };
+        pipeline.write_chroots();
+        pipeline.start_frontend(port).await;
+        for _ in 0..builders {
+            pipeline.add_builder(&BuilderOptions::default());
+        }
+        pipeline.wait_for_builders(builders).await;
+        pipeline
+    }
+
+    fn write_chroots(&self) {
+        let Settings {
+            chroot,
+            image,
+            mock_root,
+            ..
+        } = &self.settings;
+        let text = format!(
+            "[[chroot]]\nname = \"{chroot}\"\nimage = \"{image}\"\nbase = \"{image}\"\nmock_root = \"{mock_root}\"\n"
+        );
+        std::fs::write(self.path("chroots.toml"), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Starts a frontend on a port and waits until it is ready.
+    pub async fn start_frontend(&mut self, port: u16) {
+        let url = format!("http://127.0.0.1:{port}");
+        let env = pairs(&[
+            ("MILLRACE_LISTEN", format!("127.0.0.1:{port}")),
+            ("MILLRACE_PUBLIC_URL", self.cli.url.clone()),
+            (
+                "MILLRACE_DATABASE_URL",
+                self.services.database_url().expose_secret().to_owned(),
+            ),
+            (
+                "MILLRACE_AMQP_URL",
+                self.services.frontend_broker().expose_secret().to_owned(),
+            ),
+            (
+                "MILLRACE_RESULTS_URL",
+                format!("file://{}", self.text("results")),
+            ),
+            ("MILLRACE_CHROOTS_FILE", self.text("chroots.toml")),
+            ("MILLRACE_TOKEN", TOKEN.to_owned()),
+            ("MILLRACE_ENROL_TOKEN", ENROL_TOKEN.to_owned()),
+        ]);
+        let env = [env, self.options.frontend_env.clone()].concat();
+        let log = self.path(&format!("frontend-{}.log", self.frontends.len()));
+        let binary = self.settings.bin.join("millrace-frontend");
+        self.frontends
+            .push(Process::start(&binary, &[], &env, &log));
+        let ready = format!("{url}/readyz");
+        until("the frontend is ready", async || {
+            reqwest_ok(&ready).await.then_some(())
+        })
+        .await;
+    }
+
+    /// Starts the first frontend once more, on its old port.
+    pub async fn restart_frontend(&mut self) {
+        self.frontends[0].kill();
+        self.frontends.remove(0);
+        self.start_frontend(self.port).await;
+        let last = self.frontends.len() - 1;
+        self.frontends.swap(0, last);
+    }
+
+    /// Starts a further builder and returns its index.
+    pub fn add_builder(&mut self, more: &BuilderOptions) -> usize {
+        let env = pairs(&[
+            ("MILLRACE_FRONTEND_URL", self.cli.url.clone()),
+            (
+                "MILLRACE_AMQP_URL",
+                self.services.builder_broker().expose_secret().to_owned(),
+            ),
+            ("MILLRACE_ENROL_TOKEN", ENROL_TOKEN.to_owned()),
+            ("MILLRACE_SPOOL_DIR", self.text("spool")),
+            ("MILLRACE_ENGINE_URL", self.settings.engine.clone()),
+            ("MILLRACE_SANDBOX_PROFILE", self.settings.profile.clone()),
+            (
+                "MILLRACE_SANDBOX",
+                if self.options.sandbox == Sandbox::Noop {
+                    "noop"
+                } else {
+                    "mock"
+                }
+                .to_owned(),
+            ),
+            (
+                "MILLRACE_SUPERVISOR",
+                self.settings.supervisor.to_str().unwrap().to_owned(),
+            ),
+            (
+                "MILLRACE_BUILDER_SANDBOXES",
+                self.options.sandboxes.to_string(),
+            ),
+        ]);
+        let env = [env, self.options.builder_env.clone(), more.env.clone()].concat();
+        let log = self.path(&format!("builder-{}.log", self.builders.len()));
+        let binary = self.settings.bin.join("millrace-builder");
+        self.builders.push(Process::start(&binary, &[], &env, &log));
+        self.builders.len() - 1
+    }
+
+    /// Waits until this many builders are known.
+    pub async fn wait_for_builders(&mut self, count: usize) {
+        until("all builders are enrolled", async || {
+            for builder in &mut self.builders {
+                assert!(
+                    builder.is_running(),
+                    "a builder ended at its start:\n{}",
+                    builder.log()
+                );
+            }
+            (self.known_builders().await.len() >= count).then_some(())
+        })
+        .await;
+    }
+
+    /// Builders as the API lists them.
+    pub async fn known_builders(&self) -> Vec<Value> {
+        items(&self.get("/api/v1/builders").await)
+    }
+
+    /// A JSON document of the API.
+    pub async fn get(&self, path: &str) -> Value {
+        let answer = http_get(&format!("{}{path}", self.cli.url)).await;
+        answer.json().await.unwrap()
+    }
+
+    /// Waits until a build has ended and returns it.
+    pub async fn ended(&self, build: i64, deadline: Duration) -> Value {
+        until_within(deadline, &format!("build {build} has ended"), async || {
+            let build = self.cli.show(build).await;
+            is_over(&build).then_some(build)
+        })
+        .await
+    }
+
+    /// Waits until a build's log holds a text.
+    pub async fn logged(&self, build: i64, text: &str) {
+        until(
+            &format!("the log of build {build} holds {text:?}"),
+            async || self.cli.log(build).await.contains(text).then_some(()),
+        )
+        .await;
+    }
+
+    /// The private database, for tests that stop it.
+    pub fn database(&self) -> &PrivateDatabase {
+        match &self.services {
+            Services::Private { database, .. } => database,
+            Services::Shared { .. } => panic!("the pipeline needs private_services"),
+        }
+    }
+
+    /// The private broker, for tests that stop it.
+    pub fn broker(&self) -> &PrivateBroker {
+        match &self.services {
+            Services::Private { broker, .. } => broker,
+            Services::Shared { .. } => panic!("the pipeline needs private_services"),
+        }
+    }
+
+    /// Address of the broker with an administrator's rights.
+    pub fn broker_url(&self) -> SecretString {
+        self.services.admin_broker()
+    }
+
+    /// Folder of the builders' spools.
+    pub fn spool(&self) -> PathBuf {
+        self.path("spool")
+    }
+
+    /// Folder of the result store.
+    pub fn results(&self) -> PathBuf {
+        self.path("results")
+    }
+
+    /// Panics if a sandbox, or something in a spool, was left behind.
+    pub async fn assert_nothing_left(&self) {
+        let ids: Vec<String> = self
+            .known_builders()
+            .await
+            .iter()
+            .filter_map(|b| b["id"].as_str().map(str::to_owned))
+            .collect();
+        until("no sandbox is left", async || {
+            leftovers(&ids).is_empty().then_some(())
+        })
+        .await;
+        until("no attempt is left in a spool", async || {
+            attempts_in(&self.spool()).is_empty().then_some(())
+        })
+        .await;
+    }
+
+    /// Ends everything and removes what the test had of its own.
+    pub async fn stop(mut self) {
+        self.builders.clear();
+        self.frontends.clear();
+        self.services.stop().await;
+    }
+}
+
+impl Services {
+    async fn start(private: bool) -> Self {
+        if private {
+            let (database, broker) = tokio::join!(PrivateDatabase::start(), PrivateBroker::start());
+            Self::Private { database, broker }
+        } else {
+            Self::Shared {
+                database: TestDatabase::create().await,
+                vhost: TestVhost::create().await,
+            }
+        }
+    }
+
+    fn database_url(&self) -> SecretString {
+        match self {
+            Self::Shared { database, .. } => database.url(),
+            Self::Private { database, .. } => database.url(),
+        }
+    }
+
+    fn frontend_broker(&self) -> SecretString {
+        match self {
+            Self::Shared { vhost, .. } => vhost.frontend_url(),
+            Self::Private { broker, .. } => broker.url(),
+        }
+    }
+
+    fn builder_broker(&self) -> SecretString {
+        match self {
+            Self::Shared { vhost, .. } => vhost.builder_url(),
+            Self::Private { broker, .. } => broker.url(),
+        }
+    }
+
+    fn admin_broker(&self) -> SecretString {
+        match self {
+            Self::Shared { vhost, .. } => vhost.admin_url(),
+            Self::Private { broker, .. } => broker.url(),
+        }
+    }
+
+    async fn stop(self) {
+        if let Self::Shared { database, vhost } = self {
+            vhost.delete().await;
+            drop(database);
+        }
+    }
+}
+
+fn pairs(list: &[(&str, String)]) -> Vec<(String, String)> {
+    list.iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect()
+}
+
+fn items(page: &Value) -> Vec<Value> {
+    page["items"].as_array().cloned().unwrap_or_default()
+}
+
+fn is_over(build: &Value) -> bool {
+    matches!(
+        build["state"].as_str(),
+        Some("succeeded" | "failed" | "cancelled")
+    )
+}
+
+/// Folders of attempts below `<spool>/<builder>/attempts`.
+fn attempts_in(spool: &Path) -> Vec<PathBuf> {
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(path)
+            .map(|d| d.filter_map(|e| e.ok().map(|e| e.path())).collect())
+            .unwrap_or_default()
+    };
+    folders(spool)
+        .iter()
+        .flat_map(|builder| folders(&builder.join("attempts")))
+        .collect()
+}
+
+async fn reqwest_ok(url: &str) -> bool {
+    http_client()
+        .get(url)
+        .send()
+        .await
+        .is_ok_and(|answer| answer.status().is_success())
+}

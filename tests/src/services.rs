@@ -1,0 +1,209 @@
+//! A PostgreSQL and a RabbitMQ that one test may stop and start: containers of the images that are deployed.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use crate::until_within;
+
+const READY: Duration = Duration::from_mins(2);
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+fn docker(args: &[&str]) -> (bool, String) {
+    let output = Command::new("docker")
+        .args(args)
+        .output()
+        .expect("the docker command is there");
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+fn must(args: &[&str]) -> String {
+    let (done, text) = docker(args);
+    assert!(done, "docker {args:?}: {text}");
+    text
+}
+
+fn image(variable: &str, default: &str) -> String {
+    std::env::var(variable)
+        .ok()
+        .filter(|v| !v.is_empty())
+        .unwrap_or_else(|| default.to_owned())
+}
+
+/// A container that is removed with its data when the test ends.
+#[derive(Debug)]
+struct Container {
+    name: String,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Container {
+    fn run(
+        what: &str,
+        args: &[&str],
+        image: &str,
+        command: &[&str],
+        folder: Option<tempfile::TempDir>,
+    ) -> Self {
+        let name = format!("millrace-test-{what}-{}", Uuid::new_v4().simple());
+        let base = [
+            "run",
+            "--detach",
+            "--name",
+            &name,
+            "--hostname",
+            "localhost",
+            "--label",
+            "millrace.test=true",
+        ];
+        must(&[&base, args, &[image], command].concat());
+        Self { name, folder }
+    }
+
+    fn act(&self, verb: &str) {
+        must(&[verb, &self.name]);
+    }
+
+    fn answers(&self, probe: &[&str]) -> bool {
+        docker(&[&["exec", &self.name], probe].concat()).0
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        docker(&["rm", "--force", "--volumes", &self.name]);
+        drop(self.folder.take());
+    }
+}
+
+macro_rules! verbs {
+    ($type:ident) => {
+        impl $type {
+            /// Stops it as an operator would.
+            pub fn stop(&self) {
+                self.container.act("stop");
+            }
+
+            /// Starts it again and waits until it serves.
+            pub async fn start_again(&self) {
+                self.container.act("start");
+                self.ready().await;
+            }
+        }
+    };
+}
+
+/// A PostgreSQL of one test's own.
+#[derive(Debug)]
+pub struct PrivateDatabase {
+    container: Container,
+    port: u16,
+}
+
+verbs!(PrivateDatabase);
+
+impl PrivateDatabase {
+    /// Starts one and waits until it serves.
+    pub async fn start() -> Self {
+        let port = free_port();
+        let publish = format!("127.0.0.1:{port}:5432");
+        let image = image("MILLRACE_POSTGRES_IMAGE", "millrace-offline/postgres:17");
+        let container = Container::run(
+            "postgres",
+            &["--env", "POSTGRES_PASSWORD=test", "--publish", &publish],
+            &image,
+            &[],
+            None,
+        );
+        let database = Self { container, port };
+        database.ready().await;
+        database
+    }
+
+    async fn ready(&self) {
+        let probe = ["pg_isready", "--quiet", "--host", "127.0.0.1"];
+        until_within(READY, "PostgreSQL serves", async || {
+            self.container.answers(&probe).then_some(())
+        })
+        .await;
+    }
+
+    /// Its address, with the superuser's password.
+    pub fn url(&self) -> SecretString {
+        format!("postgres://postgres:test@127.0.0.1:{}/postgres", self.port).into()
+    }
+}
+
+/// A RabbitMQ of one test's own.
+#[derive(Debug)]
+pub struct PrivateBroker {
+    container: Container,
+    port: u16,
+}
+
+verbs!(PrivateBroker);
+
+impl PrivateBroker {
+    /// Starts one and waits until it serves.
+    pub async fn start() -> Self {
+        let port = free_port();
+        let publish = format!("127.0.0.1:{port}:5672");
+        let folder = tempfile::tempdir().unwrap();
+        let conf = folder.path().join("rabbitmq.conf");
+        std::fs::write(
+            &conf,
+            "loopback_users = none\nlog.console = true\nlog.file = false\n",
+        )
+        .unwrap();
+        open_to_all(folder.path());
+        let mount = format!("{}:/etc/rabbitmq/rabbitmq.conf:ro", conf.display());
+        let image = image("MILLRACE_RABBITMQ_IMAGE", "millrace-offline/rabbitmq:4");
+        let args = ["--publish", &publish, "--volume", &mount];
+        let broker = Self {
+            container: Container::run("rabbitmq", &args, &image, &[], Some(folder)),
+            port,
+        };
+        broker.ready().await;
+        broker
+    }
+
+    async fn ready(&self) {
+        let probe = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/5672"];
+        until_within(READY, "RabbitMQ serves", async || {
+            self.container.answers(&probe).then_some(())
+        })
+        .await;
+    }
+
+    /// Its address, with the administrator's password.
+    pub fn url(&self) -> SecretString {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port).into()
+    }
+
+    /// Ends it as a power cut would, and starts it again.
+    pub async fn crash_and_start(&self) {
+        self.container.act("kill");
+        self.start_again().await;
+    }
+}
+
+/// The container's own user reads the folder.
+fn open_to_all(folder: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+}

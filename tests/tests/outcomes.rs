@@ -1,0 +1,142 @@
+//! Each fixture ends as its `expected.toml` says, and leaves nothing behind.
+
+use std::time::Duration;
+
+use millrace_tests::{Fixture, Pipeline, PipelineOptions, fixtures};
+use serde_json::Value;
+
+/// Fixtures whose limits and reports come with later parts of the sandbox.
+const LATER: &[&str] = &["endless-log", "excluded-arch"];
+
+fn problem(fixture: &Fixture, build: &Value) -> Option<String> {
+    let outcome = &build["tasks"][0]["outcome"];
+    let expected = &fixture.expected;
+    let holds = |text: &Value, part: &Option<String>| {
+        part.as_deref()
+            .is_none_or(|part| text.as_str().unwrap_or_default().contains(part))
+    };
+    // A source that the builder itself refuses is never shown to mock.
+    let has_code = expected.outcome != "source_failed";
+    let peak = outcome["peak_memory_bytes"].as_u64().unwrap_or_default() >> 20;
+    let right = outcome["kind"] == expected.outcome.as_str()
+        && expected
+            .stage
+            .as_deref()
+            .is_none_or(|stage| outcome["stage"] == stage)
+        && holds(&outcome["message"], &expected.message)
+        && holds(&outcome["first_error"]["text"], &expected.first_error)
+        && expected
+            .exit_code
+            .filter(|_| has_code)
+            .is_none_or(|code| outcome["exit_code"] == code)
+        && expected.peak_at_least_mib.is_none_or(|least| peak >= least)
+        && expected.peak_at_most_mib.is_none_or(|most| peak <= most);
+    (!right).then(|| format!("{}: expected {expected:?}, got {outcome:#}", fixture.name))
+}
+
+#[tokio::test]
+async fn every_fixture_ends_as_its_table_says() {
+    let pipeline = Pipeline::start(PipelineOptions {
+        sandboxes: 4,
+        ..PipelineOptions::default()
+    })
+    .await;
+    let chroot = pipeline.settings.chroot.clone();
+    let mut submitted = Vec::new();
+    for fixture in fixtures()
+        .into_iter()
+        .filter(|f| !LATER.contains(&f.name.as_str()))
+    {
+        let limits = fixture.limits();
+        let args: Vec<&str> = ["--chroot", &chroot]
+            .into_iter()
+            .chain(limits.iter().map(String::as_str))
+            .collect();
+        let build = pipeline.cli.submit(fixture.path(), &args).await;
+        submitted.push((fixture, build));
+    }
+    let mut problems = Vec::new();
+    for (fixture, build) in &submitted {
+        let ended = pipeline.ended(*build, Duration::from_mins(10)).await;
+        problems.extend(problem(fixture, &ended));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    pipeline.assert_nothing_left().await;
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn a_memory_limit_is_enforced_and_explained() {
+    let pipeline = Pipeline::start(PipelineOptions::default()).await;
+    let chroot = pipeline.settings.chroot.clone();
+    let hog = Fixture::named("memory-hog");
+    let build = pipeline
+        .cli
+        .submit(hog.path(), &["--chroot", &chroot, "--memory", "512"])
+        .await;
+    let ended = pipeline.ended(build, Duration::from_mins(3)).await;
+    let outcome = &ended["tasks"][0]["outcome"];
+    assert_eq!(outcome["kind"], "out_of_memory", "{ended:#}");
+    assert_eq!(outcome["limit"]["value"], 512);
+    let peak = outcome["peak_memory_bytes"].as_u64().unwrap();
+    assert!((300 << 20..=512 << 20).contains(&peak), "peak {peak}");
+
+    let tolerated = Fixture::named("memory-hog-tolerated");
+    let build = pipeline
+        .cli
+        .submit(tolerated.path(), &["--chroot", &chroot, "--memory", "512"])
+        .await;
+    let ended = pipeline.ended(build, Duration::from_mins(3)).await;
+    let outcome = &ended["tasks"][0]["outcome"];
+    assert!(
+        outcome["oom_kills"].as_u64() > Some(0),
+        "a survived kill is told: {ended:#}"
+    );
+    assert!(
+        outcome["message"].as_str().unwrap().contains("memory"),
+        "{ended:#}"
+    );
+
+    let hello = Fixture::named("hello");
+    let build = pipeline
+        .cli
+        .submit(hello.path(), &["--chroot", &chroot, "--memory", "512"])
+        .await;
+    let ended = pipeline.ended(build, Duration::from_mins(3)).await;
+    assert_eq!(
+        ended["state"], "succeeded",
+        "the next build on that builder works: {ended:#}"
+    );
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn a_time_limit_ends_a_build_within_fifteen_seconds_and_keeps_its_log() {
+    let pipeline = Pipeline::start(PipelineOptions::default()).await;
+    let chroot = pipeline.settings.chroot.clone();
+    for name in ["sleeper", "background-writer"] {
+        let fixture = Fixture::named(name);
+        let build = pipeline
+            .cli
+            .submit(
+                fixture.path(),
+                &["--chroot", &chroot, "--memory", "512", "--timeout", "30"],
+            )
+            .await;
+        let ended = pipeline.ended(build, Duration::from_mins(2)).await;
+        let outcome = &ended["tasks"][0]["outcome"];
+        assert_eq!(outcome["kind"], "timed_out", "{name}: {ended:#}");
+        let wall = outcome["wall_seconds"].as_f64().unwrap();
+        assert!((30.0..45.0).contains(&wall), "{name} took {wall} s");
+        let attempt = &ended["tasks"][0]["attempts"][0];
+        let log = pipeline.cli.log(build).await;
+        assert_eq!(
+            attempt["log_size"].as_u64(),
+            Some(log.len() as u64),
+            "{name}: the log is whole"
+        );
+        assert!(log.contains("Executing(%build)"), "{name}: {log}");
+    }
+    pipeline.assert_nothing_left().await;
+    pipeline.stop().await;
+}

@@ -11,12 +11,15 @@ use std::time::Duration;
 use metrics::counter;
 use millrace_bus::{JobRoute, Outgoing};
 use millrace_store::{OutboxEntry, ReleaseConfig, StoreError};
+use tokio::time::Instant;
 
 use crate::job;
 use crate::state::AppState;
 
 /// How often the relay looks without being woken.
 const LOOK: Duration = Duration::from_secs(1);
+/// Under load what comes within this time of a publication goes out together: a look costs more than a message.
+const GATHER: Duration = Duration::from_millis(10);
 /// Messages published at once.
 const BATCH: u32 = 200;
 /// What is released and unclaimed, as a multiple of the room.
@@ -27,8 +30,10 @@ const WINDOW_FACTOR: u32 = 2;
 pub enum Step {
     /// The broker cannot be published to: nothing was touched.
     Paused,
-    /// Everything that can go is gone.
+    /// There was nothing to publish.
     Idle,
+    /// Everything that can go is gone.
+    Done,
     /// There may be more at once.
     More,
     /// Some messages could not be published; they stay for later.
@@ -42,9 +47,17 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
     }
     let mut others = state.store.listen();
     let mut link = state.bus.publishing();
+    let mut look_again = Instant::now();
     while !state.shutdown.is_stopping() {
-        match tick(&state).await {
+        let began = Instant::now();
+        let leftovers = began >= look_again;
+        if leftovers {
+            look_again = began + LOOK;
+        }
+        let mut rest = began;
+        match tick(&state, leftovers).await {
             Ok(Step::More) => continue,
+            Ok(Step::Done) => rest = began + GATHER,
             Ok(Step::Paused | Step::Idle | Step::Held) => {}
             Err(error) if error.is_unavailable() => {
                 tracing::warn!("the relay waits for the database: {error}");
@@ -55,15 +68,16 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
             () = state.relay_wake.notified() => {}
             () = others.next() => {}
             _ = link.changed() => {}
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep_until(look_again) => {}
             () = state.shutdown.stopping() => {}
         }
+        tokio::time::sleep_until(rest).await;
     }
     Ok(())
 }
 
-/// Releases what the window allows, then publishes one batch.
-pub async fn tick(state: &AppState) -> Result<Step, StoreError> {
+/// Releases what the window allows and publishes it; with `leftovers` also what others released and did not publish.
+pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError> {
     if !state.bus.publishing().borrow().is_up() {
         return Ok(Step::Paused);
     }
@@ -71,45 +85,54 @@ pub async fn tick(state: &AppState) -> Result<Step, StoreError> {
         window_factor: WINDOW_FACTOR,
         max_batch: BATCH,
     };
+    let mut entries = if leftovers {
+        state.store.take_outbox(BATCH).await?
+    } else {
+        Vec::new()
+    };
     let released = state.store.release_tasks(&config, job::message).await?;
     counter!("millrace_tasks_released_total").increment(released.len() as u64);
-    let Some(batch) = state.store.outbox_batch(BATCH).await? else {
+    entries.extend(released);
+    if entries.is_empty() {
         return Ok(Step::Idle);
-    };
-    let entries = batch.entries();
-    let offered = entries.len();
-    let confirmed = publish(state, entries).await;
-    let count = confirmed.len();
-    batch.confirm(&confirmed).await?;
-    Ok(if count < offered {
-        Step::Held
-    } else if offered >= BATCH as usize {
-        Step::More
-    } else {
-        Step::Idle
+    }
+    let is_full = entries.len() >= BATCH as usize;
+    let (confirmed, held) = publish(state, entries).await;
+    state.store.confirm_published(&confirmed).await?;
+    state.store.give_back_outbox(&held).await?;
+    Ok(match (held.is_empty(), is_full) {
+        (false, _) => Step::Held,
+        (true, true) => Step::More,
+        (true, false) => Step::Done,
     })
 }
 
-/// Publishes a batch; the ids of the rows that the broker confirmed.
-async fn publish(state: &AppState, entries: &[OutboxEntry]) -> Vec<i64> {
+/// Publishes orders; those that the broker confirmed, and those that it did not.
+async fn publish(
+    state: &AppState,
+    entries: Vec<OutboxEntry>,
+) -> (Vec<OutboxEntry>, Vec<OutboxEntry>) {
     let messages = entries.iter().map(outgoing).collect();
     let results = state.bus.publisher().publish_batch(messages).await;
-    let mut confirmed = Vec::with_capacity(entries.len());
-    let mut held: BTreeMap<String, usize> = BTreeMap::new();
-    for (entry, result) in entries.iter().zip(results) {
+    let (mut confirmed, mut held) = (Vec::with_capacity(entries.len()), Vec::new());
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    for (entry, result) in entries.into_iter().zip(results) {
         match result {
             Ok(()) => {
                 tracing::debug!(attempt.id = %entry.attempt_id, task.id = %entry.task_id, "attempt offered");
-                confirmed.push(entry.id);
+                confirmed.push(entry);
             }
-            Err(error) => *held.entry(error.to_string()).or_default() += 1,
+            Err(error) => {
+                *reasons.entry(error.to_string()).or_default() += 1;
+                held.push(entry);
+            }
         }
     }
-    for (reason, messages) in held {
+    for (reason, messages) in reasons {
         tracing::warn!(messages, "jobs stay in the outbox: {reason}");
     }
     counter!("millrace_jobs_published_total").increment(confirmed.len() as u64);
-    confirmed
+    (confirmed, held)
 }
 
 fn outgoing(entry: &OutboxEntry) -> Outgoing {

@@ -10,9 +10,11 @@ pub use request::{ResubmitRequest, SubmitRequest};
 pub use resubmit::resubmit;
 
 use check::{CheckedSource, Rules, check};
-use millrace_domain::{BuildId, ChrootName, IdempotencyKey};
+use millrace_domain::{ChrootName, IdempotencyKey};
 use millrace_results::ResultError;
-use millrace_store::{NewBuild, NewSource, SourcePlace, Submission, SubmissionKey, SubmitRefused};
+use millrace_store::{
+    BuildView, NewBuild, NewSource, SourcePlace, Submission, SubmissionKey, SubmitRefused,
+};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -24,7 +26,7 @@ pub async fn submit(
     state: &AppState,
     request: &SubmitRequest,
     key: Option<IdempotencyKey>,
-) -> Result<BuildId, ApiError> {
+) -> Result<BuildView, ApiError> {
     let rules = Rules {
         limits: &state.settings.limits,
         max_sources: state.settings.config.caps.max_sources,
@@ -101,16 +103,17 @@ async fn find_sources(
     Ok(sources)
 }
 
-async fn store_build(state: &AppState, build: &NewBuild) -> Result<BuildId, ApiError> {
+async fn store_build(state: &AppState, build: &NewBuild) -> Result<BuildView, ApiError> {
     match state.store.submit_build(build).await? {
-        Submission::Accepted { build_id, replayed } => {
-            if replayed {
-                tracing::info!(build.id = %build_id, "submission repeated");
-            } else {
-                state.relay_wake.notify_one();
-                tracing::info!(build.id = %build_id, "build submitted");
-            }
-            Ok(build_id)
+        Submission::Accepted(view) => {
+            state.relay_wake.notify_one();
+            tracing::info!(build.id = %view.id, "build submitted");
+            Ok(*view)
+        }
+        Submission::Replayed(id) => {
+            tracing::info!(build.id = %id, "submission repeated");
+            let gone = || ApiError::internal(format!("build {id} was stored and is not there"));
+            state.store.build(id).await?.ok_or_else(gone)
         }
         Submission::Refused(SubmitRefused::KeyReused) => Err(ApiError::KeyReused),
         Submission::Refused(SubmitRefused::UnknownChroot(name)) => {

@@ -38,6 +38,6 @@ pub async fn resubmit_build(
     OptionalJson(request): OptionalJson<ResubmitRequest>,
 ) -> Result<Response, ApiError> {
     let key = idempotency_key(&headers)?;
-    let id = resubmit(&state, earlier, &request, key).await?;
-    created(&state, id).await
+    let view = resubmit(&state, earlier, &request, key).await?;
+    Ok(created(&state, view))
 }

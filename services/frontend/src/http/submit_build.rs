@@ -5,7 +5,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use millrace_chassis::Problem;
-use millrace_domain::{BuildId, IdempotencyKey};
+use millrace_domain::IdempotencyKey;
+use millrace_store::BuildView;
 
 use crate::auth::Admin;
 use crate::error::{ApiError, FieldError};
@@ -34,20 +35,15 @@ pub async fn submit_build(
     ApiJson(request): ApiJson<SubmitRequest>,
 ) -> Result<Response, ApiError> {
     let key = idempotency_key(&headers)?;
-    let id = submit(&state, &request, key).await?;
-    created(&state, id).await
+    let view = submit(&state, &request, key).await?;
+    Ok(created(&state, view))
 }
 
 /// The answer to a submission: 201 with the build.
-pub async fn created(state: &AppState, id: BuildId) -> Result<Response, ApiError> {
-    let view = state
-        .store
-        .build(id)
-        .await?
-        .ok_or_else(|| ApiError::internal(format!("build {id} was stored and is not there")))?;
-    let location = format!("/api/v1/builds/{id}");
+pub fn created(state: &AppState, view: BuildView) -> Response {
+    let location = format!("/api/v1/builds/{}", view.id);
     let build = Json(Build::new(view, &state.settings.links));
-    Ok((StatusCode::CREATED, [("location", location)], build).into_response())
+    (StatusCode::CREATED, [("location", location)], build).into_response()
 }
 
 /// Reads the header `Idempotency-Key`.

@@ -14,7 +14,7 @@ pub async fn resubmit(
     earlier: BuildId,
     request: &ResubmitRequest,
     key: Option<IdempotencyKey>,
-) -> Result<BuildId, ApiError> {
+) -> Result<BuildView, ApiError> {
     let view = state
         .store
         .build(earlier)

@@ -1,7 +1,6 @@
--- The truth. Lock order everywhere: the task's row first, then its attempts, then builders and engines, then its build.
--- Many tasks, or many attempts, are locked in order of id or with SKIP LOCKED. Rows of the outbox are only ever
--- locked with SKIP LOCKED, because a relay holds them while it publishes. Locks are FOR NO KEY UPDATE, which does not
--- stand in the way of foreign keys.
+-- The truth. Lock order everywhere: the task's row first, then its attempts, then builders and engines, then the outbox,
+-- then its build. Many tasks, or many attempts, are locked in order of id or with SKIP LOCKED. Locks are FOR NO KEY
+-- UPDATE, which does not stand in the way of foreign keys. No transaction waits for anything but the database.
 
 CREATE TABLE accounts (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -184,7 +183,9 @@ CREATE TABLE outbox (
     arch        text NOT NULL,
     memory_class text NOT NULL,
     body        jsonb NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT now()
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    -- Until then it is left to the frontend that took it to publish it.
+    free_at     timestamptz NOT NULL
 );
 
 CREATE UNIQUE INDEX outbox_on_attempt ON outbox (attempt_id);

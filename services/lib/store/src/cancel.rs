@@ -75,9 +75,7 @@ async fn end_unclaimed(tx: &mut Tx, id: BuildId) -> Result<(), StoreError> {
             update attempts a set state = 'revoked', reason = 'the build was cancelled', ended_at = now()
             from offers where a.id = offers.id and a.state = 'offered'
         ), unpublished as (
-            -- A relay that publishes this very moment holds the row, and deletes it itself.
-            delete from outbox where id in (
-                select id from outbox where attempt_id in (select id from offers) for update skip locked)
+            delete from outbox where attempt_id in (select id from offers)
         )
         update tasks set state = 'cancelled', outcome = $2, ended_at = now(), current_attempt = null
         where build_id = $1 and state in ('waiting', 'queued')",

@@ -97,10 +97,7 @@ const GRANT: &str = "
         update builds b set first_claim_at = now()
         from started where b.id = started.build_id and b.first_claim_at is null
     ), unpublished as (
-        -- A relay that waits for this order's confirm holds the row, and deletes it itself.
-        delete from outbox where id in (
-            select o.id from outbox o where o.attempt_id = $1 and exists (select from granted)
-            for update skip locked)
+        delete from outbox where attempt_id = $1 and exists (select from granted)
     )
     select (select count(*) from granted), (select count(*) from started)";
 

@@ -205,7 +205,7 @@ impl Store {
         offset: u64,
         len: u64,
     ) -> Result<LogAppend, StoreError> {
-        self.within(async {
+        let grown = self.within(async {
             let grown: Option<i64> = sqlx::query_scalar(
                 "update attempts set log_size = log_size + $4
                  where id = $1 and state = 'claimed' and lease_token_hash = $2 and log_size = $3
@@ -217,12 +217,24 @@ impl Store {
             .bind(int8(len))
             .fetch_optional(&self.pool)
             .await?;
-            let row = RowOf::new("attempts", attempt);
-            if let Some(size) = grown {
-                return Ok(LogAppend::Stored {
-                    size: row.number(size)?,
-                });
-            }
+            Ok(grown)
+        });
+        match grown.await? {
+            Some(size) => Ok(LogAppend::Stored {
+                size: RowOf::new("attempts", attempt).number(size)?,
+            }),
+            None => self.log_end(attempt, lease, offset).await,
+        }
+    }
+
+    /// What a chunk at `offset` would meet, without counting anything.
+    pub async fn log_end(
+        &self,
+        attempt: AttemptId,
+        lease: &TokenHash,
+        offset: u64,
+    ) -> Result<LogAppend, StoreError> {
+        self.within(async {
             let present: Option<i64> = sqlx::query_scalar(
                 "select log_size from attempts where id = $1 and state = 'claimed' and lease_token_hash = $2",
             )
@@ -230,11 +242,14 @@ impl Store {
             .bind(lease.as_bytes())
             .fetch_optional(&self.pool)
             .await?;
-            Ok(match present {
-                Some(size) => LogAppend::Mismatch {
-                    size: row.number(size)?,
-                },
-                None => LogAppend::NoLease,
+            let Some(size) = present else {
+                return Ok(LogAppend::NoLease);
+            };
+            let size = RowOf::new("attempts", attempt).number(size)?;
+            Ok(if size == offset {
+                LogAppend::Stored { size }
+            } else {
+                LogAppend::Mismatch { size }
             })
         })
         .await

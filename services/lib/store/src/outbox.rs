@@ -1,18 +1,21 @@
-//! The outbox: orders that are written but not yet confirmed by the broker. A relay holds the rows it publishes
-//! in an open transaction; when it dies, they are published again, and the second copy loses the claim.
+//! The outbox: orders that are written but not yet confirmed by the broker. Whoever releases an order has it to
+//! publish for some seconds, and so has whoever takes it afterwards. When one dies, another publishes it again, and
+//! the second copy loses the claim. An order is in the outbox only while its attempt is on offer and unconfirmed.
 
 use millrace_domain::{AttemptId, TaskId};
 use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::store::Tx;
 use crate::{Store, StoreError};
+
+/// How long an order is left to the one who has it to publish: longer than a broker's confirm is waited for.
+pub(crate) const TAKEN_SECONDS: i32 = 10;
 
 /// An order to be published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxEntry {
-    /// The outbox row, for [`OutboxBatch::confirm`].
+    /// The outbox row.
     pub id: i64,
     /// The attempt that is offered.
     pub attempt_id: AttemptId,
@@ -26,15 +29,6 @@ pub struct OutboxEntry {
     pub body: serde_json::Value,
 }
 
-/// Orders that no other relay has. They stay in the outbox unless they are confirmed; dropping the batch gives
-/// them back. It holds a connection, and the server ends it after 60 s.
-#[derive(Debug)]
-pub struct OutboxBatch {
-    store: Store,
-    tx: Tx,
-    entries: Vec<OutboxEntry>,
-}
-
 #[derive(FromRow)]
 struct OutboxColumns {
     id: i64,
@@ -46,28 +40,71 @@ struct OutboxColumns {
 }
 
 impl Store {
-    /// The oldest unpublished orders; none when there is nothing, or when other relays have it all.
-    pub async fn outbox_batch(&self, limit: u32) -> Result<Option<OutboxBatch>, StoreError> {
+    /// The oldest orders that nobody is publishing. They are the caller's for ten seconds.
+    pub async fn take_outbox(&self, limit: u32) -> Result<Vec<OutboxEntry>, StoreError> {
         self.within(async {
-            let mut tx = self.begin().await?;
-            let rows: Vec<OutboxColumns> = sqlx::query_as(
-                "select o.id, o.attempt_id, o.task_id, o.arch, o.memory_class, o.body
-                 from outbox o join attempts a on a.id = o.attempt_id
-                 where a.state = 'offered'
-                 order by o.id limit $1 for update of o skip locked",
+            let mut rows: Vec<OutboxColumns> = sqlx::query_as(
+                "update outbox o set free_at = now() + $2 * interval '1 second'
+                 from (
+                     select id from outbox where free_at <= now() order by id limit $1 for update skip locked
+                 ) free
+                 where o.id = free.id
+                 returning o.id, o.attempt_id, o.task_id, o.arch, o.memory_class, o.body",
             )
             .bind(i64::from(limit))
-            .fetch_all(&mut *tx)
+            .bind(TAKEN_SECONDS)
+            .fetch_all(&self.pool)
             .await?;
-            if rows.is_empty() {
-                return Ok(None);
-            }
-            let entries = rows.into_iter().map(OutboxEntry::from).collect();
-            Ok(Some(OutboxBatch {
-                store: self.clone(),
-                tx,
-                entries,
-            }))
+            rows.sort_unstable_by_key(|row| row.id);
+            Ok(rows.into_iter().map(OutboxEntry::from).collect())
+        })
+        .await
+    }
+
+    /// Records the broker's confirms: these tasks are queued, unless they were claimed or taken back meanwhile.
+    pub async fn confirm_published(&self, entries: &[OutboxEntry]) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.within(async {
+            sqlx::query(
+                "with locked as (
+                    select id from tasks where id = any($2) order by id for no key update
+                ), confirmed as (
+                    -- The count has the tasks locked first, as everywhere.
+                    select id from attempts
+                    where id = any($1) and state in ('offered', 'claimed') and (select count(*) from locked) > 0
+                    order by id for no key update
+                ), marked as (
+                    update attempts a set confirmed_at = now()
+                    from confirmed where a.id = confirmed.id and a.state in ('offered', 'claimed')
+                ), queued as (
+                    update tasks t set state = 'queued'
+                    from locked where t.id = locked.id and t.state = 'waiting' and t.current_attempt = any($1)
+                )
+                delete from outbox where id = any($3)",
+            )
+            .bind(entries.iter().map(|e| e.attempt_id.0).collect::<Vec<_>>())
+            .bind(entries.iter().map(|e| e.task_id.0).collect::<Vec<_>>())
+            .bind(entries.iter().map(|e| e.id).collect::<Vec<_>>())
+            .execute(&self.pool)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives orders back that could not be published: they are free at once.
+    pub async fn give_back_outbox(&self, entries: &[OutboxEntry]) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.within(async {
+            sqlx::query("update outbox set free_at = now() where id = any($1)")
+                .bind(entries.iter().map(|e| e.id).collect::<Vec<_>>())
+                .execute(&self.pool)
+                .await?;
+            Ok(())
         })
         .await
     }
@@ -83,57 +120,5 @@ impl From<OutboxColumns> for OutboxEntry {
             memory_class: columns.memory_class,
             body: columns.body.0,
         }
-    }
-}
-
-impl OutboxBatch {
-    /// What to publish, oldest first.
-    pub fn entries(&self) -> &[OutboxEntry] {
-        &self.entries
-    }
-
-    /// Records the confirms of these outbox rows: their tasks are queued, unless they were claimed or taken back
-    /// meanwhile. Rows that are not named stay.
-    pub async fn confirm(self, ids: &[i64]) -> Result<(), StoreError> {
-        let Self {
-            store,
-            mut tx,
-            entries,
-        } = self;
-        let confirmed = || entries.iter().filter(|entry| ids.contains(&entry.id));
-        let attempts: Vec<Uuid> = confirmed().map(|entry| entry.attempt_id.0).collect();
-        let tasks: Vec<i64> = confirmed().map(|entry| entry.task_id.0).collect();
-        let rows: Vec<i64> = confirmed().map(|entry| entry.id).collect();
-        if rows.is_empty() {
-            return Ok(());
-        }
-        store
-            .within(async {
-                sqlx::query("select from tasks where id = any($1) order by id for no key update")
-                    .bind(&tasks)
-                    .execute(&mut *tx)
-                    .await?;
-                sqlx::query(
-                    "with confirmed as (
-                        select id from attempts where id = any($1) and state in ('offered', 'claimed')
-                        order by id for no key update
-                    ), marked as (
-                        update attempts a set confirmed_at = now()
-                        from confirmed where a.id = confirmed.id and a.state in ('offered', 'claimed')
-                    ), queued as (
-                        update tasks set state = 'queued'
-                        where id = any($2) and state = 'waiting' and current_attempt = any($1)
-                    )
-                    delete from outbox where id = any($3)",
-                )
-                .bind(&attempts)
-                .bind(&tasks)
-                .bind(&rows)
-                .execute(&mut *tx)
-                .await?;
-                tx.commit().await?;
-                Ok(())
-            })
-            .await
     }
 }

@@ -9,12 +9,14 @@ use std::collections::HashMap;
 use millrace_domain::{AttemptId, BuildId, Limits, Name, RepositoryUrl, TaskId};
 use sqlx::FromRow;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use crate::catalog::ChrootColumns;
+use crate::outbox::TAKEN_SECONDS;
 use crate::picture::sources_of;
 use crate::row::RowOf;
 use crate::store::Tx;
-use crate::{ChrootRow, SourceView, Store, StoreError};
+use crate::{ChrootRow, OutboxEntry, SourceView, Store, StoreError};
 
 /// How much to release.
 #[derive(Debug, Clone, Copy)]
@@ -61,15 +63,6 @@ pub struct ReleasedTask {
     pub limits: Limits,
 }
 
-/// A task that was released.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Released {
-    /// The new attempt.
-    pub attempt_id: AttemptId,
-    /// Its task.
-    pub task_id: TaskId,
-}
-
 struct Window {
     arch: String,
     memory_class: String,
@@ -78,12 +71,13 @@ struct Window {
 
 impl Store {
     /// Releases the oldest waiting tasks of each route as far as its window is open: an attempt and an outbox
-    /// row each. `body` makes the message of the order, which the store does not understand.
+    /// row each. `body` makes the message of the order, which the store does not understand. What is returned is
+    /// the caller's to publish for ten seconds.
     pub async fn release_tasks<F>(
         &self,
         config: &ReleaseConfig,
         mut body: F,
-    ) -> Result<Vec<Released>, StoreError>
+    ) -> Result<Vec<OutboxEntry>, StoreError>
     where
         F: FnMut(&ReleasedTask) -> serde_json::Value + Send,
     {
@@ -98,15 +92,9 @@ impl Store {
                 return Ok(Vec::new());
             }
             let bodies = tasks.iter().map(&mut body).collect();
-            offer(&mut tx, &tasks, bodies).await?;
+            let entries = offer(&mut tx, tasks, bodies).await?;
             tx.commit().await?;
-            Ok(tasks
-                .iter()
-                .map(|task| Released {
-                    attempt_id: task.attempt_id,
-                    task_id: task.task_id,
-                })
-                .collect())
+            Ok(entries)
         })
         .await
     }
@@ -263,12 +251,13 @@ fn released_task(
     })
 }
 
+/// Makes attempts and outbox rows for locked tasks.
 async fn offer(
     tx: &mut Tx,
-    tasks: &[ReleasedTask],
+    tasks: Vec<ReleasedTask>,
     bodies: Vec<serde_json::Value>,
-) -> Result<(), StoreError> {
-    let offered: i64 = sqlx::query_scalar(
+) -> Result<Vec<OutboxEntry>, StoreError> {
+    let rows: Vec<(i64, Uuid)> = sqlx::query_as(
         "with new as (
             select * from unnest($1::uuid[], $2::bigint[], $3::jsonb[]) as n(attempt_id, task_id, body)
         ), offered as (
@@ -278,26 +267,42 @@ async fn offer(
         ), made as (
             insert into attempts (id, task_id, number, memory_mib)
             select current_attempt, id, attempts_made, memory_mib from offered
-        ), written as (
-            insert into outbox (attempt_id, task_id, arch, memory_class, body)
-            select o.current_attempt, o.id, o.arch, o.memory_class, new.body
-            from offered o join new on new.attempt_id = o.current_attempt order by o.id
         )
-        select count(*) from offered",
+        insert into outbox (attempt_id, task_id, arch, memory_class, body, free_at)
+        select o.current_attempt, o.id, o.arch, o.memory_class, new.body, now() + $4 * interval '1 second'
+        from offered o join new on new.attempt_id = o.current_attempt order by o.id
+        returning id, attempt_id",
     )
     .bind(tasks.iter().map(|t| t.attempt_id.0).collect::<Vec<_>>())
     .bind(tasks.iter().map(|t| t.task_id.0).collect::<Vec<_>>())
-    .bind(bodies.into_iter().map(Json).collect::<Vec<_>>())
-    .fetch_one(&mut **tx)
+    .bind(bodies.iter().map(Json).collect::<Vec<_>>())
+    .bind(TAKEN_SECONDS)
+    .fetch_all(&mut **tx)
     .await?;
-    if usize::try_from(offered).is_ok_and(|count| count == tasks.len()) {
-        Ok(())
-    } else {
-        let problem = format!("{offered} of {} locked tasks could be offered", tasks.len());
-        Err(StoreError::inconsistent(
+    if rows.len() != tasks.len() {
+        let problem = format!(
+            "{} of {} locked tasks could be offered",
+            rows.len(),
+            tasks.len()
+        );
+        return Err(StoreError::inconsistent(
             "tasks",
             "(release)".to_owned(),
             problem,
-        ))
+        ));
     }
+    let ids: HashMap<Uuid, i64> = rows
+        .into_iter()
+        .map(|(id, attempt)| (attempt, id))
+        .collect();
+    let entry = |(task, body): (ReleasedTask, serde_json::Value)| OutboxEntry {
+        // Every attempt has its row, or the counts above would differ.
+        id: ids.get(&task.attempt_id.0).copied().unwrap_or_default(),
+        attempt_id: task.attempt_id,
+        task_id: task.task_id,
+        arch: task.chroot.arch,
+        memory_class: task.memory_class,
+        body,
+    };
+    Ok(tasks.into_iter().zip(bodies).map(entry).collect())
 }

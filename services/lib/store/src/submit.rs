@@ -2,11 +2,13 @@
 //! stored whole and a repeated one is stored once.
 
 use millrace_domain::{
-    BuildId, ChrootName, FileName, IdempotencyKey, Limits, RepositoryUrl, SourceUrl,
+    BuildId, ChrootName, FileName, IdempotencyKey, Limits, RepositoryUrl, SourceUrl, TaskId,
+    TaskState,
 };
+use sqlx::FromRow;
 
-use crate::row::{int4, int8};
-use crate::{ProjectRow, SourcePlace, Store, StoreError};
+use crate::row::{RowOf, Time, int4, int8};
+use crate::{BuildView, ProjectRow, SourcePlace, SourceView, Store, StoreError, TaskView};
 
 /// A source to be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,15 +52,12 @@ pub struct NewBuild {
 }
 
 /// What became of a submission.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Submission {
-    /// The build is stored.
-    Accepted {
-        /// The build.
-        build_id: BuildId,
-        /// Whether an earlier submission under the same key had stored it.
-        replayed: bool,
-    },
+    /// The build is stored, as shown.
+    Accepted(Box<BuildView>),
+    /// An earlier submission under the same key had stored this build.
+    Replayed(BuildId),
     /// Nothing was stored.
     Refused(SubmitRefused),
 }
@@ -84,7 +83,7 @@ const SUBMIT: &str = "
         insert into builds (project_id, submitter_id, chroots, repositories, memory_mib, timeout_seconds, resubmit_of)
         select $1, $2, $3, $4, $5, $6, $7
         where (select count(*) from chosen) = cardinality($3::text[])
-        returning id
+        returning id, submitted_at
     ), named_sources as (
         insert into sources (build_id, position, name, url, sha256, size)
         select build.id, s.position - 1, s.name, s.url, s.sha256, s.size
@@ -93,6 +92,7 @@ const SUBMIT: &str = "
     ), new_tasks as (
         insert into tasks (build_id, chroot, arch, memory_class, memory_mib)
         select build.id, chosen.name, chosen.arch, $8, $5 from build, chosen order by chosen.position
+        returning id, chroot
     ), named_routes as (
         insert into routes (arch, memory_class)
         select distinct chosen.arch, $8 from build, chosen order by 1
@@ -101,17 +101,26 @@ const SUBMIT: &str = "
         insert into idempotency_keys (account_id, key, digest, build_id)
         select $2, $13, $14, build.id from build where $13::text is not null
     )
-    select build.id, pg_notify($15, '')::text from build";
+    select build.id, build.submitted_at, (select name from accounts where id = $2) as submitter,
+        (select array_agg(new_tasks.id order by chosen.position)
+         from new_tasks join chosen on chosen.name = new_tasks.chroot) as tasks,
+        pg_notify($15, '')::text
+    from build";
+
+#[derive(FromRow)]
+struct StoredColumns {
+    id: i64,
+    submitted_at: Time,
+    submitter: String,
+    tasks: Vec<i64>,
+}
 
 impl Store {
     /// Stores a build, or finds the one that the same key stored before. Concurrent twins get the same build.
     pub async fn submit_build(&self, new: &NewBuild) -> Result<Submission, StoreError> {
         self.within(async {
             match self.insert_build(new).await {
-                Ok(Some(build_id)) => Ok(Submission::Accepted {
-                    build_id,
-                    replayed: false,
-                }),
+                Ok(Some(stored)) => Ok(Submission::Accepted(Box::new(view_of(new, stored)?))),
                 Ok(None) => match self.replay(new).await? {
                     Some(earlier) => Ok(earlier),
                     None => Ok(Submission::Refused(self.name_unknown_chroot(new).await?)),
@@ -125,11 +134,11 @@ impl Store {
         .await
     }
 
-    async fn insert_build(&self, new: &NewBuild) -> Result<Option<BuildId>, sqlx::Error> {
+    async fn insert_build(&self, new: &NewBuild) -> Result<Option<StoredColumns>, sqlx::Error> {
         let chroots: Vec<&str> = new.chroots.iter().map(ChrootName::as_str).collect();
         let repositories: Vec<&str> = new.repositories.iter().map(RepositoryUrl::as_str).collect();
         let places: Vec<_> = new.sources.iter().map(|s| columns_of(&s.place)).collect();
-        let row: Option<(i64, Option<String>)> = sqlx::query_as(SUBMIT)
+        sqlx::query_as(SUBMIT)
             .bind(new.project.id.0)
             .bind(new.submitter)
             .bind(chroots)
@@ -151,8 +160,7 @@ impl Store {
             .bind(new.key.as_ref().map(|k| k.digest.as_slice()))
             .bind(crate::wakeups::CHANNEL)
             .fetch_optional(&self.pool)
-            .await?;
-        Ok(row.map(|(id, _)| BuildId(id)))
+            .await
     }
 
     async fn replay(&self, new: &NewBuild) -> Result<Option<Submission>, StoreError> {
@@ -168,10 +176,7 @@ impl Store {
         .await?;
         Ok(row.map(|(digest, build_id)| {
             if digest == key.digest {
-                Submission::Accepted {
-                    build_id: BuildId(build_id),
-                    replayed: true,
-                }
+                Submission::Replayed(BuildId(build_id))
             } else {
                 Submission::Refused(SubmitRefused::KeyReused)
             }
@@ -190,6 +195,44 @@ impl Store {
                 StoreError::Unavailable("the chroots changed during the submission".into())
             })
     }
+}
+
+/// The build as it was just stored: whoever submits need not read it back.
+fn view_of(new: &NewBuild, stored: StoredColumns) -> Result<BuildView, StoreError> {
+    let id = BuildId(stored.id);
+    let task = |(chroot, task_id): (&ChrootName, i64)| TaskView {
+        id: TaskId(task_id),
+        build_id: id,
+        chroot: chroot.clone(),
+        state: TaskState::Waiting,
+        outcome: None,
+        attempts_counted: 0,
+        created_at: stored.submitted_at,
+        started_at: None,
+        ended_at: None,
+        cancel_requested_at: None,
+        attempts: Vec::new(),
+    };
+    let source = |(position, source): (u32, &NewSource)| SourceView {
+        position,
+        name: source.name.clone(),
+        place: source.place.clone(),
+    };
+    Ok(BuildView {
+        id,
+        owner: new.project.owner.clone(),
+        project: new.project.name.clone(),
+        project_id: new.project.id,
+        submitter: RowOf::new("accounts", new.submitter).parse(&stored.submitter)?,
+        chroots: new.chroots.clone(),
+        repositories: new.repositories.clone(),
+        limits: new.limits,
+        submitted_at: stored.submitted_at,
+        cancelled_at: None,
+        resubmit_of: new.resubmit_of,
+        sources: (0..).zip(&new.sources).map(source).collect(),
+        tasks: new.chroots.iter().zip(stored.tasks).map(task).collect(),
+    })
 }
 
 type PlaceColumns<'a> = (Option<&'a str>, Option<&'a str>, Option<i64>);

@@ -64,7 +64,6 @@ impl Store {
         }
         swept.keys_deleted = self.within(self.forget_keys()).await?;
         swept.parked_trimmed = self.within(self.trim_parked()).await?;
-        self.within(self.clear_outbox()).await?;
         Ok(swept)
     }
 
@@ -188,19 +187,6 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected())
-    }
-
-    /// Deletes orders of attempts that are not on offer any more, which whoever ended the offer could not delete
-    /// because a relay held them.
-    async fn clear_outbox(&self) -> Result<(), StoreError> {
-        sqlx::query(
-            "delete from outbox where id in (
-                 select o.id from outbox o join attempts a on a.id = o.attempt_id
-                 where a.state <> 'offered' for update of o skip locked)",
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
     }
 }
 

@@ -179,8 +179,7 @@ pub(crate) async fn settle(
             where id = $1 and state = $2
             returning task_id
         ), unpublished as (
-            -- A relay that publishes this very moment holds the row, and deletes it itself.
-            delete from outbox where id in (select id from outbox where attempt_id = $1 for update skip locked)
+            delete from outbox where attempt_id = $1
         ), moved as (
             update tasks t set
                 state = $7,

@@ -36,12 +36,7 @@ pub async fn upload_log(
     let bytes = read_body(request, MAX_CHUNK).await?;
     let length = bytes.len() as u64;
     // Nobody writes without a lease, nor anywhere but at the end.
-    stored(
-        state
-            .store
-            .append_log_size(attempt, &lease, offset, 0)
-            .await?,
-    )?;
+    stored(state.store.log_end(attempt, &lease, offset).await?)?;
     if length > 0 {
         state.results.append_log(attempt, offset, bytes).await?;
         stored(

@@ -64,11 +64,9 @@ async fn a_cancel_while_the_relay_publishes_wins_over_its_confirm() {
     let house = House::new().await;
     house.builder("b1").await;
     let build = house.submit().await;
-    house.release().await;
-    let batch = house.store().outbox_batch(10).await.unwrap().unwrap();
+    let entries = house.release().await;
     house.store().cancel_build(build).await.unwrap();
-    let id = batch.entries()[0].id;
-    batch.confirm(&[id]).await.unwrap();
+    house.store().confirm_published(&entries).await.unwrap();
     house
         .assert_states(build, TaskState::Cancelled, AttemptState::Revoked)
         .await;

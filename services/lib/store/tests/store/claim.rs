@@ -83,15 +83,13 @@ async fn a_claim_before_the_confirm_holds_and_the_confirm_leaves_it_alone() {
     let house = House::new().await;
     let builder = house.builder("b1").await;
     let build = house.submit().await;
-    let attempt = house.release().await[0].attempt_id;
-    let batch = house.store().outbox_batch(10).await.unwrap().unwrap();
+    let entries = house.release().await;
     // The relay still waits for the broker while the builder has the message.
-    house.claim(builder, attempt).await;
+    house.claim(builder, entries[0].attempt_id).await;
     house
         .assert_states(build, TaskState::Running, AttemptState::Claimed)
         .await;
-    let id = batch.entries()[0].id;
-    batch.confirm(&[id]).await.unwrap();
+    house.store().confirm_published(&entries).await.unwrap();
     house
         .assert_states(build, TaskState::Running, AttemptState::Claimed)
         .await;
@@ -104,11 +102,8 @@ async fn an_order_claimed_while_its_relay_died_is_not_published_again() {
     let builder = house.builder("b1").await;
     house.submit().await;
     let attempt = house.release().await[0].attempt_id;
-    let batch = house.store().outbox_batch(10).await.unwrap().unwrap();
     house.claim(builder, attempt).await;
-    drop(batch);
-    assert!(house.store().outbox_batch(10).await.unwrap().is_none());
-    house.sweep().await;
+    assert_eq!(house.take_all().await, []);
     assert_eq!(house.store().counts().await.unwrap().outbox, 0);
 }
 
@@ -123,14 +118,8 @@ async fn confirms_and_claims_side_by_side_never_wait_for_each_other() {
         for _ in 0..8 {
             house.submit().await;
         }
-        house.release().await;
-        let batch = house.store().outbox_batch(100).await.unwrap().unwrap();
-        let ids: Vec<i64> = batch.entries().iter().map(|entry| entry.id).collect();
-        let attempts: Vec<_> = batch
-            .entries()
-            .iter()
-            .map(|entry| entry.attempt_id)
-            .collect();
+        let entries = house.release().await;
+        let attempts: Vec<_> = entries.iter().map(|entry| entry.attempt_id).collect();
         let claims = attempts.iter().enumerate().map(|(index, attempt)| {
             let (store, builder, attempt) = (house.store().clone(), builders[index % 4], *attempt);
             tokio::spawn(async move {
@@ -145,7 +134,7 @@ async fn confirms_and_claims_side_by_side_never_wait_for_each_other() {
             })
         });
         let claims: Vec<_> = claims.collect();
-        batch.confirm(&ids).await.unwrap();
+        house.store().confirm_published(&entries).await.unwrap();
         for claim in claims {
             assert_eq!(
                 claim.await.unwrap(),

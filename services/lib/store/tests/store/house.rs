@@ -6,9 +6,9 @@ use millrace_domain::{
 };
 use millrace_store::{
     Acceptance, AttemptView, BuildView, ChrootDef, ClaimInput, ClaimOutcome, Enrolment, FileView,
-    Finished, FinishedPackage, Heartbeat, HeldAttempt, NewBuild, NewBuilder, NewSource, ProjectRow,
-    ReleaseConfig, Released, SourcePlace, Store, Submission, SweepConfig, Swept, TaskView,
-    TestDatabase, Verdict,
+    Finished, FinishedPackage, Heartbeat, HeldAttempt, NewBuild, NewBuilder, NewSource,
+    OutboxEntry, ProjectRow, ReleaseConfig, SourcePlace, Store, Submission, SweepConfig, Swept,
+    TaskView, TestDatabase, Verdict,
 };
 
 pub const CHROOT: &str = "fedora-44-x86_64";
@@ -73,8 +73,8 @@ impl House {
 
     pub async fn submit_this(&self, new: &NewBuild) -> BuildId {
         match self.store().submit_build(new).await.unwrap() {
-            Submission::Accepted { build_id, .. } => build_id,
-            Submission::Refused(reason) => panic!("refused: {reason}"),
+            Submission::Accepted(view) => view.id,
+            other => panic!("not stored: {other:?}"),
         }
     }
 
@@ -93,7 +93,7 @@ impl House {
         new.id
     }
 
-    pub async fn release(&self) -> Vec<Released> {
+    pub async fn release(&self) -> Vec<OutboxEntry> {
         self.store()
             .release_tasks(
                 &ReleaseConfig::default(),
@@ -103,16 +103,19 @@ impl House {
             .unwrap()
     }
 
+    /// All that is in the outbox, as a relay has it after another one has died.
+    pub async fn take_all(&self) -> Vec<OutboxEntry> {
+        self.database
+            .execute("update outbox set free_at = now()")
+            .await;
+        self.store().take_outbox(1000).await.unwrap()
+    }
+
     /// Confirms all that is in the outbox; says how much that was.
     pub async fn publish(&self) -> usize {
-        match self.store().outbox_batch(1000).await.unwrap() {
-            None => 0,
-            Some(batch) => {
-                let ids: Vec<i64> = batch.entries().iter().map(|entry| entry.id).collect();
-                batch.confirm(&ids).await.unwrap();
-                ids.len()
-            }
-        }
+        let entries = self.take_all().await;
+        self.store().confirm_published(&entries).await.unwrap();
+        entries.len()
     }
 
     /// Waiting tasks can be released at once, whatever delay they were put back with.

@@ -123,7 +123,7 @@ async fn an_order_holds_everything_a_builder_needs() {
     let build = house.submit_this(&new).await;
     house.builder("b1").await;
     let mut seen = Vec::new();
-    house
+    let entries = house
         .store()
         .release_tasks(&ReleaseConfig::default(), |task| {
             seen.push(task.clone());
@@ -140,8 +140,8 @@ async fn an_order_holds_everything_a_builder_needs() {
     assert!(
         matches!(&task.sources[0].place, SourcePlace::Url(url) if url.as_str().starts_with("http://source/"))
     );
-    let batch = house.store().outbox_batch(10).await.unwrap().unwrap();
-    let entry = &batch.entries()[0];
+    let entry = &entries[0];
+    assert_eq!(house.take_all().await[0], *entry);
     assert_eq!(entry.attempt_id, task.attempt_id);
     assert_eq!(entry.body, serde_json::json!({ "order": 1 }));
     assert_eq!(
@@ -182,21 +182,27 @@ async fn an_unconfirmed_order_stays_in_the_outbox_and_its_task_waits() {
     let house = House::new().await;
     let build = house.submit().await;
     house.builder("b1").await;
-    house.release().await;
-    drop(house.store().outbox_batch(10).await.unwrap().unwrap());
+    let released = house.release().await;
     house
         .assert_states(build, TaskState::Waiting, AttemptState::Offered)
         .await;
-    let batch = house.store().outbox_batch(10).await.unwrap().unwrap();
-    assert_eq!(batch.entries().len(), 1);
-    // Another relay passes over rows that are being published.
-    assert!(house.store().outbox_batch(10).await.unwrap().is_none());
-    let id = batch.entries()[0].id;
-    batch.confirm(&[id]).await.unwrap();
+    // Another relay passes over what is being published, until it is given back or its relay is taken for dead.
+    let store = house.store();
+    assert_eq!(store.take_outbox(10).await.unwrap(), []);
+    store.give_back_outbox(&released).await.unwrap();
+    let taken = store.take_outbox(10).await.unwrap();
+    assert_eq!(taken, released);
+    assert_eq!(store.take_outbox(10).await.unwrap(), []);
+    house
+        .database
+        .execute("update outbox set free_at = free_at - interval '10 seconds'")
+        .await;
+    assert_eq!(store.take_outbox(10).await.unwrap(), released);
+    store.confirm_published(&taken).await.unwrap();
     house
         .assert_states(build, TaskState::Queued, AttemptState::Offered)
         .await;
-    assert!(house.store().outbox_batch(10).await.unwrap().is_none());
+    assert_eq!(house.take_all().await, []);
 }
 
 #[tokio::test]
@@ -204,10 +210,9 @@ async fn of_a_batch_only_what_was_confirmed_is_queued() {
     let house = House::new().await;
     let (first, second) = (house.submit().await, house.submit().await);
     house.builder("b1").await;
-    house.release().await;
-    let batch = house.store().outbox_batch(10).await.unwrap().unwrap();
-    let id = batch.entries()[0].id;
-    batch.confirm(&[id]).await.unwrap();
+    let released = house.release().await;
+    let store = house.store();
+    store.confirm_published(&released[..1]).await.unwrap();
     assert_eq!(house.task(first).await.state, TaskState::Queued);
     assert_eq!(house.task(second).await.state, TaskState::Waiting);
     assert_eq!(house.publish().await, 1);

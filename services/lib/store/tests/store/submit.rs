@@ -58,18 +58,26 @@ async fn a_build_is_read_back_as_it_was_submitted() {
 }
 
 #[tokio::test]
+async fn a_submission_is_answered_with_what_a_reader_sees() {
+    let house = House::new().await;
+    let mut new = keyed(&house, 1);
+    new.sources.push(new.sources[0].clone());
+    new.chroots.insert(0, OTHER_CHROOT.parse().unwrap());
+    let answer = house.store().submit_build(&new).await.unwrap();
+    let Submission::Accepted(view) = answer else {
+        panic!("refused: {answer:?}")
+    };
+    let read = house.store().build(view.id).await.unwrap();
+    assert_eq!(Some(*view), read);
+}
+
+#[tokio::test]
 async fn the_same_key_with_the_same_content_is_the_same_build() {
     let house = House::new().await;
     let new = keyed(&house, 1);
     let first = house.submit_this(&new).await;
     let again = house.store().submit_build(&new).await.unwrap();
-    assert_eq!(
-        again,
-        Submission::Accepted {
-            build_id: first,
-            replayed: true
-        }
-    );
+    assert_eq!(again, Submission::Replayed(first));
     assert_eq!(house.store().counts().await.unwrap().waiting, 1);
 }
 
@@ -83,13 +91,7 @@ async fn the_same_key_finds_its_build_also_after_the_chroot_was_disabled() {
         .execute("update chroots set enabled = false")
         .await;
     let again = house.store().submit_build(&new).await.unwrap();
-    assert_eq!(
-        again,
-        Submission::Accepted {
-            build_id: first,
-            replayed: true
-        }
-    );
+    assert_eq!(again, Submission::Replayed(first));
 }
 
 #[tokio::test]
@@ -111,9 +113,12 @@ async fn twenty_twins_at_once_make_one_build() {
     let (mut ids, mut fresh) = (HashSet::new(), 0);
     for twin in twins.collect::<Vec<_>>() {
         match twin.await.unwrap() {
-            Submission::Accepted { build_id, replayed } => {
-                ids.insert(build_id);
-                fresh += u32::from(!replayed);
+            Submission::Accepted(view) => {
+                ids.insert(view.id);
+                fresh += 1;
+            }
+            Submission::Replayed(id) => {
+                ids.insert(id);
             }
             Submission::Refused(reason) => panic!("refused: {reason}"),
         }

@@ -77,21 +77,17 @@ impl Walk {
     }
 
     async fn publish_some(&mut self) {
-        let Some(batch) = self.house.store().outbox_batch(100).await.unwrap() else {
-            return;
-        };
-        let confirmed: Vec<i64> = batch
-            .entries()
-            .iter()
-            .map(|entry| entry.id)
-            .filter(|_| self.chance.below(4) > 0)
-            .collect();
+        let entries = self.house.take_all().await;
+        let (confirmed, refused): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|_| self.chance.below(4) > 0);
         // Whatever else happens while the relay waits for the broker.
         if self.chance.below(2) == 0 {
             self.claim_some().await;
         }
         if self.chance.below(4) > 0 {
-            batch.confirm(&confirmed).await.unwrap();
+            let store = self.house.store();
+            store.confirm_published(&confirmed).await.unwrap();
+            store.give_back_outbox(&refused).await.unwrap();
         }
     }
 
@@ -188,7 +184,7 @@ impl Walk {
         }
         let broken = "select string_agg(o.attempt_id::text, ' ') from outbox o
             join attempts a on a.id = o.attempt_id join tasks t on t.id = o.task_id
-            where a.state = 'offered' and t.current_attempt is distinct from a.id";
+            where a.state <> 'offered' or t.current_attempt is distinct from a.id";
         assert_eq!(self.house.database.fetch_text(broken).await, None);
         let over_budget =
             "select b.engine_id from attempts a join builders b on b.id = a.builder_id

@@ -61,7 +61,11 @@ async fn misfits_are_parked_with_their_reason_and_the_consumers_go_on() {
                 message_id: Uuid::now_v7(),
                 body,
             };
-            bus.publisher().publish(message).await.unwrap();
+            // The frontend declares its queues some moments after it answers.
+            until("the broker has the message", async || {
+                bus.publisher().publish(message.clone()).await.ok()
+            })
+            .await;
             expected.push((queue.clone(), reason));
         }
     }

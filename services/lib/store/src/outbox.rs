@@ -71,7 +71,7 @@ impl Store {
                 "with locked as (
                     select id from tasks where id = any($2) order by id for no key update
                 ), confirmed as (
-                    -- The count has the tasks locked first, as everywhere.
+                    -- The counts have the tasks locked first, as everywhere.
                     select id from attempts
                     where id = any($1) and state in ('offered', 'claimed') and (select count(*) from locked) > 0
                     order by id for no key update
@@ -82,7 +82,7 @@ impl Store {
                     update tasks t set state = 'queued'
                     from locked where t.id = locked.id and t.state = 'waiting' and t.current_attempt = any($1)
                 )
-                delete from outbox where id = any($3)",
+                delete from outbox where id = any($3) and (select count(*) from locked) > 0",
             )
             .bind(entries.iter().map(|e| e.attempt_id.0).collect::<Vec<_>>())
             .bind(entries.iter().map(|e| e.task_id.0).collect::<Vec<_>>())

@@ -2,6 +2,7 @@
 //! on port 0.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -66,6 +67,7 @@ impl Application {
             secrets: Secrets::derive(&settings),
             builders: BuilderCache::default(),
             relay_wake: Notify::new(),
+            held_back: AtomicBool::new(true),
             hints,
             sealer,
             logs: LogWatch::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use metrics::counter;
 use millrace_bus::{ConsumerOptions, EVENTS_QUEUE, Incoming, Verdict, run_consumer};
+use millrace_domain::TaskState;
 use millrace_store::{Acceptance, FileView, Finished, FinishedPackage};
 use millrace_wire::{FinishedV1, PackageReport};
 
@@ -73,7 +74,7 @@ fn settle(state: &AppState, report: &Finished, acceptance: Acceptance) -> bool {
                 task.state = %task_state,
                 "report accepted"
             );
-            state.relay_wake.notify_one();
+            wake_relay(state, task_state);
             state.logs.tell(attempt);
             ("accepted", true)
         }
@@ -92,6 +93,15 @@ fn settle(state: &AppState, report: &Finished, acceptance: Acceptance) -> bool {
     };
     counter!("millrace_reports_total", "acceptance" => word).increment(1);
     ended
+}
+
+/// A task that is over leaves room; one that goes on is to be offered again.
+fn wake_relay(state: &AppState, task: TaskState) {
+    if task.is_terminal() {
+        state.room_is_free();
+    } else {
+        state.relay_wake.notify_one();
+    }
 }
 
 fn finished(report: FinishedV1) -> Finished {

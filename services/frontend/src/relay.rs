@@ -6,6 +6,7 @@
 //! confirmed stays in the outbox and is published again under the same id; the second copy loses the claim.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics::counter;
@@ -90,9 +91,12 @@ pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError>
     } else {
         Vec::new()
     };
-    let released = state.store.release_tasks(&config, job::message).await?;
-    counter!("millrace_tasks_released_total").increment(released.len() as u64);
-    entries.extend(released);
+    // Until this look has seen what waits, room that becomes free meanwhile asks for another one.
+    state.held_back.store(true, Ordering::Release);
+    let release = state.store.release_tasks(&config, job::message).await?;
+    state.held_back.store(release.held_back, Ordering::Release);
+    counter!("millrace_tasks_released_total").increment(release.entries.len() as u64);
+    entries.extend(release.entries);
     if entries.is_empty() {
         return Ok(Step::Idle);
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use millrace_bus::Bus;
 use millrace_chassis::{Metrics, Shutdown};
@@ -38,6 +39,8 @@ pub struct Shared {
     pub builders: BuilderCache,
     /// Wakes the relay after a commit that may have given it work.
     pub relay_wake: Notify,
+    /// Whether tasks wait for room: only then room that becomes free is work for the relay.
+    pub held_back: AtomicBool,
     /// Hints to builders on their way out.
     pub hints: Hints,
     /// Logs on their way to be sealed.
@@ -75,6 +78,13 @@ impl AppState {
     /// Wraps the shared parts.
     pub fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
+    }
+
+    /// Wakes the relay where tasks wait for the room that has become free.
+    pub fn room_is_free(&self) {
+        if self.held_back.load(Ordering::Acquire) {
+            self.relay_wake.notify_one();
+        }
     }
 
     /// An error until the start has succeeded.

@@ -44,7 +44,9 @@ async fn main() {
         rows.extend(overhead::measure(runs).await);
     }
     println!(
-        "\nmedians of {runs} runs; throughput and claims with no-op sandboxes (a stand-in that succeeds at once)\n"
+        "\nmedians of {runs} runs; throughput and claims with no-op sandboxes (a stand-in that succeeds at once);\n\
+         PostgreSQL does not sync, RabbitMQ does; spool and results lie in {}\n",
+        std::env::temp_dir().display()
     );
     println!(
         "{:<58} {:>12} {:>12} {:>7}  aim",

@@ -45,12 +45,12 @@ async fn one_run(pipeline: &Pipeline) -> f64 {
     let client = http_client();
     let started = Instant::now();
     let submissions = futures_util::stream::iter(0..TASKS).map(|_| submit(pipeline, &client));
-    let last = submissions
+    submissions
         .buffer_unordered(CLIENTS)
-        .fold(0, async |last, build| last.max(build))
+        .collect::<Vec<_>>()
         .await;
     until("all tasks have ended", async || {
-        is_idle(pipeline, last).await.then_some(())
+        is_idle(pipeline).await.then_some(())
     })
     .await;
     #[expect(clippy::cast_precision_loss, reason = "a small count")]
@@ -58,21 +58,10 @@ async fn one_run(pipeline: &Pipeline) -> f64 {
     rate
 }
 
-/// No task of any state but an ended one is left.
-async fn is_idle(pipeline: &Pipeline, last: i64) -> bool {
-    for state in ["waiting", "queued", "running"] {
-        let page = pipeline
-            .get(&format!(
-                "/api/v1/builds?state={state}&limit=1&before={}",
-                last + 1
-            ))
-            .await;
-        if page["items"]
-            .as_array()
-            .is_none_or(|items| !items.is_empty())
-        {
-            return false;
-        }
-    }
-    true
+/// No task is left that has not ended.
+async fn is_idle(pipeline: &Pipeline) -> bool {
+    let tasks = &pipeline.get("/api/v1/status").await["tasks"];
+    ["waiting", "queued", "running"]
+        .iter()
+        .all(|state| tasks[state] == 0)
 }

@@ -19,7 +19,11 @@ impl ResultStore {
     pub async fn seal_log(&self, attempt: AttemptId) -> Result<u64, ResultError> {
         let name = layout::sealed_log(attempt)?;
         if self.size(&name).await?.is_none() {
-            let joined = self.join_chunks(attempt, &name).await;
+            let chunks = self.chunks(attempt).await?;
+            let joined = match chunks.as_slice() {
+                [only] if only.offset == 0 => self.rename_chunk(attempt, *only, &name).await,
+                _ => self.join_chunks(attempt, &name).await,
+            };
             // Whoever sealed at the same time may have taken the chunks away under our hands.
             if joined.is_err() && self.size(&name).await?.is_none() {
                 joined?;
@@ -32,6 +36,21 @@ impl ResultStore {
         self.size(&name)
             .await?
             .ok_or_else(|| ResultError::NotFound(format!("the log of attempt {attempt}")))
+    }
+
+    /// A log of one piece gets its name as it is. It is not synced, as no piece of a log is.
+    async fn rename_chunk(
+        &self,
+        attempt: AttemptId,
+        chunk: Chunk,
+        name: &Path,
+    ) -> Result<(), ResultError> {
+        let piece = layout::log_chunk(attempt, chunk.offset)?;
+        let options = RenameOptions::new().with_target_mode(RenameTargetMode::Create);
+        match self.quick.rename_opts(&piece, name, options).await {
+            Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(error) => Err(ResultError::of_store(name.to_string(), error)),
+        }
     }
 
     async fn join_chunks(&self, attempt: AttemptId, name: &Path) -> Result<(), ResultError> {

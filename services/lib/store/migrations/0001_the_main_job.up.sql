@@ -95,6 +95,8 @@ CREATE INDEX tasks_to_release ON tasks (arch, memory_class, id) WHERE state = 'w
 CREATE INDEX tasks_on_offer ON tasks (arch, memory_class)
     WHERE current_attempt IS NOT NULL AND state IN ('waiting', 'queued');
 
+CREATE INDEX tasks_not_ended ON tasks (state, build_id) WHERE state IN ('waiting', 'queued', 'running');
+
 CREATE TABLE builders (
     id           uuid PRIMARY KEY,
     name         text NOT NULL,

@@ -51,6 +51,10 @@ impl Store {
                      join accounts s on s.id = b.submitter_id
                  where ($1::bigint is null or b.project_id = $1)
                      and ($2::bigint is null or b.id < $2)
+                     -- A live state is rare among all builds: its tasks are found by index, once.
+                     and ($3::text is null or $3 in ('failed', 'cancelled', 'succeeded') or b.id in (
+                         select t.build_id from tasks t
+                         where t.state = $3 and t.state in ('waiting', 'queued', 'running')))
                      -- The first state, in the order given, that some task has.
                      and ($3::text is null or $3 = (
                          select t.state from tasks t where t.build_id = b.id

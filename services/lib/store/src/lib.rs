@@ -38,7 +38,7 @@ pub use lease::{FileKey, Heartbeat, HeldAttempt, LogAppend, UploadedFile, Verdic
 pub use legacy::{LegacyBuild, LegacyProject};
 pub use outbox::OutboxEntry;
 pub use parked::ParkedMessage;
-pub use release::{ReleaseConfig, ReleasedTask};
+pub use release::{Release, ReleaseConfig, ReleasedTask};
 pub use stats::Counts;
 pub use store::Store;
 pub use submit::{NewBuild, NewSource, Submission, SubmissionKey, SubmitRefused};

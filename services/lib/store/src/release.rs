@@ -63,6 +63,15 @@ pub struct ReleasedTask {
     pub limits: Limits,
 }
 
+/// What one call released.
+#[derive(Debug, Default)]
+pub struct Release {
+    /// The orders, the caller's to publish for ten seconds.
+    pub entries: Vec<OutboxEntry>,
+    /// Whether tasks were held back: they wait for room.
+    pub held_back: bool,
+}
+
 struct Window {
     arch: String,
     memory_class: String,
@@ -71,38 +80,60 @@ struct Window {
 
 impl Store {
     /// Releases the oldest waiting tasks of each route as far as its window is open: an attempt and an outbox
-    /// row each. `body` makes the message of the order, which the store does not understand. What is returned is
-    /// the caller's to publish for ten seconds.
+    /// row each. `body` makes the message of the order, which the store does not understand.
     pub async fn release_tasks<F>(
         &self,
         config: &ReleaseConfig,
         mut body: F,
-    ) -> Result<Vec<OutboxEntry>, StoreError>
+    ) -> Result<Release, StoreError>
     where
         F: FnMut(&ReleasedTask) -> serde_json::Value + Send,
     {
         self.within(async {
+            // Mostly nothing waits: that is found out without a transaction.
+            let any: bool = sqlx::query_scalar(ANY_WAITING)
+                .fetch_one(&self.pool)
+                .await?;
+            if !any {
+                return Ok(Release::default());
+            }
             let mut tx = self.begin().await?;
-            let windows = open_windows(&mut tx, config).await?;
+            let (windows, mut held_back) = open_windows(&mut tx, config).await?;
             if windows.is_empty() {
-                return Ok(Vec::new());
+                return Ok(Release {
+                    entries: Vec::new(),
+                    held_back,
+                });
             }
             let tasks = take_tasks(&mut tx, &windows).await?;
+            let size: i64 = windows.iter().map(|window| window.size).sum();
+            held_back |= i64::try_from(tasks.len()).is_ok_and(|taken| taken == size);
             if tasks.is_empty() {
-                return Ok(Vec::new());
+                return Ok(Release {
+                    entries: Vec::new(),
+                    held_back,
+                });
             }
             let bodies = tasks.iter().map(&mut body).collect();
             let entries = offer(&mut tx, tasks, bodies).await?;
             tx.commit().await?;
-            Ok(entries)
+            Ok(Release { entries, held_back })
         })
         .await
     }
 }
 
+const ANY_WAITING: &str = "
+    select exists (select from routes r where exists (
+        select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
+            and t.state = 'waiting' and t.current_attempt is null and t.not_before <= now()))";
+
 /// Locks the routes that have waiting tasks, those free to lock, then computes their windows from what is
-/// committed by then.
-async fn open_windows(tx: &mut Tx, config: &ReleaseConfig) -> Result<Vec<Window>, StoreError> {
+/// committed by then. Also says whether some route's window is closed.
+async fn open_windows(
+    tx: &mut Tx,
+    config: &ReleaseConfig,
+) -> Result<(Vec<Window>, bool), StoreError> {
     let routes: Vec<(String, String)> = sqlx::query_as(
         "select r.arch, r.memory_class from routes r
          where exists (select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
@@ -112,8 +143,9 @@ async fn open_windows(tx: &mut Tx, config: &ReleaseConfig) -> Result<Vec<Window>
     .fetch_all(&mut **tx)
     .await?;
     if routes.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
+    let waiting = routes.len();
     let (archs, classes): (Vec<String>, Vec<String>) = routes.into_iter().unzip();
     let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(CAPACITY)
         .bind(archs)
@@ -134,7 +166,8 @@ async fn open_windows(tx: &mut Tx, config: &ReleaseConfig) -> Result<Vec<Window>
             });
         }
     }
-    Ok(windows)
+    let is_closed = windows.len() < waiting;
+    Ok((windows, is_closed))
 }
 
 /// Sandboxes of the size of each route's oldest fitting task that could start now, and what is on offer there.

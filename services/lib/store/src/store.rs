@@ -4,11 +4,13 @@
 use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use uuid::Uuid;
 
 use crate::{StoreConfig, StoreError, Wakeups};
 
@@ -35,6 +37,8 @@ pub struct Store {
     pub(crate) pool: PgPool,
     patience: Duration,
     migration_options: PgConnectOptions,
+    /// Names this store in notifications.
+    pub(crate) own: Arc<str>,
 }
 
 /// Says nothing of the URL, which holds a password.
@@ -89,6 +93,7 @@ impl Store {
             pool,
             patience: config.acquire_timeout.max(config.statement_timeout) + Duration::from_secs(2),
             migration_options: plain,
+            own: Uuid::now_v7().to_string().into(),
         })
     }
 
@@ -118,9 +123,9 @@ impl Store {
         .await
     }
 
-    /// Hints that there is work, from this and other frontends.
+    /// Hints that other stores submitted something.
     pub fn listen(&self) -> Wakeups {
-        Wakeups::new(self.migration_options.clone())
+        Wakeups::new(self.migration_options.clone(), self.own.clone())
     }
 
     /// Closes all connections, after those in use have come back.

@@ -104,7 +104,7 @@ const SUBMIT: &str = "
     select build.id, build.submitted_at, (select name from accounts where id = $2) as submitter,
         (select array_agg(new_tasks.id order by chosen.position)
          from new_tasks join chosen on chosen.name = new_tasks.chroot) as tasks,
-        pg_notify($15, '')::text
+        pg_notify($15, $16)::text
     from build";
 
 #[derive(FromRow)]
@@ -159,6 +159,7 @@ impl Store {
             .bind(new.key.as_ref().map(|k| k.key.as_str()))
             .bind(new.key.as_ref().map(|k| k.digest.as_slice()))
             .bind(crate::wakeups::CHANNEL)
+            .bind(&*self.own)
             .fetch_optional(&self.pool)
             .await
     }

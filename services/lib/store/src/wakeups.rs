@@ -2,6 +2,7 @@
 //! whoever waits here also looks at the tables now and then; a lost hint costs time, never work.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
@@ -11,9 +12,11 @@ pub(crate) const CHANNEL: &str = "millrace_wake";
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// A stream of hints.
+/// A stream of hints from others.
 pub struct Wakeups {
     options: PgConnectOptions,
+    /// Who need not be told: the store that listens knows of its own commits.
+    own: Arc<str>,
     listener: Option<PgListener>,
     delay: Duration,
 }
@@ -28,23 +31,30 @@ impl fmt::Debug for Wakeups {
 }
 
 impl Wakeups {
-    pub(crate) fn new(options: PgConnectOptions) -> Self {
+    pub(crate) fn new(options: PgConnectOptions, own: Arc<str>) -> Self {
         Self {
             options,
+            own,
             listener: None,
             delay: FIRST_DELAY,
         }
     }
 
-    /// Returns when there may be work: on a notification, and after each gap in which one may have been missed.
-    /// Several notifications at once are one hint. May be dropped at any time.
+    /// Returns when there may be work: on a notification of another store, and after each gap in which one may have
+    /// been missed. Several notifications at once are one hint. May be dropped at any time.
     pub async fn next(&mut self) {
         loop {
             if let Some(listener) = &mut self.listener {
                 match listener.try_recv().await {
-                    Ok(Some(_)) => {
-                        while listener.next_buffered().is_some() {}
-                        return;
+                    Ok(Some(first)) => {
+                        let mut is_news = first.payload() != &*self.own;
+                        while let Some(next) = listener.next_buffered() {
+                            is_news |= next.payload() != &*self.own;
+                        }
+                        if is_news {
+                            return;
+                        }
+                        continue;
                     }
                     Ok(None) => tracing::debug!("the listening connection was lost"),
                     Err(error) => tracing::debug!(%error, "listening failed"),

@@ -29,7 +29,7 @@ pub async fn claim(
     };
     let outcome = state.store.claim(&input).await?;
     // Whatever came of it, the release window has changed.
-    state.relay_wake.notify_one();
+    state.room_is_free();
     let refusal = match outcome {
         ClaimOutcome::Granted { already } => {
             count("granted");

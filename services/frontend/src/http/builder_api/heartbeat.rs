@@ -45,7 +45,7 @@ pub async fn heartbeat(
     let verdicts = state.store.heartbeat(&beat).await?;
     // Presence with free room opens the release window.
     if beat.free_sandboxes > 0 {
-        state.relay_wake.notify_one();
+        state.room_is_free();
     }
     Ok(Json(HeartbeatAnswer {
         attempts: verdicts.into_iter().map(answer).collect(),

@@ -101,6 +101,7 @@ impl House {
             )
             .await
             .unwrap()
+            .entries
     }
 
     /// All that is in the outbox, as a relay has it after another one has died.

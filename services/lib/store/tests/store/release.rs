@@ -130,7 +130,8 @@ async fn an_order_holds_everything_a_builder_needs() {
             serde_json::json!({ "order": task.attempt_number })
         })
         .await
-        .unwrap();
+        .unwrap()
+        .entries;
     let task = &seen[0];
     assert_eq!((task.build_id, task.attempt_number), (build, 1));
     assert_eq!(task.chroot.image, format!("image/{CHROOT}"));
@@ -164,7 +165,7 @@ async fn releasers_at_once_never_open_the_window_wider() {
                     .release_tasks(&ReleaseConfig::default(), |_| serde_json::Value::Null)
                     .await
                     .unwrap();
-                taken.extend(released.iter().map(|r| r.task_id));
+                taken.extend(released.entries.iter().map(|r| r.task_id));
             }
             taken
         })
@@ -175,6 +176,26 @@ async fn releasers_at_once_never_open_the_window_wider() {
     }
     assert_eq!(tasks.len(), 8);
     assert_eq!(tasks.iter().collect::<HashSet<_>>().len(), 8);
+}
+
+#[tokio::test]
+async fn a_release_says_whether_tasks_wait_for_room() {
+    let house = House::new().await;
+    let release = async || {
+        let config = ReleaseConfig::default();
+        let store = house.store();
+        let released = store.release_tasks(&config, |_| serde_json::Value::Null);
+        let release = released.await.unwrap();
+        (release.entries.len(), release.held_back)
+    };
+    assert_eq!(release().await, (0, false), "nothing waits");
+    submit_many(&house, 3).await;
+    assert_eq!(release().await, (0, true), "no builder lives");
+    house.builder("b1").await;
+    assert_eq!(release().await, (3, false), "everything fits");
+    submit_many(&house, 10).await;
+    assert_eq!(release().await, (5, true), "the window is full");
+    assert_eq!(release().await, (0, true), "the window is closed");
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 use std::collections::HashSet;
+use std::time::Duration;
 
 use millrace_domain::{BuildState, TaskState};
-use millrace_store::{NewBuild, NewSource, SourcePlace, Submission, SubmissionKey, SubmitRefused};
+use millrace_store::{
+    NewBuild, NewSource, SourcePlace, Store, StoreConfig, Submission, SubmissionKey, SubmitRefused,
+};
+use tokio::time::timeout;
 
 use crate::house::{CHROOT, House, OTHER_CHROOT};
 
@@ -204,29 +208,32 @@ async fn a_chroot_that_left_the_operators_list_is_disabled_and_comes_back_with_i
     );
 }
 
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Another frontend's store on the same database.
+fn other_store(house: &House) -> Store {
+    Store::connect(&StoreConfig::new(house.database.url())).unwrap()
+}
+
 #[tokio::test]
-async fn a_submission_wakes_who_listens() {
+async fn a_submission_wakes_others_who_listen_but_not_its_own_store() {
     let house = House::new().await;
-    let mut wakeups = house.store().listen();
-    let deadline = std::time::Duration::from_secs(10);
+    let (mut others, mut own) = (other_store(&house).listen(), house.store().listen());
     // The first one says that listening has begun.
-    tokio::time::timeout(deadline, wakeups.next())
-        .await
-        .unwrap();
+    timeout(DEADLINE, others.next()).await.unwrap();
+    timeout(DEADLINE, own.next()).await.unwrap();
     house.submit().await;
-    tokio::time::timeout(deadline, wakeups.next())
-        .await
-        .unwrap();
+    timeout(DEADLINE, others.next()).await.unwrap();
+    // By now the notification is delivered to everyone.
+    let woken = timeout(Duration::from_millis(100), own.next()).await;
+    assert!(woken.is_err(), "woken by its own submission");
 }
 
 #[tokio::test]
 async fn listening_begins_again_after_its_connection_was_ended() {
     let house = House::new().await;
-    let mut wakeups = house.store().listen();
-    let deadline = std::time::Duration::from_secs(10);
-    tokio::time::timeout(deadline, wakeups.next())
-        .await
-        .unwrap();
+    let mut wakeups = other_store(&house).listen();
+    timeout(DEADLINE, wakeups.next()).await.unwrap();
     house
         .database
         .execute(
@@ -234,11 +241,7 @@ async fn listening_begins_again_after_its_connection_was_ended() {
              where query like 'LISTEN%' and datname = current_database()",
         )
         .await;
-    tokio::time::timeout(deadline, wakeups.next())
-        .await
-        .unwrap();
+    timeout(DEADLINE, wakeups.next()).await.unwrap();
     house.submit().await;
-    tokio::time::timeout(deadline, wakeups.next())
-        .await
-        .unwrap();
+    timeout(DEADLINE, wakeups.next()).await.unwrap();
 }

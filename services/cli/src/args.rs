@@ -1,7 +1,7 @@
 //! The command line. `millrace --help` is the manual.
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use millrace_domain::BuildState;
+use millrace_domain::{BuildState, Priority};
 
 /// Builds RPMs on a Millrace server.
 ///
@@ -99,6 +99,9 @@ pub struct Submit {
     /// URL of an extra repository for build dependencies; may be repeated.
     #[arg(long = "repo", value_name = "URL")]
     pub repositories: Vec<String>,
+    /// How urgent it is: background, normal or high; normal when absent.
+    #[arg(long, value_name = "CLASS")]
+    pub priority: Option<Priority>,
     #[command(flatten)]
     pub waiting: Waiting,
 }

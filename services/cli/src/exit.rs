@@ -120,6 +120,7 @@ mod tests {
                 },
                 outcome: Some(Outcome::new(*kind, "x")),
                 attempts: Vec::new(),
+                wait: None,
             })
             .collect();
         Build {

@@ -52,6 +52,14 @@ pub struct Task {
     pub outcome: Option<Outcome>,
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    #[serde(default)]
+    pub wait: Option<Wait>,
+}
+
+/// Why a task waits.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Wait {
+    pub message: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -49,6 +49,9 @@ fn task_lines(out: &mut String, task: &Task) {
         out,
         &format!("  task {}  {}  {}", task.id, task.chroot, task.state),
     );
+    if let Some(wait) = &task.wait {
+        line(out, &format!("    {}", wait.message));
+    }
     if let Some(outcome) = &task.outcome {
         outcome_lines(out, outcome, "    ");
     }

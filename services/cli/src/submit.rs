@@ -29,6 +29,7 @@ pub async fn run(config: &Config, command: Submit, json: bool) -> anyhow::Result
         "repositories": command.repositories,
         "memory_reqs": command.limits.memory,
         "timeout": command.limits.timeout,
+        "priority": command.priority,
     });
     if let Some(project) = &config.project {
         body["project"] = Value::from(project.as_str());

@@ -82,6 +82,9 @@ pub struct Config {
     /// Times between frontend and builders.
     #[command(flatten)]
     pub leases: LeaseArgs,
+    /// Whose turn it is.
+    #[command(flatten)]
+    pub fairness: FairnessArgs,
     /// What may be fetched.
     #[command(flatten)]
     pub fetch: FetchArgs,
@@ -153,6 +156,17 @@ pub struct LeaseArgs {
     /// How long an offer waits to be claimed before it is made anew, in seconds
     #[arg(long, env = "MILLRACE_OFFER_SECONDS", default_value_t = 600)]
     pub offer_seconds: u32,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct FairnessArgs {
+    /// Waiting this long raises a task by one class of priority, in seconds
+    #[arg(long, env = "MILLRACE_PRIORITY_AGE_SECONDS", default_value_t = 3600)]
+    pub priority_age_seconds: u32,
+    /// Tasks of one owner on offer or running at once
+    #[arg(long, env = "MILLRACE_OWNER_RUNNING", default_value_t = 100_000)]
+    pub owner_running: u32,
 }
 
 #[cfg(test)]

@@ -28,9 +28,10 @@ mod state;
 mod submit;
 mod sweeper;
 mod views;
+mod wait;
 
 pub use application::Application;
-pub use config::{CapArgs, Cli, Command, Config, LeaseArgs, LimitArgs};
+pub use config::{CapArgs, Cli, Command, Config, FairnessArgs, LeaseArgs, LimitArgs};
 pub use http::document as openapi_document;
 pub use run::run;
 pub use settings::{Links, Settings, SettingsError};

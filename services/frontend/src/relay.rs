@@ -23,8 +23,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(10);
 /// Messages published at once.
 const BATCH: u32 = 200;
-/// What is released and unclaimed, as a multiple of the room.
-const WINDOW_FACTOR: u32 = 2;
+/// What is released and unclaimed, as a multiple of the room. More than the room would let an owner's orders stand in
+/// the broker's queue before another owner's turn.
+const WINDOW_FACTOR: u32 = 1;
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +86,8 @@ pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError>
     let config = ReleaseConfig {
         window_factor: WINDOW_FACTOR,
         max_batch: BATCH,
+        age_seconds: state.settings.config.fairness.priority_age_seconds,
+        owner_running: state.settings.config.fairness.owner_running,
     };
     let mut entries = if leftovers {
         state.store.take_outbox(BATCH).await?

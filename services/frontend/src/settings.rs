@@ -5,7 +5,7 @@ use millrace_domain::{FileName, Limits, LimitsPolicy, MemoryClasses, Name, Token
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::config::{CapArgs, Config, LeaseArgs, LimitArgs};
+use crate::config::{CapArgs, Config, FairnessArgs, LeaseArgs, LimitArgs};
 
 /// The shortest token that is let in.
 const MIN_TOKEN_LENGTH: usize = 8;
@@ -63,6 +63,7 @@ impl Settings {
         let (admin_token, enrol_token) = tokens(&config)?;
         check_leases(&config.leases)?;
         check_caps(&config.caps)?;
+        check_fairness(&config.fairness)?;
         if config.database_connections < 2 {
             return Err(wrong(
                 "MILLRACE_DATABASE_CONNECTIONS",
@@ -178,6 +179,16 @@ fn check_leases(leases: &LeaseArgs) -> Result<(), SettingsError> {
             "MILLRACE_OFFER_SECONDS",
             "shorter than MILLRACE_LEASE_SECONDS",
         ));
+    }
+    Ok(())
+}
+
+fn check_fairness(fairness: &FairnessArgs) -> Result<(), SettingsError> {
+    if fairness.priority_age_seconds == 0 {
+        return Err(wrong("MILLRACE_PRIORITY_AGE_SECONDS", "at least 1"));
+    }
+    if fairness.owner_running == 0 {
+        return Err(wrong("MILLRACE_OWNER_RUNNING", "at least 1"));
     }
     Ok(())
 }

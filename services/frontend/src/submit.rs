@@ -49,6 +49,7 @@ pub async fn submit(
         chroots: checked.chroots,
         repositories: checked.repositories,
         limits: checked.limits,
+        priority: checked.priority,
         resubmit_of: None,
         memory_class: memory_class.name.clone(),
         key: key.map(|key| submission_key(key, "submit", request)),

@@ -4,13 +4,14 @@ use chrono::{DateTime, Utc};
 use millrace_chassis::path_segment;
 use millrace_domain::{
     AttemptId, AttemptState, BuildId, BuildState, BuilderId, ChrootName, FileName, Limits, Name,
-    Outcome, Phase, RepositoryUrl, Stage, StageTime, TaskId, TaskState,
+    Outcome, Phase, Priority, RepositoryUrl, Stage, StageTime, TaskId, TaskState,
 };
 use millrace_store::{AttemptView, BuildView, PackageView, SourcePlace, SourceView, TaskView};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::settings::Links;
+use crate::wait::WaitReason;
 
 /// A page of a list, newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,6 +52,8 @@ pub struct Build {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
+    /// How urgent it is.
+    pub priority: Priority,
     /// What is built, in this order.
     pub sources: Vec<Source>,
     /// One for each chroot.
@@ -95,6 +98,8 @@ pub struct Task {
     pub ended_at: Option<DateTime<Utc>>,
     /// Whether its builder is told to stop.
     pub cancel_requested: bool,
+    /// Why it waits; null unless it is `waiting`, and in the answer to a submission.
+    pub wait: Option<WaitReason>,
 }
 
 /// One try of a task by one builder.
@@ -179,6 +184,7 @@ impl Build {
             chroots: view.chroots,
             repositories: view.repositories,
             limits: view.limits,
+            priority: view.priority,
             sources,
             tasks: view
                 .tasks
@@ -227,6 +233,7 @@ impl Task {
             started_at: view.started_at,
             ended_at: view.ended_at,
             cancel_requested: view.cancel_requested_at.is_some(),
+            wait: None,
         }
     }
 }

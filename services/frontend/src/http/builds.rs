@@ -11,7 +11,8 @@ use crate::error::{ApiError, FieldError};
 use crate::extract::{ApiQuery, IdPath, page_limit};
 use crate::state::AppState;
 use crate::submit::check_project;
-use crate::views::{Build, Page};
+use crate::views::{Build, Page, Task};
+use crate::wait::explain;
 
 /// What to list.
 #[derive(Debug, Deserialize)]
@@ -73,7 +74,9 @@ pub async fn list_builds(
     builds.truncate(limit as usize);
     let next = builds.last().filter(|_| more).map(|build| build.id.0);
     let links = &state.settings.links;
-    let items = builds.into_iter().map(|b| Build::new(b, links)).collect();
+    let mut items: Vec<Build> = builds.into_iter().map(|b| Build::new(b, links)).collect();
+    let mut tasks: Vec<&mut Task> = items.iter_mut().flat_map(|b| &mut b.tasks).collect();
+    explain(&state, &mut tasks).await?;
     Ok(Json(Page { items, next }))
 }
 
@@ -84,7 +87,9 @@ pub async fn load(state: &AppState, id: BuildId) -> Result<Build, ApiError> {
         .build(id)
         .await?
         .ok_or_else(|| ApiError::unknown("build", id))?;
-    Ok(Build::new(view, &state.settings.links))
+    let mut build = Build::new(view, &state.settings.links);
+    explain(state, &mut build.tasks.iter_mut().collect::<Vec<_>>()).await?;
+    Ok(build)
 }
 
 async fn project(state: &AppState, text: Option<&str>) -> Result<Option<ProjectId>, ApiError> {

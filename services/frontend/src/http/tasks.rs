@@ -10,6 +10,7 @@ use crate::error::ApiError;
 use crate::extract::IdPath;
 use crate::state::AppState;
 use crate::views::{Attempt, Task};
+use crate::wait::explain;
 
 /// Show a task
 #[utoipa::path(
@@ -31,7 +32,9 @@ pub async fn show_task(
         .task(id)
         .await?
         .ok_or_else(|| ApiError::unknown("task", id))?;
-    Ok(Json(Task::new(view, &state.settings.links)))
+    let mut task = Task::new(view, &state.settings.links);
+    explain(&state, &mut [&mut task]).await?;
+    Ok(Json(task))
 }
 
 /// Show an attempt

@@ -3,8 +3,8 @@
 
 use millrace_chassis::Guard;
 use millrace_domain::{
-    ChrootError, ChrootName, FileName, LimitError, Limits, LimitsPolicy, Name, RepositoryUrl,
-    SourceUrl, require_one_release,
+    ChrootError, ChrootName, FileName, LimitError, Limits, LimitsPolicy, Name, Priority,
+    RepositoryUrl, SourceUrl, require_one_release,
 };
 use millrace_results::Sha256;
 
@@ -41,6 +41,8 @@ pub struct Checked {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 /// One source of a checked submission.
@@ -74,6 +76,7 @@ pub fn check(request: &SubmitRequest, rules: &Rules<'_>) -> Result<Checked, Fiel
         chroots: check_chroots(&request.chroots)?,
         repositories: check_repositories(&request.repositories)?,
         limits: check_limits(rules.limits, request.memory_reqs, request.timeout)?,
+        priority: request.priority.unwrap_or(Priority::Normal),
     })
 }
 

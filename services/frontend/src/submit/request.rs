@@ -1,5 +1,6 @@
 //! The body of a submission as it comes: texts and numbers that are not believed yet.
 
+use millrace_domain::Priority;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ pub struct SubmitRequest {
     /// Time limit of each package in seconds.
     #[serde(default)]
     pub timeout: Option<i64>,
+    /// `background`, `normal` or `high`; `normal` when absent.
+    #[serde(default)]
+    pub priority: Option<Priority>,
 }
 
 /// One source package.

@@ -47,6 +47,7 @@ pub async fn resubmit(
         chroots: view.chroots,
         repositories: view.repositories,
         limits,
+        priority: view.priority,
         resubmit_of: Some(earlier),
         memory_class: memory_class.name.clone(),
         key: key.map(|key| submission_key(key, &format!("resubmit {earlier}"), request)),

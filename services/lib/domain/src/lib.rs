@@ -18,6 +18,6 @@ pub use name::{FileName, IdempotencyKey, Name, NameError};
 pub use outcome::{
     FirstError, Limit, LimitName, Origin, Outcome, OutcomeKind, Stage, StageTime, Unit,
 };
-pub use state::{AttemptState, BuildState, Phase, TaskState, UnknownWord};
+pub use state::{AttemptState, BuildState, Phase, Priority, TaskState, UnknownWord};
 pub use token::{Token, TokenHash};
 pub use weblink::{LinkError, RepositoryUrl, SourceUrl};

@@ -60,6 +60,18 @@ macro_rules! words {
 }
 pub(crate) use words;
 
+words! {
+    /// How urgent a build is. A waiting task rises by one class for each step of time it has waited, so none starves.
+    Priority, "priority", {
+        /// Only when nothing else waits, such as a mass rebuild.
+        Background = "background",
+        /// The default.
+        Normal = "normal",
+        /// Before others.
+        High = "high",
+    }
+}
+
 words!(
     /// State of a task.
     TaskState, "task state", {

@@ -5,6 +5,8 @@
 CREATE TABLE accounts (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name       text NOT NULL UNIQUE,
+    -- Tasks on offer or running at once; the operator's default where it is null.
+    max_running integer CHECK (max_running > 0),
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -37,6 +39,8 @@ CREATE TABLE builds (
     repositories    text[] NOT NULL,
     memory_mib      integer NOT NULL CHECK (memory_mib > 0),
     timeout_seconds integer NOT NULL CHECK (timeout_seconds > 0),
+    -- 0 background, 1 normal, 2 high.
+    priority        smallint NOT NULL DEFAULT 1 CHECK (priority BETWEEN 0 AND 2),
     resubmit_of     bigint REFERENCES builds (id),
     submitted_at    timestamptz NOT NULL DEFAULT now(),
     -- A cancelled build, and one of which a task was ever claimed, leaves the legacy list for good.
@@ -69,6 +73,8 @@ CREATE TABLE tasks (
     arch             text NOT NULL,
     memory_class     text NOT NULL,
     memory_mib       integer NOT NULL,
+    owner_id         bigint NOT NULL REFERENCES accounts (id),
+    priority         smallint NOT NULL,
     state            text NOT NULL DEFAULT 'waiting'
                      CHECK (state IN ('waiting', 'queued', 'running', 'succeeded', 'failed', 'cancelled')),
     outcome          jsonb,
@@ -91,7 +97,11 @@ CREATE TABLE tasks (
     CHECK (state NOT IN ('queued', 'running') OR current_attempt IS NOT NULL)
 );
 
-CREATE INDEX tasks_to_release ON tasks (arch, memory_class, id) WHERE state = 'waiting' AND current_attempt IS NULL;
+-- Owners take turns, so the oldest of each owner and class of priority are found first.
+CREATE INDEX tasks_to_release ON tasks (arch, memory_class, owner_id, priority, id)
+    WHERE state = 'waiting' AND current_attempt IS NULL;
+CREATE INDEX tasks_of_owner ON tasks (owner_id)
+    WHERE current_attempt IS NOT NULL AND state IN ('waiting', 'queued', 'running');
 CREATE INDEX tasks_on_offer ON tasks (arch, memory_class)
     WHERE current_attempt IS NOT NULL AND state IN ('waiting', 'queued');
 

@@ -24,6 +24,7 @@ mod sweep;
 mod testing;
 mod transition;
 mod views;
+mod wait;
 mod wakeups;
 
 pub use accept::{Acceptance, Finished, FinishedPackage};
@@ -48,4 +49,5 @@ pub use testing::TestDatabase;
 pub use views::{
     AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
 };
+pub use wait::Wait;
 pub use wakeups::Wakeups;

@@ -1,5 +1,5 @@
-//! The release window: how much of what waits is handed to the broker. Only what is still here can be cancelled,
-//! ordered and explained, so no more is released than live builders have room for, times a small factor.
+//! The release window: how much of what waits is handed to the broker, and whose turn it is. Only what is still here
+//! can be cancelled, ordered and explained, so no more is released than live builders have room for, times a factor.
 //!
 //! Room is computed from the claims in the database, not from what builders said some seconds ago; which
 //! builders are alive is told by their heartbeats. A route's row lock makes releases of that route take turns.
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::catalog::ChrootColumns;
 use crate::outbox::TAKEN_SECONDS;
 use crate::picture::sources_of;
-use crate::row::RowOf;
+use crate::row::{RowOf, int4};
 use crate::store::Tx;
 use crate::{ChrootRow, OutboxEntry, SourceView, Store, StoreError};
 
@@ -25,13 +25,19 @@ pub struct ReleaseConfig {
     pub window_factor: u32,
     /// The most tasks released by one call.
     pub max_batch: u32,
+    /// Waiting this long raises a task by one class of priority.
+    pub age_seconds: u32,
+    /// Tasks of one owner on offer or running at once, where its account says nothing else.
+    pub owner_running: u32,
 }
 
 impl Default for ReleaseConfig {
     fn default() -> Self {
         Self {
-            window_factor: 2,
+            window_factor: 1,
             max_batch: 200,
+            age_seconds: 3600,
+            owner_running: 100_000,
         }
     }
 }
@@ -79,8 +85,8 @@ struct Window {
 }
 
 impl Store {
-    /// Releases the oldest waiting tasks of each route as far as its window is open: an attempt and an outbox
-    /// row each. `body` makes the message of the order, which the store does not understand.
+    /// Releases waiting tasks of each route as far as its window is open: an attempt and an outbox row each. The
+    /// higher class of priority goes first, then the owner with the fewest tasks under way, then the oldest. `body` makes the message of the order, which the store does not understand.
     pub async fn release_tasks<F>(
         &self,
         config: &ReleaseConfig,
@@ -105,7 +111,7 @@ impl Store {
                     held_back,
                 });
             }
-            let tasks = take_tasks(&mut tx, &windows).await?;
+            let tasks = take_tasks(&mut tx, &windows, config).await?;
             let size: i64 = windows.iter().map(|window| window.size).sum();
             held_back |= i64::try_from(tasks.len()).is_ok_and(|taken| taken == size);
             if tasks.is_empty() {
@@ -227,32 +233,80 @@ struct TaskColumns {
     chroot: ChrootColumns,
 }
 
-/// Locks the oldest tasks of each window. A task locked by someone else is being cancelled: it is passed over.
-async fn take_tasks(tx: &mut Tx, windows: &[Window]) -> Result<Vec<ReleasedTask>, StoreError> {
-    let rows: Vec<TaskColumns> = sqlx::query_as(
-        "with taken as (
-            select t.* from unnest($1::text[], $2::text[], $3::bigint[]) as w(arch, memory_class, size)
-            cross join lateral (
-                select * from tasks t
-                where t.arch = w.arch and t.memory_class = w.memory_class
-                    and t.state = 'waiting' and t.current_attempt is null and t.not_before <= now()
-                    and t.memory_mib <= (select max(l.memory_mib) from builders l
-                        where w.arch = any(l.archs) and l.last_seen_at > now() - interval '25 seconds')
-                order by t.id limit w.size
-                for no key update skip locked
-            ) t
-        )
-        select t.id, t.build_id, t.attempts_made, t.memory_class, o.name as owner, p.name as project,
-            b.repositories, b.memory_mib, b.timeout_seconds, c.name, c.arch, c.image, c.mock_root, c.enabled
-        from taken t join builds b on b.id = t.build_id join projects p on p.id = b.project_id
-            join accounts o on o.id = p.account_id join chroots c on c.name = t.chroot
-        order by t.id",
+/// The tasks whose turn it is. Owners are found one after the other by index, and of each only as many tasks are
+/// looked at as the window could take, so the length of the backlog does not matter. Two tasks of one owner count one
+/// after the other (`turn`), so that owners alternate. A task locked by someone else is being cancelled: it is passed over.
+const TURNS: &str = "
+    with recursive w as (
+        select * from unnest($1::text[], $2::text[], $3::bigint[]) as w(arch, memory_class, size)
+    ), owners as (
+        select w.arch, w.memory_class, (
+            select t.owner_id from tasks t
+            where t.arch = w.arch and t.memory_class = w.memory_class and t.state = 'waiting' and t.current_attempt is null
+            order by t.owner_id limit 1) as owner_id
+        from w
+        union all
+        select o.arch, o.memory_class, (
+            select t.owner_id from tasks t
+            where t.arch = o.arch and t.memory_class = o.memory_class and t.state = 'waiting' and t.current_attempt is null
+                and t.owner_id > o.owner_id
+            order by t.owner_id limit 1)
+        from owners o where o.owner_id is not null
+    ), active as (
+        select t.owner_id, count(*) as tasks from tasks t
+        where t.current_attempt is not null and t.state in ('waiting', 'queued', 'running')
+        group by t.owner_id
+    ), candidates as (
+        select w.arch, w.memory_class, w.size, o.owner_id, t.id, coalesce(active.tasks, 0) as active,
+            least(2, p.class + floor(extract(epoch from now() - t.created_at) / $4)) as class,
+            coalesce(a.max_running, $5) as cap
+        from w join owners o using (arch, memory_class) join accounts a on a.id = o.owner_id
+        left join active on active.owner_id = o.owner_id
+        cross join (values (0::smallint), (1::smallint), (2::smallint)) as p(class)
+        cross join lateral (
+            select t.id, t.created_at from tasks t
+            where t.arch = w.arch and t.memory_class = w.memory_class and t.owner_id = o.owner_id and t.priority = p.class
+                and t.state = 'waiting' and t.current_attempt is null and t.not_before <= now()
+                and t.memory_mib <= (select max(l.memory_mib) from builders l
+                    where w.arch = any(l.archs) and l.last_seen_at > now() - interval '25 seconds')
+            order by t.id limit w.size
+        ) t
+    ), turns as (
+        select c.*, row_number() over (partition by c.owner_id order by c.class desc, c.id) as turn from candidates c
+    ), places as (
+        select t.*, row_number() over (
+            partition by t.arch, t.memory_class order by t.class desc, t.active + t.turn, t.id) as place
+        from turns t where t.active + t.turn <= t.cap
+    ), taken as (
+        select t.*, places.place from places join tasks t on t.id = places.id
+        where places.place <= places.size and t.state = 'waiting' and t.current_attempt is null
+        order by t.id
+        for no key update of t skip locked
     )
-    .bind(windows.iter().map(|w| w.arch.as_str()).collect::<Vec<_>>())
-    .bind(windows.iter().map(|w| w.memory_class.as_str()).collect::<Vec<_>>())
-    .bind(windows.iter().map(|w| w.size).collect::<Vec<_>>())
-    .fetch_all(&mut **tx)
-    .await?;
+    select t.id, t.build_id, t.attempts_made, t.memory_class, o.name as owner, p.name as project,
+        b.repositories, b.memory_mib, b.timeout_seconds, c.name, c.arch, c.image, c.mock_root, c.enabled
+    from taken t join builds b on b.id = t.build_id join projects p on p.id = b.project_id
+        join accounts o on o.id = p.account_id join chroots c on c.name = t.chroot
+    order by t.place, t.id";
+
+async fn take_tasks(
+    tx: &mut Tx,
+    windows: &[Window],
+    config: &ReleaseConfig,
+) -> Result<Vec<ReleasedTask>, StoreError> {
+    let rows: Vec<TaskColumns> = sqlx::query_as(TURNS)
+        .bind(windows.iter().map(|w| w.arch.as_str()).collect::<Vec<_>>())
+        .bind(
+            windows
+                .iter()
+                .map(|w| w.memory_class.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(windows.iter().map(|w| w.size).collect::<Vec<_>>())
+        .bind(int4(config.age_seconds.max(1)))
+        .bind(int4(config.owner_running))
+        .fetch_all(&mut **tx)
+        .await?;
     let builds: Vec<i64> = rows.iter().map(|row| row.build_id).collect();
     let sources = sources_of(tx, &builds).await?;
     rows.into_iter()
@@ -292,7 +346,7 @@ async fn offer(
 ) -> Result<Vec<OutboxEntry>, StoreError> {
     let rows: Vec<(i64, Uuid)> = sqlx::query_as(
         "with new as (
-            select * from unnest($1::uuid[], $2::bigint[], $3::jsonb[]) as n(attempt_id, task_id, body)
+            select * from unnest($1::uuid[], $2::bigint[], $3::jsonb[]) with ordinality as n(attempt_id, task_id, body, turn)
         ), offered as (
             update tasks t set current_attempt = new.attempt_id, attempts_made = t.attempts_made + 1
             from new where t.id = new.task_id and t.state = 'waiting' and t.current_attempt is null
@@ -303,7 +357,7 @@ async fn offer(
         )
         insert into outbox (attempt_id, task_id, arch, memory_class, body, free_at)
         select o.current_attempt, o.id, o.arch, o.memory_class, new.body, now() + $4 * interval '1 second'
-        from offered o join new on new.attempt_id = o.current_attempt order by o.id
+        from offered o join new on new.attempt_id = o.current_attempt order by new.turn
         returning id, attempt_id",
     )
     .bind(tasks.iter().map(|t| t.attempt_id.0).collect::<Vec<_>>())

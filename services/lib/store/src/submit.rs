@@ -2,8 +2,8 @@
 //! stored whole and a repeated one is stored once.
 
 use millrace_domain::{
-    BuildId, ChrootName, FileName, IdempotencyKey, Limits, RepositoryUrl, SourceUrl, TaskId,
-    TaskState,
+    BuildId, ChrootName, FileName, IdempotencyKey, Limits, Priority, RepositoryUrl, SourceUrl,
+    TaskId, TaskState,
 };
 use sqlx::FromRow;
 
@@ -43,6 +43,8 @@ pub struct NewBuild {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
+    /// How urgent it is.
+    pub priority: Priority,
     /// The memory class of these limits.
     pub memory_class: String,
     /// The build that is tried again.
@@ -80,8 +82,8 @@ const SUBMIT: &str = "
         from unnest($3::text[]) with ordinality as n(name, position)
         join chroots c on c.name = n.name and c.enabled
     ), build as (
-        insert into builds (project_id, submitter_id, chroots, repositories, memory_mib, timeout_seconds, resubmit_of)
-        select $1, $2, $3, $4, $5, $6, $7
+        insert into builds (project_id, submitter_id, chroots, repositories, memory_mib, timeout_seconds, resubmit_of, priority)
+        select $1, $2, $3, $4, $5, $6, $7, $17
         where (select count(*) from chosen) = cardinality($3::text[])
         returning id, submitted_at
     ), named_sources as (
@@ -90,8 +92,9 @@ const SUBMIT: &str = "
         from build, unnest($9::text[], $10::text[], $11::text[], $12::bigint[]) with ordinality
             as s(name, url, sha256, size, position)
     ), new_tasks as (
-        insert into tasks (build_id, chroot, arch, memory_class, memory_mib)
-        select build.id, chosen.name, chosen.arch, $8, $5 from build, chosen order by chosen.position
+        insert into tasks (build_id, chroot, arch, memory_class, memory_mib, owner_id, priority)
+        select build.id, chosen.name, chosen.arch, $8, $5, p.account_id, $17
+        from build, chosen, projects p where p.id = $1 order by chosen.position
         returning id, chroot
     ), named_routes as (
         insert into routes (arch, memory_class)
@@ -160,6 +163,7 @@ impl Store {
             .bind(new.key.as_ref().map(|k| k.digest.as_slice()))
             .bind(crate::wakeups::CHANNEL)
             .bind(&*self.own)
+            .bind(rank(new.priority))
             .fetch_optional(&self.pool)
             .await
     }
@@ -228,12 +232,22 @@ fn view_of(new: &NewBuild, stored: StoredColumns) -> Result<BuildView, StoreErro
         chroots: new.chroots.clone(),
         repositories: new.repositories.clone(),
         limits: new.limits,
+        priority: new.priority,
         submitted_at: stored.submitted_at,
         cancelled_at: None,
         resubmit_of: new.resubmit_of,
         sources: (0..).zip(&new.sources).map(source).collect(),
         tasks: new.chroots.iter().zip(stored.tasks).map(task).collect(),
     })
+}
+
+/// A priority as the tables order it.
+fn rank(priority: Priority) -> i16 {
+    match priority {
+        Priority::Background => 0,
+        Priority::Normal => 1,
+        Priority::High => 2,
+    }
 }
 
 type PlaceColumns<'a> = (Option<&'a str>, Option<&'a str>, Option<i64>);

@@ -2,7 +2,8 @@
 
 use millrace_domain::{
     AttemptId, AttemptState, BuildId, BuildState, BuilderId, ChrootName, FileName, Limits, Name,
-    Outcome, Phase, ProjectId, RepositoryUrl, SourceUrl, Stage, StageTime, TaskId, TaskState,
+    Outcome, Phase, Priority, ProjectId, RepositoryUrl, SourceUrl, Stage, StageTime, TaskId,
+    TaskState,
 };
 
 use crate::row::Time;
@@ -51,6 +52,8 @@ pub struct BuildView {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
+    /// How urgent it is.
+    pub priority: Priority,
     /// When it was submitted.
     pub submitted_at: Time,
     /// When it was first asked to be cancelled.

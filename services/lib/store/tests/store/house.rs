@@ -1,8 +1,8 @@
 //! A database with a project, chroots and builders, and the steps that most tests begin with.
 
 use millrace_domain::{
-    AttemptId, AttemptState, BuildId, BuilderId, Limits, Outcome, OutcomeKind, Phase, TaskState,
-    Token, TokenHash,
+    AttemptId, AttemptState, BuildId, BuilderId, Limits, Name, Outcome, OutcomeKind, Phase,
+    Priority, TaskState, Token, TokenHash,
 };
 use millrace_store::{
     Acceptance, AttemptView, BuildView, ChrootDef, ClaimInput, ClaimOutcome, Enrolment, FileView,
@@ -17,6 +17,14 @@ pub const OTHER_CHROOT: &str = "fedora-44-aarch64";
 pub struct House {
     pub database: TestDatabase,
     pub project: ProjectRow,
+}
+
+/// Twice the free room, so that something is left on offer when builders are full.
+pub fn wide() -> ReleaseConfig {
+    ReleaseConfig {
+        window_factor: 2,
+        ..ReleaseConfig::default()
+    }
 }
 
 /// A claimed attempt, as its builder knows it.
@@ -65,6 +73,7 @@ impl House {
                 memory_mib: 2048,
                 timeout_seconds: 1800,
             },
+            priority: Priority::Normal,
             memory_class: "2g".to_owned(),
             resubmit_of: None,
             key: None,
@@ -76,6 +85,18 @@ impl House {
             Submission::Accepted(view) => view.id,
             other => panic!("not stored: {other:?}"),
         }
+    }
+
+    /// A project of another owner.
+    pub async fn project_of(&self, owner: &str) -> ProjectRow {
+        let sql = format!(
+            "with o as (insert into accounts (name) values ('{owner}') returning id)
+             insert into projects (account_id, name) select id, 'main' from o"
+        );
+        self.database.execute(&sql).await;
+        let (owner, name): (Name, Name) = (owner.parse().unwrap(), "main".parse().unwrap());
+        let found = self.store().find_project(&owner, &name).await.unwrap();
+        found.unwrap()
     }
 
     pub async fn submit(&self) -> BuildId {
@@ -96,7 +117,7 @@ impl House {
     pub async fn release(&self) -> Vec<OutboxEntry> {
         self.store()
             .release_tasks(
-                &ReleaseConfig::default(),
+                &wide(),
                 |task| serde_json::json!({ "attempt": task.attempt_id }),
             )
             .await

@@ -4,6 +4,7 @@
 mod accept;
 mod cancel;
 mod claim;
+mod fairness;
 mod house;
 mod lease;
 mod migrations;

@@ -1,9 +1,9 @@
 use std::collections::HashSet;
 
 use millrace_domain::{AttemptState, OutcomeKind, Phase, TaskState};
-use millrace_store::{NewBuilder, ReleaseConfig, SourcePlace};
+use millrace_store::{NewBuilder, SourcePlace};
 
-use crate::house::{CHROOT, House, OTHER_CHROOT, new_builder};
+use crate::house::{CHROOT, House, OTHER_CHROOT, new_builder, wide};
 
 async fn submit_many(house: &House, count: usize) {
     for _ in 0..count {
@@ -125,7 +125,7 @@ async fn an_order_holds_everything_a_builder_needs() {
     let mut seen = Vec::new();
     let entries = house
         .store()
-        .release_tasks(&ReleaseConfig::default(), |task| {
+        .release_tasks(&wide(), |task| {
             seen.push(task.clone());
             serde_json::json!({ "order": task.attempt_number })
         })
@@ -162,7 +162,7 @@ async fn releasers_at_once_never_open_the_window_wider() {
             let mut taken = Vec::new();
             for _ in 0..5 {
                 let released = store
-                    .release_tasks(&ReleaseConfig::default(), |_| serde_json::Value::Null)
+                    .release_tasks(&wide(), |_| serde_json::Value::Null)
                     .await
                     .unwrap();
                 taken.extend(released.entries.iter().map(|r| r.task_id));
@@ -182,7 +182,7 @@ async fn releasers_at_once_never_open_the_window_wider() {
 async fn a_release_says_whether_tasks_wait_for_room() {
     let house = House::new().await;
     let release = async || {
-        let config = ReleaseConfig::default();
+        let config = wide();
         let store = house.store();
         let released = store.release_tasks(&config, |_| serde_json::Value::Null);
         let release = released.await.unwrap();

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::auth::BuilderCache;
 use crate::hints::{HintQueue, Hints};
 use crate::log_watch::LogWatch;
+use crate::outage::Outage;
 use crate::sealer::{SealQueue, Sealer};
 use crate::settings::Settings;
 use crate::state::{AppState, Readiness, Secrets, Shared};
@@ -71,6 +72,7 @@ impl Application {
             hints,
             sealer,
             logs: LogWatch::default(),
+            database_away: Outage::default(),
             ready: watch::Sender::new(Readiness::Starting("not begun".to_owned())),
             metrics,
             shutdown,

@@ -18,6 +18,7 @@ mod listener;
 mod log_watch;
 mod logs;
 mod observe;
+mod outage;
 mod parker;
 mod redact;
 mod relay;

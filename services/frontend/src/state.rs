@@ -16,6 +16,7 @@ use crate::error::ApiError;
 use crate::hints::Hints;
 use crate::lease::LeaseKey;
 use crate::log_watch::LogWatch;
+use crate::outage::Outage;
 use crate::sealer::Sealer;
 use crate::settings::Settings;
 
@@ -47,6 +48,8 @@ pub struct Shared {
     pub sealer: Sealer,
     /// Wakes those who follow a log.
     pub logs: LogWatch,
+    /// Since when the database does not answer.
+    pub database_away: Outage,
     /// Whether the database was reached and its schema is right.
     pub ready: watch::Sender<Readiness>,
     /// Counters of this process; none in tests.

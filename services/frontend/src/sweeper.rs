@@ -46,7 +46,10 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
         lease_seconds: leases.lease_seconds,
         offer_seconds: leases.offer_seconds,
     };
-    let swept = state.store.sweep(&config).await?;
+    let swept = state.store.sweep(&config).await;
+    let is_away = matches!(&swept, Err(error) if error.is_unavailable());
+    state.database_away.note(!is_away);
+    let swept = swept?;
     if swept.extended > 0 {
         tracing::warn!(
             leases = swept.extended,

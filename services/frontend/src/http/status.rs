@@ -71,7 +71,7 @@ pub async fn status(State(state): State<AppState>) -> Json<Status> {
         database: PartStatus {
             up: database.ok,
             reason: database.reason,
-            since: None,
+            since: state.database_away.note(database.ok),
         },
         broker: broker(&state),
         tasks: counts.map(|counts| TaskCounts {

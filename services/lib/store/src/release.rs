@@ -86,7 +86,8 @@ struct Window {
 
 impl Store {
     /// Releases waiting tasks of each route as far as its window is open: an attempt and an outbox row each. The
-    /// higher class of priority goes first, then the owner with the fewest tasks under way, then the oldest. `body` makes the message of the order, which the store does not understand.
+    /// higher class of priority goes first, then the owner with the fewest tasks under way, then the oldest. `body`
+    /// makes the message of the order, which the store does not understand.
     pub async fn release_tasks<F>(
         &self,
         config: &ReleaseConfig,
@@ -111,9 +112,8 @@ impl Store {
                     held_back,
                 });
             }
-            let tasks = take_tasks(&mut tx, &windows, config).await?;
-            let size: i64 = windows.iter().map(|window| window.size).sum();
-            held_back |= i64::try_from(tasks.len()).is_ok_and(|taken| taken == size);
+            let (tasks, more) = take_tasks(&mut tx, &windows, config).await?;
+            held_back |= more;
             if tasks.is_empty() {
                 return Ok(Release {
                     entries: Vec::new(),
@@ -229,6 +229,7 @@ struct TaskColumns {
     repositories: Vec<String>,
     memory_mib: i32,
     timeout_seconds: i32,
+    is_some_owner_full: bool,
     #[sqlx(flatten)]
     chroot: ChrootColumns,
 }
@@ -284,16 +285,18 @@ const TURNS: &str = "
         for no key update of t skip locked
     )
     select t.id, t.build_id, t.attempts_made, t.memory_class, o.name as owner, p.name as project,
-        b.repositories, b.memory_mib, b.timeout_seconds, c.name, c.arch, c.image, c.mock_root, c.enabled
+        b.repositories, b.memory_mib, b.timeout_seconds, c.name, c.arch, c.image, c.mock_root, c.enabled,
+        (select bool_or(active + turn > cap) from turns) as is_some_owner_full
     from taken t join builds b on b.id = t.build_id join projects p on p.id = b.project_id
         join accounts o on o.id = p.account_id join chroots c on c.name = t.chroot
     order by t.place, t.id";
 
+/// Locks the tasks whose turn it is; also says whether others wait for room, or for their owner's.
 async fn take_tasks(
     tx: &mut Tx,
     windows: &[Window],
     config: &ReleaseConfig,
-) -> Result<Vec<ReleasedTask>, StoreError> {
+) -> Result<(Vec<ReleasedTask>, bool), StoreError> {
     let rows: Vec<TaskColumns> = sqlx::query_as(TURNS)
         .bind(windows.iter().map(|w| w.arch.as_str()).collect::<Vec<_>>())
         .bind(
@@ -307,11 +310,17 @@ async fn take_tasks(
         .bind(int4(config.owner_running))
         .fetch_all(&mut **tx)
         .await?;
+    let size: i64 = windows.iter().map(|window| window.size).sum();
+    let is_full = i64::try_from(rows.len()).is_ok_and(|taken| taken == size);
+    // Where windows are open and nothing could be taken, all that waits is held by its owner's limit or its size.
+    let more = is_full || rows.first().is_none_or(|row| row.is_some_owner_full);
     let builds: Vec<i64> = rows.iter().map(|row| row.build_id).collect();
     let sources = sources_of(tx, &builds).await?;
-    rows.into_iter()
+    let tasks: Result<Vec<_>, _> = rows
+        .into_iter()
         .map(|columns| released_task(columns, &sources))
-        .collect()
+        .collect();
+    Ok((tasks?, more))
 }
 
 fn released_task(

@@ -53,7 +53,7 @@ pub(crate) enum Next {
     /// It waits again, uncounted, because nobody failed.
     PutBack { delay_ms: i32 },
     /// It waits for another builder, after a fault of ours.
-    Again,
+    Again { delay_ms: i32 },
 }
 
 impl Next {
@@ -75,7 +75,9 @@ impl Next {
             (Origin::Infrastructure, false) if task.counted + 1 >= COUNTED_ATTEMPTS => {
                 ended(TaskState::Failed, outcome.clone(), true)
             }
-            (Origin::Infrastructure, false) => Self::Again,
+            (Origin::Infrastructure, false) => Self::Again {
+                delay_ms: retry_delay_ms(task),
+            },
         }
     }
 
@@ -96,9 +98,18 @@ impl Next {
     pub(crate) fn task_state(&self) -> TaskState {
         match self {
             Self::Ended { state, .. } => *state,
-            Self::PutBack { .. } | Self::Again => TaskState::Waiting,
+            Self::PutBack { .. } | Self::Again { .. } => TaskState::Waiting,
         }
     }
+}
+
+/// 2 s after the first fault and 8 s after the second, a quarter more or less, so that tasks that failed together do not
+/// come back together. The attempt's id is random enough for that.
+fn retry_delay_ms(task: &Locked) -> i32 {
+    let faults = i32::try_from(task.counted).unwrap_or(i32::MAX).min(10) + 1;
+    let base = 2000 * faults * faults;
+    let chance = i32::from(task.attempt_id.0.as_bytes()[15]);
+    base * 3 / 4 + base * chance / 512
 }
 
 fn cancelled_after(outcome: &Outcome) -> Outcome {
@@ -171,7 +182,7 @@ pub(crate) async fn settle(
             outcome, counted, ..
         } => (Some(Json(outcome)), *counted, 0),
         Next::PutBack { delay_ms } => (None, false, *delay_ms),
-        Next::Again => (None, true, 0),
+        Next::Again { delay_ms } => (None, true, *delay_ms),
     };
     let moved: i64 = sqlx::query_scalar(
         "with ended as (
@@ -261,6 +272,21 @@ mod tests {
             state_after(OutcomeKind::BuilderLost, 2, false),
             TaskState::Failed
         );
+    }
+
+    #[test]
+    fn retries_keep_a_growing_distance_that_differs() {
+        let delay = |counted, byte| {
+            let mut locked = task(counted, false);
+            locked.attempt_id = AttemptId(Uuid::from_bytes([byte; 16]));
+            match Next::after(&locked, &Outcome::new(OutcomeKind::BuilderLost, "x")) {
+                Next::Again { delay_ms } => delay_ms,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((delay(0, 0), delay(1, 0)), (1500, 6000));
+        assert!((2450..=2500).contains(&delay(0, 255)));
+        assert!((9800..=10_000).contains(&delay(1, 255)));
     }
 
     #[test]

@@ -1,10 +1,15 @@
-//! One sample of each message; `schemas/` keeps them, and every sample ever released decodes for ever.
+//! One sample of each message and of each call of `/builder/v1`; `schemas/` keeps them, and every sample ever released
+//! decodes for ever.
 
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
     reason = "samples are constants that a test decodes"
 )]
+
+mod builder_api;
+
+pub use builder_api::{Visitor, builder_api};
 
 use chrono::{DateTime, TimeZone, Utc};
 use millrace_domain::{

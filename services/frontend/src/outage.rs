@@ -1,0 +1,38 @@
+//! Since when a part of ours is away, as far as this frontend has seen it.
+
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+
+/// The moment at which an outage was first seen.
+#[derive(Debug, Default)]
+pub struct Outage(Mutex<Option<DateTime<Utc>>>);
+
+impl Outage {
+    /// Notes how the part was found; while it is away, gives the moment at which that was first noted.
+    pub fn note(&self, is_up: bool) -> Option<DateTime<Utc>> {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = if is_up {
+            None
+        } else {
+            since.or_else(|| Some(Utc::now()))
+        };
+        *since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outage;
+
+    #[test]
+    fn the_first_moment_counts_until_the_part_is_back() {
+        let outage = Outage::default();
+        assert_eq!(outage.note(true), None);
+        let since = outage.note(false);
+        assert!(since.is_some());
+        assert_eq!(outage.note(false), since);
+        assert_eq!(outage.note(true), None);
+        assert!(outage.note(false) >= since);
+    }
+}

@@ -1,0 +1,134 @@
+//! One sample of each request and answer of `/builder/v1`. Builders and frontends of different releases work side by
+//! side, so what was once sent must be understood for ever, and what is sent now must hold all that was sent then.
+
+use millrace_domain::{BuilderId, Phase, Stage, Token};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::{attempt_id, finished};
+use crate::{
+    AttemptAnswer, AttemptStatus, AttemptVerdict, ClaimGranted, ClaimRefusal, ClaimRefused,
+    ClaimRequest, DeclineReason, DeclineRequest, EnrolRequest, Enrolled, HeartbeatAnswer,
+    HeartbeatRequest, LogAccepted, MissingFile,
+};
+
+/// Looks at each type with its sample.
+pub trait Visitor {
+    /// Why it stops.
+    type Error;
+
+    /// One request or answer, under the name of its files.
+    fn visit<T>(&mut self, name: &str, sample: &T) -> Result<(), Self::Error>
+    where
+        T: Serialize + DeserializeOwned + JsonSchema;
+}
+
+/// Shows all samples to a visitor.
+pub fn builder_api<V: Visitor>(visitor: &mut V) -> Result<(), V::Error> {
+    visitor.visit("enrol_request", &enrol_request())?;
+    visitor.visit("enrolled", &enrolled())?;
+    visitor.visit("claim_request", &claim_request())?;
+    visitor.visit("claim_granted", &claim_granted())?;
+    visitor.visit("claim_refused", &claim_refused())?;
+    visitor.visit("decline_request", &decline_request())?;
+    visitor.visit("heartbeat_request", &heartbeat_request())?;
+    visitor.visit("heartbeat_answer", &heartbeat_answer())?;
+    visitor.visit("log_accepted", &LogAccepted { size: 4096 })
+}
+
+fn token(byte: u8) -> Token {
+    Token::from_bytes([byte; 32])
+}
+
+fn enrol_request() -> EnrolRequest {
+    EnrolRequest {
+        builder_id: BuilderId(Uuid::from_u128(2)),
+        name: "builder-1".to_owned(),
+        previous_token: Some(token(1)),
+        engine_id: "engine-1".to_owned(),
+        engine_budget_mib: 16384,
+        archs: vec!["x86_64".to_owned()],
+        memory_mib: 16384,
+        sandboxes: 4,
+        version: "0.1.0".to_owned(),
+    }
+}
+
+fn enrolled() -> Enrolled {
+    Enrolled {
+        token: token(1),
+        heartbeat_seconds: 5,
+        lease_seconds: 45,
+        memory_classes_gib: vec![2, 4, 8],
+    }
+}
+
+fn claim_request() -> ClaimRequest {
+    ClaimRequest {
+        attempt_id: attempt_id(),
+        nonce: token(2),
+    }
+}
+
+fn claim_granted() -> ClaimGranted {
+    ClaimGranted {
+        lease_token: token(0),
+        lease_seconds: 45,
+    }
+}
+
+fn claim_refused() -> ClaimRefused {
+    ClaimRefused {
+        reason: ClaimRefusal::NoRoom,
+    }
+}
+
+fn decline_request() -> DeclineRequest {
+    DeclineRequest {
+        attempt_id: attempt_id(),
+        lease_token: Some(token(0)),
+        reason: DeclineReason::Stopping,
+    }
+}
+
+fn heartbeat_request() -> HeartbeatRequest {
+    HeartbeatRequest {
+        free_mib: 2048,
+        free_sandboxes: 1,
+        attempts: vec![AttemptStatus {
+            attempt_id: attempt_id(),
+            lease_token: token(0),
+            phase: Phase::Building,
+            stage: Some(Stage::Build),
+            stages: finished().stages,
+        }],
+    }
+}
+
+fn heartbeat_answer() -> HeartbeatAnswer {
+    let verdicts = [
+        AttemptVerdict::Continue,
+        AttemptVerdict::Cancel,
+        AttemptVerdict::Revoked,
+        AttemptVerdict::Accepted,
+        AttemptVerdict::Refused,
+        AttemptVerdict::Missing {
+            files: vec![MissingFile {
+                position: 0,
+                name: finished().packages[0].files[0].name.clone(),
+            }],
+        },
+    ];
+    HeartbeatAnswer {
+        attempts: verdicts
+            .into_iter()
+            .map(|verdict| AttemptAnswer {
+                attempt_id: attempt_id(),
+                verdict,
+            })
+            .collect(),
+        drain: false,
+    }
+}

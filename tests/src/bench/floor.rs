@@ -57,7 +57,7 @@ pub async fn measure(runs: usize, messages: usize) -> Vec<f64> {
         consumer.await.unwrap();
     }
     bus.close().await;
-    vhost.delete().await;
+    vhost.retire().await;
     rates
 }
 

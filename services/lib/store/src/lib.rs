@@ -26,6 +26,7 @@ mod transition;
 mod views;
 mod wait;
 mod wakeups;
+mod window;
 
 pub use accept::{Acceptance, Finished, FinishedPackage};
 pub use builders::{BuilderRow, BuilderView, Enrolment, NewBuilder};

@@ -370,7 +370,7 @@ impl Services {
 
     async fn stop(self) {
         if let Self::Shared { database, vhost } = self {
-            vhost.retire().await;
+            vhost.delete().await;
             drop(database);
         }
     }

@@ -18,7 +18,7 @@ pub struct WaitReason {
     pub reason: WaitWord,
     /// The same in a sentence.
     pub message: String,
-    /// Tasks whose turn comes first.
+    /// Tasks whose turn comes first, by their priorities as submitted.
     pub ahead: u64,
     /// Not released before this time.
     pub not_before: Option<DateTime<Utc>>,

@@ -57,7 +57,7 @@ pub async fn measure(runs: usize, messages: usize) -> Vec<f64> {
         consumer.await.unwrap();
     }
     bus.close().await;
-    vhost.retire().await;
+    vhost.delete().await;
     rates
 }
 

@@ -285,7 +285,7 @@ async fn a_submission_becomes_a_job_a_log_files_and_a_result() {
     assert_eq!(builder.log(&frontend, &held, 14, "late").await.status, 410);
     results_are_readable(&frontend, &build, attempt).await;
     frontend.stop().await;
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 async fn results_are_readable(frontend: &Frontend, build: &Value, attempt: &Value) {
@@ -355,7 +355,7 @@ async fn a_report_without_its_files_asks_for_them() {
     let done = until_state(&frontend, &held, "failed").await;
     assert_eq!(done["outcome"]["kind"], "build_failed");
     frontend.stop().await;
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -410,7 +410,7 @@ async fn a_wrong_lease_and_a_broken_message_change_nothing_but_the_parked_list()
         .await;
     until_state(&frontend, &held, "failed").await;
     frontend.stop().await;
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -441,7 +441,7 @@ async fn a_running_build_is_cancelled_through_its_builder() {
         .await;
     until_state(&frontend, &held, "cancelled").await;
     frontend.stop().await;
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -472,5 +472,5 @@ async fn a_declined_job_is_offered_again_and_a_parked_one_is_taken_back() {
         "revoked"
     );
     frontend.stop().await;
-    vhost.retire().await;
+    vhost.delete().await;
 }

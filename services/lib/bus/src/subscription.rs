@@ -142,6 +142,6 @@ mod tests {
         }
         let unchanged = !links.0.has_changed().unwrap() && !links.1.has_changed().unwrap();
         assert!(unchanged, "the connections live on");
-        vhost.retire().await;
+        vhost.delete().await;
     }
 }

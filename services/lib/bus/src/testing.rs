@@ -78,17 +78,10 @@ impl TestVhost {
         self.url("builder")
     }
 
-    /// Lets nobody connect to it any more. It goes away with the broker, which lives as long as one run of the tests:
-    /// deleting a virtual host under its queues now and then ends the supervisor of dead-letter workers of the whole
-    /// node (`rabbit_fifo_dlx_sup`, RabbitMQ 4.0.5), and without it no quorum queue serves.
-    pub async fn retire(self) {
-        let limit = json!({ "value": 0 });
-        self.api(
-            "PUT",
-            &format!("vhost-limits/{}/max-connections", self.name),
-            Some(&limit),
-        )
-        .await;
+    /// Deletes the virtual host with all that is in it.
+    pub async fn delete(self) {
+        self.api("DELETE", &format!("vhosts/{}", self.name), None)
+            .await;
     }
 
     fn url(&self, user: &str) -> SecretString {

@@ -272,10 +272,10 @@ impl QueueKind {
             Self::Work => {
                 set("x-queue-type", text("quorum"));
                 set("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT));
+                // At most once, the default. The strategy at-least-once has workers under one supervisor of the whole
+                // node, and when it gives up no such queue serves until the node restarts (RabbitMQ issue 16652, seen
+                // with 4.0.5). A dead letter that is lost is harmless: the offer runs out, the report comes again.
                 set("x-dead-letter-exchange", text(PARKED));
-                // Without these two a dead letter is lost when the parked queue cannot take it at that moment.
-                set("x-dead-letter-strategy", text("at-least-once"));
-                set("x-overflow", text("reject-publish"));
             }
             Self::Parked => {
                 set("x-queue-type", text("quorum"));
@@ -318,6 +318,13 @@ mod tests {
             control_queue(id),
             "millrace.control.builder.00000000-0000-0000-0000-000000000001"
         );
+    }
+
+    #[test]
+    fn no_queue_hangs_on_the_nodes_dead_letter_workers() {
+        let arguments = QueueKind::Work.arguments();
+        assert!(arguments.contains_key("x-dead-letter-exchange"));
+        assert!(!arguments.contains_key("x-dead-letter-strategy"));
     }
 
     #[test]

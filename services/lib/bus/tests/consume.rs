@@ -98,7 +98,7 @@ async fn what_the_frontend_cannot_read_is_parked_and_the_consumer_goes_on() {
         0,
         "all are acknowledged"
     );
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,7 +143,7 @@ async fn what_a_builder_cannot_read_is_parked_with_its_own_rights() {
     assert_eq!(delivery.decode::<JobV1>().unwrap().body, samples::job());
     delivery.ack().await.unwrap();
     expect_parked(&mut aside, &small_jobs().queue(), &bad_jobs).await;
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +169,7 @@ async fn again_asks_the_handler_again_and_costs_no_delivery() {
     stop.and_wait().await;
     let (_connection, channel) = stranger(&vhost).await;
     assert_eq!(depth(&channel, EVENTS_QUEUE).await, 0);
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,7 +185,7 @@ async fn a_stopped_consumer_leaves_what_it_held_in_the_queue() {
     stop.and_wait().await;
     let (mut events, _stop) = listen(&bus, EVENTS_QUEUE, |_| Verdict::Done);
     assert!(next(&mut events).await.redelivered);
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,7 +214,7 @@ async fn a_message_on_which_the_handler_panics_is_parked() {
             .reason
             .contains("failed on this message")
     );
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,7 +242,7 @@ async fn a_message_that_is_never_settled_is_parked_by_the_delivery_limit() {
         format!("delivery limit reached on {}", small_jobs().queue())
     );
     assert_eq!(origin.queue, Some(small_jobs().queue()));
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,7 +259,7 @@ async fn the_parked_queue_never_gives_up() {
         delivery.settle(Verdict::Again).await.unwrap();
     }
     receiver.recv().await.unwrap().ack().await.unwrap();
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,7 +283,7 @@ async fn a_deleted_queue_is_declared_again_and_consumed_again() {
     })
     .await;
     assert_eq!(next(&mut events).await.body, b"2");
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,7 +309,7 @@ async fn a_builder_waits_for_a_frontend_that_comes_later() {
         .unwrap()
         .unwrap();
     delivery.ack().await.unwrap();
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -374,7 +374,7 @@ async fn a_job_consumer_that_is_stopped_hands_back_what_was_on_its_way() {
         .unwrap();
     assert_eq!(third.delivery_count, 0);
     third.ack().await.unwrap();
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -415,5 +415,5 @@ async fn jobs_come_one_at_a_time_however_often_the_consumer_starts_and_stops() {
         }
     }
     assert_eq!(seen, (0..200).collect::<Vec<_>>());
-    vhost.retire().await;
+    vhost.delete().await;
 }

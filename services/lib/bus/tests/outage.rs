@@ -158,7 +158,7 @@ async fn everything_comes_back_by_itself_after_the_broker_restarts() {
         again < 50,
         "only what was in flight may come twice, not {again}"
     );
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +194,7 @@ async fn an_alarm_is_shown_stops_publishing_and_does_not_stop_acknowledging() {
     until("the alarm is over", async || front.is_up()).await;
     let message = outgoing(small_jobs(), b"after");
     front.publisher().publish(message).await.unwrap();
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,5 +256,5 @@ async fn a_frozen_broker_costs_a_deadline_and_not_the_publisher() {
         .publish(outgoing(small_jobs(), b"after"))
         .await
         .unwrap();
-    vhost.retire().await;
+    vhost.delete().await;
 }

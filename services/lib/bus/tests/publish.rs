@@ -40,7 +40,7 @@ async fn a_confirmed_message_is_in_its_queue() {
         bus.publisher().publish(outgoing(small_jobs(), b"{}")).await,
         Err(PublishError::Closed)
     );
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,7 @@ async fn a_message_that_no_queue_takes_is_an_error() {
         .unwrap_err();
     assert!(matches!(&error, PublishError::Returned { key, .. } if key == "vax.2g"));
     assert!(error.is_certainly_unsent());
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +100,7 @@ async fn in_a_thousand_messages_each_returned_one_is_told_from_the_others() {
         depth(&channel, &queue).await == stored
     })
     .await;
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +117,7 @@ async fn publishers_that_go_away_in_the_middle_harm_nobody() {
         .await
         .unwrap();
     assert!(bus.is_up());
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +147,7 @@ async fn a_deleted_exchange_costs_one_publish_and_is_declared_again() {
     .await;
     let unchanged = !links.0.has_changed().unwrap() && !links.1.has_changed().unwrap();
     assert!(unchanged, "only the channel ended, no connection");
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +176,7 @@ async fn hints_reach_one_builder_or_all_and_need_none() {
     bodies.sort();
     assert_eq!(bodies, [b"all", b"one"]);
     assert_eq!(next(&mut to_second).await.body, b"all");
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +189,7 @@ async fn a_key_beyond_the_protocols_limit_is_an_error_of_its_message_only() {
     let messages = vec![outgoing(long, b"{}"), outgoing(small_jobs(), b"{}")];
     let results = bus.publisher().publish_batch(messages).await;
     assert_eq!(results, [Err(PublishError::TooLong), Ok(())]);
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +225,7 @@ async fn a_builder_may_report_and_nothing_else() {
         .await
         .unwrap_err();
     assert!(refused.reason.contains("ACCESS_REFUSED"), "{refused}");
-    vhost.retire().await;
+    vhost.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,5 +247,5 @@ async fn a_refused_login_is_told_without_the_password() {
     ));
     bus.close().await;
     assert!(tokio::time::timeout(PATIENCE, bus.close()).await.is_ok());
-    vhost.retire().await;
+    vhost.delete().await;
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use millrace_domain::{
-    AttemptId, BuildId, BuilderId, Limits, Outcome, Priority, ProjectId, StageTime, TaskId,
+    AttemptId, BuildId, BuilderId, Limits, Outcome, ProjectId, StageTime, TaskId,
 };
 use sqlx::FromRow;
 use sqlx::types::Json;
@@ -123,9 +123,7 @@ pub(crate) async fn complete_builds(
                 memory_mib: row.number(head.memory_mib)?,
                 timeout_seconds: row.number(head.timeout_seconds)?,
             },
-            priority: *Priority::ALL
-                .get(row.number::<_, usize>(head.priority)?)
-                .ok_or_else(|| row.fault("it has no known priority"))?,
+            priority: row.priority(head.priority)?,
             submitted_at: head.submitted_at,
             cancelled_at: head.cancelled_at,
             resubmit_of: head.resubmit_of.map(BuildId),

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
+use millrace_domain::Priority;
 
 use crate::StoreError;
 
@@ -50,8 +51,24 @@ impl<K: ToString> RowOf<K> {
         T::try_from(value).map_err(|error| self.fault(error))
     }
 
+    pub(crate) fn priority(&self, stored: i16) -> Result<Priority, StoreError> {
+        let found = Priority::ALL.iter().find(|known| rank(**known) == stored);
+        found
+            .copied()
+            .ok_or_else(|| self.fault(format!("{stored} is no priority")))
+    }
+
     pub(crate) fn fault(&self, problem: impl Display) -> StoreError {
         StoreError::inconsistent(self.table, self.key.to_string(), problem.to_string())
+    }
+}
+
+/// A priority as the tables order it.
+pub(crate) fn rank(priority: Priority) -> i16 {
+    match priority {
+        Priority::Background => 0,
+        Priority::Normal => 1,
+        Priority::High => 2,
     }
 }
 

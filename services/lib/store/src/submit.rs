@@ -7,7 +7,7 @@ use millrace_domain::{
 };
 use sqlx::FromRow;
 
-use crate::row::{RowOf, Time, int4, int8};
+use crate::row::{RowOf, Time, int4, int8, rank};
 use crate::{BuildView, ProjectRow, SourcePlace, SourceView, Store, StoreError, TaskView};
 
 /// A source to be built.
@@ -239,15 +239,6 @@ fn view_of(new: &NewBuild, stored: StoredColumns) -> Result<BuildView, StoreErro
         sources: (0..).zip(&new.sources).map(source).collect(),
         tasks: new.chroots.iter().zip(stored.tasks).map(task).collect(),
     })
-}
-
-/// A priority as the tables order it.
-fn rank(priority: Priority) -> i16 {
-    match priority {
-        Priority::Background => 0,
-        Priority::Normal => 1,
-        Priority::High => 2,
-    }
 }
 
 type PlaceColumns<'a> = (Option<&'a str>, Option<&'a str>, Option<i64>);

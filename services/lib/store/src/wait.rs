@@ -23,7 +23,7 @@ pub struct Wait {
     pub owner_active: u64,
     /// As many as the owner may have.
     pub owner_limit: u32,
-    /// Tasks whose turn comes first; of its owner and of others.
+    /// Tasks whose turn comes first, of its owner and of others; without what waiting adds to a priority.
     pub ahead: u64,
     /// Its order is written and waits for the broker's confirm.
     pub is_offered: bool,

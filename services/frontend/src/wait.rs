@@ -34,6 +34,8 @@ pub enum WaitWord {
     TooLarge,
     /// RabbitMQ is away; nothing is released.
     BrokerAway,
+    /// It is released; its order is on the way to RabbitMQ.
+    OnItsWay,
     /// An earlier attempt was given back, and the next one keeps its distance.
     BackOff,
     /// The owner has as many tasks under way as it may have.
@@ -89,10 +91,15 @@ fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
 }
 
 fn by_turn(wait: &Wait) -> (WaitWord, String) {
-    if let Some(time) = wait.not_before {
+    if wait.is_offered {
+        (
+            WaitWord::OnItsWay,
+            "released; its order is on the way to RabbitMQ".to_owned(),
+        )
+    } else if let Some(time) = wait.not_before {
         let time = time.format("%H:%M:%S UTC");
         (WaitWord::BackOff, format!("tried again at {time}"))
-    } else if wait.owner_active >= u64::from(wait.owner_limit) && !wait.is_offered {
+    } else if wait.owner_active >= u64::from(wait.owner_limit) {
         (
             WaitWord::OwnerLimit,
             format!(
@@ -100,7 +107,7 @@ fn by_turn(wait: &Wait) -> (WaitWord, String) {
                 wait.owner_active
             ),
         )
-    } else if wait.ahead > 0 && !wait.is_offered {
+    } else if wait.ahead > 0 {
         let tasks = if wait.ahead == 1 { "task" } else { "tasks" };
         (WaitWord::Behind, format!("behind {} {tasks}", wait.ahead))
     } else {
@@ -151,6 +158,7 @@ mod tests {
             word(|w| w.not_before = Some(Utc::now()), true).0,
             WaitWord::BackOff
         );
+        assert_eq!(word(|w| w.is_offered = true, true).0, WaitWord::OnItsWay);
         assert_eq!(word(|w| w.owner_active = 4, true).0, WaitWord::OwnerLimit);
         assert_eq!(word(|w| w.ahead = 3, true).1, "behind 3 tasks");
         assert_eq!(word(|w| w.ahead = 1, true).1, "behind 1 task");

@@ -223,7 +223,11 @@ impl Store {
             Some(size) => Ok(LogAppend::Stored {
                 size: RowOf::new("attempts", attempt).number(size)?,
             }),
-            None => self.log_end(attempt, lease, offset).await,
+            None => Ok(match self.log_end(attempt, lease, offset).await? {
+                // The log has grown to this end just now: the chunk was not counted and comes again.
+                LogAppend::Stored { size } => LogAppend::Mismatch { size },
+                refused @ (LogAppend::Mismatch { .. } | LogAppend::NoLease) => refused,
+            }),
         }
     }
 

@@ -99,6 +99,14 @@ pub struct Config {
     /// What sandboxes are made of
     #[arg(long, env = "MILLRACE_SANDBOX", value_enum, default_value_t = SandboxKind::Mock)]
     pub sandbox: SandboxKind,
+    /// For tests: how long a sandbox of the stand-in `noop` takes, in milliseconds
+    #[arg(
+        long,
+        env = "MILLRACE_NOOP_MILLIS",
+        default_value_t = 0,
+        value_name = "MILLISECONDS"
+    )]
+    pub noop_millis: u32,
     /// The engine's network that sandboxes join; made when missing
     #[arg(
         long,

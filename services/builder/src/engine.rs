@@ -1,6 +1,8 @@
 //! Where sandboxes come from, tested before the first job: a builder that cannot keep the promises about memory
 //! and privileges refuses to start, with one sentence that says why.
 
+use std::time::Duration;
+
 use millrace_domain::BuilderId;
 use millrace_sandbox::{
     Engine, EngineInfo, NetworkSpec, NoopEngine, Runtime, SandboxError, SelfTest, self_test,
@@ -46,7 +48,9 @@ pub async fn prepare(config: &Config, builder: BuilderId) -> Result<ReadyEngine,
             tracing::warn!(
                 "sandboxes are the no-op stand-in: nothing is fetched and nothing is built"
             );
-            (Runtime::Noop(NoopEngine::new(&builder.to_string())), true)
+            let takes = Duration::from_millis(config.noop_millis.into());
+            let engine = NoopEngine::new(&builder.to_string()).taking(takes);
+            (Runtime::Noop(engine), true)
         }
     };
     let info = runtime.info().await?;

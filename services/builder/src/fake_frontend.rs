@@ -187,6 +187,7 @@ async fn heartbeat(State(known): Shared, headers: HeaderMap) -> Response {
         Json(HeartbeatAnswer {
             attempts: Vec::new(),
             drain: false,
+            reserve_mib: None,
         })
     })
 }

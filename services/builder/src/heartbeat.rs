@@ -98,6 +98,7 @@ impl Heartbeat {
             .await
             .map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?
             .map_err(|error| error.to_string())?;
+        self.ctx.room.keep_free(answer.reserve_mib);
         for attempt in answer.attempts {
             if let Some(live) = self.ctx.registry.get(attempt.attempt_id) {
                 live.apply(attempt.verdict);

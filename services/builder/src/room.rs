@@ -13,12 +13,18 @@ pub struct Free {
     pub mib: u32,
     /// Sandboxes.
     pub sandboxes: u32,
+    /// The frontend wants room for a large task: nothing smaller than this fits, in MiB; 0 in the ordinary case.
+    pub least_mib: u32,
 }
 
 impl Free {
     /// Whether some order of this class would fit: a class holds orders that need more than its lower end.
     pub fn may_fit(self, class: &MemoryClass) -> bool {
-        self.sandboxes > 0 && class.above_mib < self.mib
+        let is_large_enough = class.up_to_mib.is_none_or(|end| end >= self.least_mib);
+        self.sandboxes > 0
+            && class.above_mib < self.mib
+            && is_large_enough
+            && self.least_mib <= self.mib
     }
 }
 
@@ -33,7 +39,11 @@ impl Room {
     /// A room in which everything is free.
     pub fn new(mib: u32, sandboxes: u32) -> Self {
         Self {
-            free: Arc::new(Mutex::new(Free { mib, sandboxes })),
+            free: Arc::new(Mutex::new(Free {
+                mib,
+                sandboxes,
+                least_mib: 0,
+            })),
             changed: Arc::new(watch::Sender::new(())),
         }
     }
@@ -48,14 +58,29 @@ impl Room {
         self.changed.subscribe()
     }
 
+    /// Takes nothing that needs less than this, in MiB, until something that needs as much was taken; none: takes all.
+    pub fn keep_free(&self, mib: Option<u32>) {
+        let least_mib = mib.unwrap_or(0);
+        {
+            let mut free = self.lock();
+            if free.least_mib == least_mib {
+                return;
+            }
+            free.least_mib = least_mib;
+        }
+        self.changed.send_replace(());
+    }
+
     /// Takes one sandbox with its memory; none when it does not fit.
     pub fn reserve(&self, mib: u32) -> Option<Reservation> {
         let mut free = self.lock();
-        if free.sandboxes == 0 || free.mib < mib {
+        if free.sandboxes == 0 || free.mib < mib || mib < free.least_mib {
             return None;
         }
         free.sandboxes -= 1;
         free.mib -= mib;
+        // What it was kept free for has come; the frontend says so if it is to go on.
+        free.least_mib = 0;
         Some(Reservation {
             room: self.clone(),
             mib,
@@ -72,7 +97,7 @@ impl Room {
     }
 
     fn lock(&self) -> MutexGuard<'_, Free> {
-        // Two numbers that are always written together: a panic elsewhere cannot leave them torn.
+        // Numbers that are always written together: a panic elsewhere cannot leave them torn.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -108,7 +133,8 @@ mod tests {
             room.free(),
             Free {
                 mib: 0,
-                sandboxes: 0
+                sandboxes: 0,
+                least_mib: 0,
             }
         );
         assert!(room.reserve(0).is_none(), "no sandbox left");
@@ -120,9 +146,35 @@ mod tests {
             room.free(),
             Free {
                 mib: 4096,
-                sandboxes: 2
+                sandboxes: 2,
+                least_mib: 0,
             }
         );
+    }
+
+    #[test]
+    fn a_room_kept_free_takes_nothing_smaller_until_the_large_one_came() {
+        let classes = MemoryClasses::default();
+        let open = |room: &Room| -> Vec<String> {
+            let fits = classes.all().iter().filter(|c| room.free().may_fit(c));
+            fits.map(|class| class.name.clone()).collect()
+        };
+        let room = Room::new(8192, 4);
+        let small = room.reserve(2048).unwrap();
+        let changes = room.changes();
+        room.keep_free(Some(7000));
+        assert!(changes.has_changed().unwrap(), "the intake looks again");
+        assert!(open(&room).is_empty(), "the room for it is not there yet");
+        assert!(room.reserve(2048).is_none());
+        drop(small);
+        assert_eq!(open(&room), ["8g"]);
+        assert!(room.reserve(6999).is_none());
+        let large = room.reserve(7000).unwrap();
+        let small = room.reserve(1000).unwrap();
+        drop((large, small));
+        room.keep_free(Some(7000));
+        room.keep_free(None);
+        assert_eq!(open(&room), ["2g", "4g", "8g"]);
     }
 
     #[test]
@@ -131,6 +183,7 @@ mod tests {
         let free = Free {
             mib: 4096,
             sandboxes: 1,
+            least_mib: 0,
         };
         let fitting: Vec<_> = classes
             .all()
@@ -140,8 +193,8 @@ mod tests {
             .collect();
         assert_eq!(fitting, ["2g", "4g"]);
         let full = Free {
-            mib: 4096,
             sandboxes: 0,
+            ..free
         };
         assert!(!full.may_fit(&classes.all()[0]));
     }

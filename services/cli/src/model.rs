@@ -60,6 +60,10 @@ pub struct Task {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Wait {
     pub message: String,
+    #[serde(default)]
+    pub position: Option<u64>,
+    #[serde(default)]
+    pub estimated_start: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use millrace_domain::{Limit, Outcome, Unit};
 use serde_json::Value;
 
-use crate::model::{Attempt, Build, Task};
+use crate::model::{Attempt, Build, Task, Wait};
 
 /// Text without control characters but newline and tab.
 pub fn plain(text: &str) -> String {
@@ -50,7 +50,7 @@ fn task_lines(out: &mut String, task: &Task) {
         &format!("  task {}  {}  {}", task.id, task.chroot, task.state),
     );
     if let Some(wait) = &task.wait {
-        line(out, &format!("    {}", wait.message));
+        line(out, &format!("    {}", wait_text(wait)));
     }
     if let Some(outcome) = &task.outcome {
         outcome_lines(out, outcome, "    ");
@@ -58,6 +58,23 @@ fn task_lines(out: &mut String, task: &Task) {
     for attempt in &task.attempts {
         attempt_lines(out, attempt);
     }
+}
+
+/// Why it waits, its place in the line and when it is expected to start.
+fn wait_text(wait: &Wait) -> String {
+    let place = wait
+        .position
+        .map_or_else(String::new, |place| format!(", place {place} in the line"));
+    let start = wait.estimated_start.map_or_else(String::new, |time| {
+        format!(", starts at about {}", time.format("%Y-%m-%d %H:%M:%S UTC"))
+    });
+    format!("{}{place}{start}", wait.message)
+}
+
+/// The first reason to wait of a build's tasks.
+fn first_wait(build: &Build) -> String {
+    let wait = build.tasks.iter().find_map(|task| task.wait.as_ref());
+    wait.map_or_else(String::new, |wait| format!("  ({})", wait_text(wait)))
 }
 
 fn attempt_lines(out: &mut String, attempt: &Attempt) {
@@ -160,11 +177,12 @@ pub fn builds(builds: &[Build]) -> String {
         line(
             &mut out,
             &format!(
-                "{:>8}  {:<9}  {}  {}",
+                "{:>8}  {:<9}  {}  {}{}",
                 build.id,
                 build.state,
                 chroots.join(" "),
-                sources.join(" ")
+                sources.join(" "),
+                first_wait(build)
             ),
         );
     }
@@ -174,8 +192,8 @@ pub fn builds(builds: &[Build]) -> String {
     out
 }
 
-/// One line of progress: each task with its state and stage.
-pub fn progress(build: &Build) -> String {
+/// One line of progress: each task with its state and stage, or why it waits.
+pub fn progress(build: &Build, with_waits: bool) -> String {
     let tasks: Vec<String> = build
         .tasks
         .iter()
@@ -184,10 +202,11 @@ pub fn progress(build: &Build) -> String {
                 .latest_attempt()
                 .and_then(|a| a.stage)
                 .filter(|_| !task.state.is_terminal());
-            stage.map_or_else(
-                || format!("{} {}", task.chroot, task.state),
-                |s| format!("{} {} ({s})", task.chroot, task.state),
-            )
+            match (stage, task.wait.as_ref().filter(|_| with_waits)) {
+                (Some(stage), _) => format!("{} {} ({stage})", task.chroot, task.state),
+                (None, Some(wait)) => format!("{} {} ({})", task.chroot, task.state, wait_text(wait)),
+                (None, None) => format!("{} {}", task.chroot, task.state),
+            }
         })
         .collect();
     plain(&format!("build {}: {}", build.id, tasks.join(", ")))
@@ -288,6 +307,21 @@ mod tests {
     #[test]
     fn control_characters_do_no_harm() {
         assert_eq!(plain("a\x1b[2Jb\r\n\tc"), "a\u{fffd}[2Jb\n\tc");
+    }
+
+    #[test]
+    fn a_task_that_waits_says_why_its_place_and_when_it_starts() {
+        let wait = |position, estimated_start| Wait {
+            message: "behind 3 tasks".to_owned(),
+            position,
+            estimated_start,
+        };
+        let start = chrono::DateTime::from_timestamp(0, 0);
+        assert_eq!(
+            wait_text(&wait(Some(4), start)),
+            "behind 3 tasks, place 4 in the line, starts at about 1970-01-01 00:00:00 UTC"
+        );
+        assert_eq!(wait_text(&wait(None, None)), "behind 3 tasks");
     }
 
     #[test]

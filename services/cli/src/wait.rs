@@ -81,11 +81,12 @@ struct Progress {
 
 impl Progress {
     fn show(&mut self, build: &Build) {
-        let line = render::progress(build);
+        let mut stderr = std::io::stderr();
+        // A place in the line changes all the time: only where a line is written over.
+        let line = render::progress(build, stderr.is_terminal());
         if line == self.last {
             return;
         }
-        let mut stderr = std::io::stderr();
         if stderr.is_terminal() {
             eprint!("\r\x1b[K{line}");
             stderr.flush().ok();

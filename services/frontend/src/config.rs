@@ -167,6 +167,10 @@ pub struct FairnessArgs {
     /// Tasks of one owner on offer or running at once
     #[arg(long, env = "MILLRACE_OWNER_RUNNING", default_value_t = 100_000)]
     pub owner_running: u32,
+    /// A task too large for the room that small ones leave waits this long, in seconds, before a builder is kept free
+    /// for it; 0: for ever
+    #[arg(long, env = "MILLRACE_RESERVE_AFTER_SECONDS", default_value_t = 300)]
+    pub reserve_after_seconds: u32,
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use metrics::counter;
-use millrace_store::{StoreError, SweepConfig, Swept};
+use millrace_store::{ReserveConfig, StoreError, SweepConfig, Swept};
 
 use crate::state::AppState;
 
@@ -74,7 +74,29 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
     if !swept.lost.is_empty() || swept.offers_expired > 0 {
         state.relay_wake.notify_one();
     }
+    reserve(state).await?;
     Ok(swept)
+}
+
+/// Keeps builders free for large tasks that have waited long; they hear of it in the answer to their next heartbeat.
+async fn reserve(state: &AppState) -> Result<(), StoreError> {
+    let fairness = &state.settings.config.fairness;
+    let config = ReserveConfig {
+        after_seconds: fairness.reserve_after_seconds,
+        owner_running: fairness.owner_running,
+    };
+    let reserved = state.store.reserve(&config).await?;
+    for kept in &reserved.made {
+        tracing::info!(builder.id = %kept.builder_id, task.id = %kept.task_id, "builder kept free for a large task");
+    }
+    for builder in &reserved.ended {
+        tracing::info!(builder.id = %builder, "builder takes all tasks again");
+    }
+    if !reserved.ended.is_empty() {
+        state.relay_wake.notify_one();
+    }
+    counter!("millrace_reservations_total").increment(reserved.made.len() as u64);
+    Ok(())
 }
 
 async fn sweep_staging(state: &AppState) {

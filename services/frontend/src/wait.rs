@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use millrace_domain::{TaskId, TaskState};
 use millrace_store::{StoreError, Wait};
 use serde::Serialize;
@@ -20,6 +20,10 @@ pub struct WaitReason {
     pub message: String,
     /// Tasks whose turn comes first, by their priorities as submitted.
     pub ahead: u64,
+    /// Its place in the line, 1 being the next; null when it is out of the line.
+    pub position: Option<u64>,
+    /// When it is expected to start, from how long tasks took lately; null when that cannot be told.
+    pub estimated_start: Option<DateTime<Utc>>,
     /// Not released before this time.
     pub not_before: Option<DateTime<Utc>>,
 }
@@ -67,26 +71,69 @@ fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
     let (word, message) = match wait.largest_mib {
         None => (
             WaitWord::NoBuilder,
-            format!("no builder offers the architecture {}", wait.arch),
+            format!("no builder offers this architecture ({})", wait.arch),
         ),
         Some(largest) if largest < wait.memory_mib => (
             WaitWord::TooLarge,
             format!(
-                "needs {} MB, the largest builder offers {largest} MB",
-                wait.memory_mib
+                "needs {}, largest builder offers {}",
+                size(wait.memory_mib),
+                size(largest)
             ),
         ),
         Some(_) if !broker_up => (
             WaitWord::BrokerAway,
-            "RabbitMQ is away; it goes on by itself when it is back".to_owned(),
+            "broker away; it goes on by itself when RabbitMQ is back".to_owned(),
         ),
         Some(_) => by_turn(wait),
     };
+    let is_out = matches!(
+        word,
+        WaitWord::NoBuilder | WaitWord::TooLarge | WaitWord::OnItsWay
+    );
+    let ahead = place(wait);
     WaitReason {
         reason: word,
         message,
-        ahead: wait.ahead,
+        ahead,
+        position: (!is_out).then(|| ahead.saturating_add(1)),
+        estimated_start: estimate(wait, word),
         not_before: wait.not_before,
+    }
+}
+
+/// The one that a builder is kept free for waits for nobody's turn.
+fn place(wait: &Wait) -> u64 {
+    if wait.kept_builder.is_some() {
+        0
+    } else {
+        wait.ahead
+    }
+}
+
+fn estimate(wait: &Wait, word: WaitWord) -> Option<DateTime<Utc>> {
+    match word {
+        // Somebody has to do something first, or an end of the owner's other tasks is waited for.
+        WaitWord::NoBuilder
+        | WaitWord::TooLarge
+        | WaitWord::BrokerAway
+        | WaitWord::OwnerLimit => None,
+        WaitWord::OnItsWay => Some(Utc::now()),
+        WaitWord::BackOff | WaitWord::Behind | WaitWord::BuildersFull => {
+            #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
+            let millis = (wait.starts_in? * 1000.0) as i64;
+            let start = Utc::now().checked_add_signed(TimeDelta::try_milliseconds(millis)?)?;
+            Some(wait.not_before.map_or(start, |time| time.max(start)))
+        }
+    }
+}
+
+/// Memory for people: in GB where it is whole.
+fn size(mib: u32) -> String {
+    if mib.is_multiple_of(1024) && mib > 0 {
+        format!("{} GB", mib / 1024)
+    } else {
+        format!("{mib} MB")
     }
 }
 
@@ -103,9 +150,14 @@ fn by_turn(wait: &Wait) -> (WaitWord, String) {
         (
             WaitWord::OwnerLimit,
             format!(
-                "its owner has {} tasks under way, as many as it may have",
+                "owner at its limit: {} tasks under way",
                 wait.owner_active
             ),
+        )
+    } else if let Some(builder) = &wait.kept_builder {
+        (
+            WaitWord::BuildersFull,
+            format!("builders full; {builder} is kept free for it"),
         )
     } else if wait.ahead > 0 {
         let tasks = if wait.ahead == 1 { "task" } else { "tasks" };
@@ -113,8 +165,19 @@ fn by_turn(wait: &Wait) -> (WaitWord, String) {
     } else {
         (
             WaitWord::BuildersFull,
-            "next in turn; no builder has room yet".to_owned(),
+            full(wait),
         )
+    }
+}
+
+/// Its turn has come.
+fn full(wait: &Wait) -> String {
+    match &wait.kept_for_other {
+        Some((builder, mib)) => format!(
+            "builders full; {builder} is kept free for a task that needs {}",
+            size(*mib)
+        ),
+        None => "builders full; next in turn".to_owned(),
     }
 }
 
@@ -133,6 +196,9 @@ mod tests {
             owner_limit: 4,
             ahead: 0,
             is_offered: false,
+            kept_builder: None,
+            kept_for_other: None,
+            starts_in: None,
         }
     }
 
@@ -151,7 +217,7 @@ mod tests {
         assert_eq!(large.0, WaitWord::TooLarge);
         assert_eq!(
             large.1,
-            "needs 65536 MB, the largest builder offers 16384 MB"
+            "needs 64 GB, largest builder offers 16 GB"
         );
         assert_eq!(word(|w| w.ahead = 3, false).0, WaitWord::BrokerAway);
         assert_eq!(
@@ -163,5 +229,38 @@ mod tests {
         assert_eq!(word(|w| w.ahead = 3, true).1, "behind 3 tasks");
         assert_eq!(word(|w| w.ahead = 1, true).1, "behind 1 task");
         assert_eq!(word(|_| (), true).0, WaitWord::BuildersFull);
+        let kept = word(
+            |w| {
+                w.ahead = 3;
+                w.kept_builder = Some("b1".to_owned());
+            },
+            true,
+        );
+        assert_eq!(kept.1, "builders full; b1 is kept free for it");
+        let small = word(|w| w.kept_for_other = Some(("b1".to_owned(), 7000)), true);
+        assert_eq!(
+            small.1,
+            "builders full; b1 is kept free for a task that needs 7000 MB"
+        );
+    }
+
+    #[test]
+    fn place_and_start_are_told_where_they_can_be() {
+        let told = |change: fn(&mut Wait), broker_up| {
+            let mut wait = wait();
+            wait.ahead = 3;
+            wait.starts_in = Some(60.0);
+            change(&mut wait);
+            let reason = reason(&wait, broker_up);
+            let seconds = reason.estimated_start.map(|t| (t - Utc::now()).num_seconds());
+            (reason.position, seconds)
+        };
+        assert!(matches!(told(|_| (), true), (Some(4), Some(58..=60))));
+        assert_eq!(told(|_| (), false), (Some(4), None));
+        assert_eq!(told(|w| w.largest_mib = None, true), (None, None));
+        assert_eq!(told(|w| w.owner_active = 4, true), (Some(4), None));
+        assert_eq!(told(|w| w.starts_in = None, true), (Some(4), None));
+        let delayed = |w: &mut Wait| w.not_before = Utc::now().checked_add_signed(TimeDelta::seconds(90));
+        assert!(matches!(told(delayed, true), (Some(4), Some(88..=90))));
     }
 }

@@ -1,14 +1,16 @@
-//! The stand-in for an engine that measures everything around a sandbox: it succeeds at once, builds
-//! nothing, and says so in the log.
+//! The stand-in for an engine that measures everything around a sandbox: it succeeds at once, or after a set time,
+//! builds nothing, and says so in the log.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
 use millrace_domain::FileName;
 use millrace_supervisor::{Notice, Report, StepEnd, StepReport};
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::attach::Ears;
 use crate::engine::EngineInfo;
@@ -28,6 +30,7 @@ const MEMORY: u64 = 1 << 40;
 #[derive(Debug, Clone)]
 pub struct NoopEngine {
     id: String,
+    takes: Duration,
 }
 
 impl NoopEngine {
@@ -35,7 +38,14 @@ impl NoopEngine {
     pub fn new(name: &str) -> Self {
         Self {
             id: format!("noop:{name}"),
+            takes: Duration::ZERO,
         }
+    }
+
+    /// The same, with sandboxes that end after this time.
+    #[must_use]
+    pub fn taking(self, takes: Duration) -> Self {
+        Self { takes, ..self }
     }
 
     pub(crate) fn info(&self) -> EngineInfo {
@@ -51,14 +61,16 @@ impl NoopEngine {
     }
 }
 
-/// A sandbox that has succeeded.
+/// A sandbox that succeeds.
 #[derive(Debug)]
 pub(crate) struct NoopSandbox {
     report: Report,
+    ends_at: Instant,
+    stopped: watch::Sender<bool>,
 }
 
 impl NoopSandbox {
-    pub(crate) fn start(files: &SandboxFiles) -> (Self, Ears) {
+    pub(crate) fn start(engine: &NoopEngine, files: &SandboxFiles) -> (Self, Ears) {
         let start = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let steps = files.plan.steps.iter().map(|step| StepReport {
             name: step.name.clone(),
@@ -76,10 +88,27 @@ impl NoopSandbox {
         // Both channels are empty and have room for one; their senders end here, and so do the streams.
         let _room = log_in.try_send(Bytes::from_static(LOG));
         let _room = notices_in.try_send(Notice::Report(Box::new(report.clone())));
-        (Self { report }, Ears { log, notices })
+        let sandbox = Self {
+            report,
+            ends_at: Instant::now() + engine.takes,
+            stopped: watch::Sender::new(false),
+        };
+        (sandbox, Ears { log, notices })
     }
 
-    pub(crate) fn ended(&self) -> Ended {
+    /// Ends it before its time.
+    pub(crate) fn stop(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    pub(crate) async fn ended(&self) -> Ended {
+        let mut stopped = self.stopped.subscribe();
+        if Instant::now() < self.ends_at {
+            tokio::select! {
+                () = tokio::time::sleep_until(self.ends_at) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+        }
         Ended {
             exit_code: 0,
             engine_oom_flag: false,

@@ -69,8 +69,8 @@ impl Runtime {
                 let (running, ears) = Running::start(engine, spec, files).await?;
                 (Inner::Engine(running), ears)
             }
-            Self::Noop(_) => {
-                let (sandbox, ears) = NoopSandbox::start(files);
+            Self::Noop(engine) => {
+                let (sandbox, ears) = NoopSandbox::start(engine, files);
                 (Inner::Noop(sandbox), ears)
             }
         };
@@ -124,7 +124,7 @@ impl SandboxHandle {
     pub fn cancel(&self) {
         match &self.inner {
             Inner::Engine(running) => running.cancel(),
-            Inner::Noop(_) => {}
+            Inner::Noop(sandbox) => sandbox.stop(),
         }
     }
 
@@ -137,7 +137,7 @@ impl SandboxHandle {
                 self.log = None;
                 running.wait().await
             }
-            Inner::Noop(sandbox) => Ok(sandbox.ended()),
+            Inner::Noop(sandbox) => Ok(sandbox.ended().await),
         }
     }
 
@@ -158,7 +158,10 @@ impl SandboxHandle {
     pub async fn kill(&self) -> Result<(), SandboxError> {
         match &self.inner {
             Inner::Engine(running) => running.kill().await,
-            Inner::Noop(_) => Ok(()),
+            Inner::Noop(sandbox) => {
+                sandbox.stop();
+                Ok(())
+            }
         }
     }
 

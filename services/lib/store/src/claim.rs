@@ -76,17 +76,23 @@ const LOCK_OFFER: &str = "
     where a.id = $1 and b.id = $2
     for no key update of t, a, e";
 
-/// Grants only within the engine's budget, which a statement that begins after the engine was locked sees whole.
+/// Grants only within the engine's budget, less what is kept free of it, which a statement that begins after the engine was locked sees whole.
 const GRANT: &str = "
     with used as (
         select coalesce(sum(a.memory_mib), 0) as memory_mib
         from attempts a join builders b on b.id = a.builder_id
         where b.engine_id = $6 and a.state = 'claimed' and a.phase in ('fetching', 'building', 'collecting')
+    ), kept as (
+        -- What drains for a large task must not go to a smaller one.
+        select coalesce(sum(k.memory_mib), 0) as memory_mib
+        from reservations k join builders b on b.id = k.builder_id
+        join tasks t on t.id = k.task_id and t.state in ('waiting', 'queued')
+        where b.engine_id = $6 and t.current_attempt is distinct from $1
     ), granted as (
         update attempts a set state = 'claimed', builder_id = $2, claim_nonce_hash = $3, lease_token_hash = $4,
             lease_until = now() + $5 * interval '1 second', claimed_at = now(), phase = 'fetching'
-        from used
-        where a.id = $1 and a.state = 'offered' and used.memory_mib + a.memory_mib <= $7
+        from used, kept
+        where a.id = $1 and a.state = 'offered' and used.memory_mib + kept.memory_mib + a.memory_mib <= $7
         returning a.task_id
     ), started as (
         update tasks t set state = 'running', started_at = coalesce(t.started_at, now())

@@ -201,7 +201,8 @@ pub(crate) async fn settle(
                 avoid = case when not $9 or $10::uuid is null or $10 = any(t.avoid) then t.avoid
                         else t.avoid || $10 end,
                 waiting_since = case when $9 then now() else t.waiting_since end,
-                not_before = now() + $11 * interval '1 millisecond'
+                not_before = now() + $11 * interval '1 millisecond',
+                delayed = $11 > 0
             from ended
             where t.id = ended.task_id and t.state = $6 and t.current_attempt = $1
             returning t.id

@@ -1,13 +1,19 @@
 //! Why a task waits: the same facts by which the release chooses, told about those it did not choose.
 
+use std::collections::{BTreeSet, HashMap};
+
 use millrace_domain::TaskId;
 use sqlx::FromRow;
 
+use crate::line::{Line, Place};
+use crate::pace::paces;
+use crate::room::room;
 use crate::row::{RowOf, Time, int4};
+use crate::store::Tx;
 use crate::{Store, StoreError};
 
 /// What keeps a waiting task from being released, as far as the database knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Wait {
     /// The task.
     pub task_id: TaskId,
@@ -27,93 +33,130 @@ pub struct Wait {
     pub ahead: u64,
     /// Its order is written and waits for the broker's confirm.
     pub is_offered: bool,
+    /// The builder that is kept free for it.
+    pub kept_builder: Option<String>,
+    /// A builder of its architecture that is kept free for a larger task: its name and what is kept free, in MiB.
+    pub kept_for_other: Option<(String, u32)>,
+    /// Seconds until it starts, estimated from what ran lately; none when that cannot be told.
+    pub starts_in: Option<f64>,
 }
 
 #[derive(FromRow)]
 struct WaitColumns {
     id: i64,
     arch: String,
+    memory_class: String,
+    owner_id: i64,
+    priority: i16,
     memory_mib: i32,
     largest_mib: Option<i32>,
     not_before: Option<Time>,
-    active: i64,
     owner_limit: i32,
-    ahead: i64,
     is_offered: bool,
+    kept_builder: Option<String>,
+    other_builder: Option<String>,
+    other_mib: Option<i32>,
 }
 
-/// Owners take turns: of another owner as many tasks come first as bring it to the turn of this one.
-const WAITS: &str = "
-    with asked as (
-        select t.id, t.arch, t.memory_class, t.memory_mib, t.owner_id, t.priority, t.not_before, t.current_attempt,
-            coalesce(a.max_running, $2) as owner_limit
-        from tasks t join accounts a on a.id = t.owner_id
-        where t.id = any($1) and t.state = 'waiting'
-    ), live as (
-        select archs, memory_mib from builders where last_seen_at > now() - interval '25 seconds'
-    ), active as (
-        select t.owner_id, count(*) as tasks from tasks t
-        where t.current_attempt is not null and t.state in ('waiting', 'queued', 'running')
-        group by t.owner_id
-    ), backlog as (
-        select t.arch, t.memory_class, t.owner_id, t.priority, count(*) as tasks
-        from (select distinct arch, memory_class from asked) r
-        join tasks t on t.arch = r.arch and t.memory_class = r.memory_class
-            and t.state = 'waiting' and t.current_attempt is null
-        group by t.arch, t.memory_class, t.owner_id, t.priority
-    )
-    select k.id, k.arch, k.memory_mib, (select max(l.memory_mib) from live l where k.arch = any(l.archs)) as largest_mib,
-        case when k.not_before > now() then k.not_before end as not_before, mine.active, k.owner_limit,
-        k.current_attempt is not null as is_offered,
-        (own.higher + own.older + others.ahead)::bigint as ahead
-    from asked k
-    cross join lateral (
-        select coalesce((select tasks from active where owner_id = k.owner_id), 0) as active
-    ) mine
-    cross join lateral (
-        select count(*) filter (where o.priority > k.priority) as higher,
-            count(*) filter (where o.priority = k.priority and o.id < k.id) as older
-        from tasks o
-        where o.arch = k.arch and o.memory_class = k.memory_class and o.owner_id = k.owner_id
-            and o.state = 'waiting' and o.current_attempt is null and o.priority >= k.priority
-    ) own
-    cross join lateral (
-        select coalesce(sum(case when b.priority > k.priority then b.tasks else
-                least(b.tasks, greatest(mine.active + own.higher + own.older + 1 - coalesce(x.tasks, 0), 0)) end), 0) as ahead
-        from backlog b left join active x on x.owner_id = b.owner_id
-        where b.arch = k.arch and b.memory_class = k.memory_class and b.owner_id <> k.owner_id
-            and b.priority >= k.priority
-    ) others";
+const ASKED: &str = concat!(
+    room!(),
+    " select t.id, t.arch, t.memory_class, t.owner_id, t.priority, t.memory_mib,
+        (select max(l.memory_mib) from live l where t.arch = any(l.archs)) as largest_mib,
+        case when t.not_before > now() then t.not_before end as not_before,
+        coalesce(a.max_running, $2) as owner_limit, t.current_attempt is not null as is_offered,
+        (select k.name from kept k where k.task_id = t.id) as kept_builder,
+        other.name as other_builder, other.memory_mib as other_mib
+    from tasks t join accounts a on a.id = t.owner_id
+    left join lateral (
+        select k.name, k.memory_mib from kept k join live l on l.id = k.builder_id
+        where t.arch = any(l.archs) and k.task_id <> t.id and k.memory_mib > t.memory_mib
+        order by k.name limit 1
+    ) other on true
+    where t.id = any($1) and t.state = 'waiting'"
+);
 
 impl Store {
-    /// Why these tasks wait; those that do not wait are left out.
+    /// Why these tasks wait; those that do not wait are left out. The backlog of their routes is counted once, however
+    /// many tasks are asked about.
     pub async fn waits(&self, tasks: &[TaskId], owner_limit: u32) -> Result<Vec<Wait>, StoreError> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
         self.within(async {
-            let rows: Vec<WaitColumns> = sqlx::query_as(WAITS)
+            let mut tx = self.snapshot().await?;
+            let rows: Vec<WaitColumns> = sqlx::query_as(ASKED)
                 .bind(tasks.iter().map(|id| id.0).collect::<Vec<_>>())
                 .bind(int4(owner_limit))
-                .fetch_all(&self.pool)
+                .fetch_all(&mut *tx)
                 .await?;
-            rows.into_iter().map(wait).collect()
+            let waits = if rows.is_empty() {
+                Vec::new()
+            } else {
+                complete(&mut tx, rows).await?
+            };
+            tx.commit().await?;
+            Ok(waits)
         })
         .await
     }
 }
 
-fn wait(columns: WaitColumns) -> Result<Wait, StoreError> {
+async fn complete(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<Wait>, StoreError> {
+    let asked: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let line = Line::read(tx, &asked).await?;
+    let mut waits = Vec::with_capacity(rows.len());
+    let mut needs = BTreeSet::new();
+    for columns in &rows {
+        let wait = wait(columns, &line)?;
+        needs.insert((
+            columns.arch.as_str(),
+            columns.memory_class.as_str(),
+            wait.memory_mib,
+        ));
+        waits.push(wait);
+    }
+    let needs: Vec<_> = needs.into_iter().collect();
+    let paces: HashMap<_, _> = paces(tx, &needs).await?.into_iter().collect();
+    for (wait, columns) in waits.iter_mut().zip(&rows) {
+        let need = (
+            columns.arch.clone(),
+            columns.memory_class.clone(),
+            wait.memory_mib,
+        );
+        // The one that a builder is kept free for waits for nobody's turn.
+        let ahead = if wait.kept_builder.is_some() {
+            0
+        } else {
+            wait.ahead
+        };
+        wait.starts_in = paces.get(&need).and_then(|pace| pace.starts_in(ahead));
+    }
+    Ok(waits)
+}
+
+fn wait(columns: &WaitColumns, line: &Line) -> Result<Wait, StoreError> {
     let row = RowOf::new("tasks", columns.id);
+    let number = |mib: i32| row.number(mib);
+    let other_mib: Option<u32> = columns.other_mib.map(number).transpose()?;
+    let place = Place {
+        id: columns.id,
+        arch: &columns.arch,
+        memory_class: &columns.memory_class,
+        owner_id: columns.owner_id,
+        priority: columns.priority,
+    };
     Ok(Wait {
         task_id: TaskId(columns.id),
-        arch: columns.arch,
+        arch: columns.arch.clone(),
         memory_mib: row.number(columns.memory_mib)?,
-        largest_mib: columns.largest_mib.map(|mib| row.number(mib)).transpose()?,
+        largest_mib: columns.largest_mib.map(number).transpose()?,
         not_before: columns.not_before,
-        owner_active: row.number(columns.active)?,
+        owner_active: line.active(columns.owner_id),
         owner_limit: row.number(columns.owner_limit)?,
-        ahead: row.number(columns.ahead)?,
+        ahead: line.ahead(&place),
         is_offered: columns.is_offered,
+        kept_builder: columns.kept_builder.clone(),
+        kept_for_other: columns.other_builder.clone().zip(other_mib),
+        starts_in: None,
     })
 }

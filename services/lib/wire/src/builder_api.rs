@@ -142,6 +142,10 @@ pub struct HeartbeatAnswer {
     /// Take no more work.
     #[serde(default)]
     pub drain: bool,
+    /// Leave room for a large task: take nothing that needs less than this, in MiB, until one that needs as much was
+    /// taken.
+    #[serde(default)]
+    pub reserve_mib: Option<u32>,
 }
 
 /// What the frontend says of one attempt.

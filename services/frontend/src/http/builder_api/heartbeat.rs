@@ -43,6 +43,7 @@ pub async fn heartbeat(
         finish_lease_seconds: leases.finish_lease_seconds,
     };
     let verdicts = state.store.heartbeat(&beat).await?;
+    let reserve_mib = state.store.kept_free(builder_id).await?;
     // Presence with free room opens the release window.
     if beat.free_sandboxes > 0 {
         state.room_is_free();
@@ -50,6 +51,7 @@ pub async fn heartbeat(
     Ok(Json(HeartbeatAnswer {
         attempts: verdicts.into_iter().map(answer).collect(),
         drain: false,
+        reserve_mib,
     }))
 }
 

@@ -140,6 +140,14 @@ impl House {
         entries.len()
     }
 
+    /// Confirms the one order in the outbox; its attempt.
+    pub async fn publish_one(&self) -> AttemptId {
+        let entries = self.take_all().await;
+        assert_eq!(entries.len(), 1, "exactly one order must be in the outbox");
+        self.store().confirm_published(&entries).await.unwrap();
+        entries[0].attempt_id
+    }
+
     /// Waiting tasks can be released at once, whatever delay they were put back with.
     pub async fn skip_delays(&self) {
         self.database

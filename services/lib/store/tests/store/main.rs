@@ -10,6 +10,7 @@ mod lease;
 mod migrations;
 mod reads;
 mod release;
+mod reservation;
 mod submit;
 mod sweep;
 mod unavailable;

@@ -130,5 +130,6 @@ fn heartbeat_answer() -> HeartbeatAnswer {
             })
             .collect(),
         drain: false,
+        reserve_mib: None,
     }
 }

@@ -204,7 +204,9 @@ pub fn progress(build: &Build, with_waits: bool) -> String {
                 .filter(|_| !task.state.is_terminal());
             match (stage, task.wait.as_ref().filter(|_| with_waits)) {
                 (Some(stage), _) => format!("{} {} ({stage})", task.chroot, task.state),
-                (None, Some(wait)) => format!("{} {} ({})", task.chroot, task.state, wait_text(wait)),
+                (None, Some(wait)) => {
+                    format!("{} {} ({})", task.chroot, task.state, wait_text(wait))
+                }
                 (None, None) => format!("{} {}", task.chroot, task.state),
             }
         })

@@ -114,10 +114,9 @@ fn place(wait: &Wait) -> u64 {
 fn estimate(wait: &Wait, word: WaitWord) -> Option<DateTime<Utc>> {
     match word {
         // Somebody has to do something first, or an end of the owner's other tasks is waited for.
-        WaitWord::NoBuilder
-        | WaitWord::TooLarge
-        | WaitWord::BrokerAway
-        | WaitWord::OwnerLimit => None,
+        WaitWord::NoBuilder | WaitWord::TooLarge | WaitWord::BrokerAway | WaitWord::OwnerLimit => {
+            None
+        }
         WaitWord::OnItsWay => Some(Utc::now()),
         WaitWord::BackOff | WaitWord::Behind | WaitWord::BuildersFull => {
             #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
@@ -149,10 +148,7 @@ fn by_turn(wait: &Wait) -> (WaitWord, String) {
     } else if wait.owner_active >= u64::from(wait.owner_limit) {
         (
             WaitWord::OwnerLimit,
-            format!(
-                "owner at its limit: {} tasks under way",
-                wait.owner_active
-            ),
+            format!("owner at its limit: {} tasks under way", wait.owner_active),
         )
     } else if let Some(builder) = &wait.kept_builder {
         (
@@ -163,10 +159,7 @@ fn by_turn(wait: &Wait) -> (WaitWord, String) {
         let tasks = if wait.ahead == 1 { "task" } else { "tasks" };
         (WaitWord::Behind, format!("behind {} {tasks}", wait.ahead))
     } else {
-        (
-            WaitWord::BuildersFull,
-            full(wait),
-        )
+        (WaitWord::BuildersFull, full(wait))
     }
 }
 
@@ -215,10 +208,7 @@ mod tests {
         assert_eq!(alone.0, WaitWord::NoBuilder);
         let large = word(|w| w.memory_mib = 65536, false);
         assert_eq!(large.0, WaitWord::TooLarge);
-        assert_eq!(
-            large.1,
-            "needs 64 GB, largest builder offers 16 GB"
-        );
+        assert_eq!(large.1, "needs 64 GB, largest builder offers 16 GB");
         assert_eq!(word(|w| w.ahead = 3, false).0, WaitWord::BrokerAway);
         assert_eq!(
             word(|w| w.not_before = Some(Utc::now()), true).0,
@@ -252,7 +242,9 @@ mod tests {
             wait.starts_in = Some(60.0);
             change(&mut wait);
             let reason = reason(&wait, broker_up);
-            let seconds = reason.estimated_start.map(|t| (t - Utc::now()).num_seconds());
+            let seconds = reason
+                .estimated_start
+                .map(|t| (t - Utc::now()).num_seconds());
             (reason.position, seconds)
         };
         assert!(matches!(told(|_| (), true), (Some(4), Some(58..=60))));
@@ -260,7 +252,8 @@ mod tests {
         assert_eq!(told(|w| w.largest_mib = None, true), (None, None));
         assert_eq!(told(|w| w.owner_active = 4, true), (Some(4), None));
         assert_eq!(told(|w| w.starts_in = None, true), (Some(4), None));
-        let delayed = |w: &mut Wait| w.not_before = Utc::now().checked_add_signed(TimeDelta::seconds(90));
+        let delayed =
+            |w: &mut Wait| w.not_before = Utc::now().checked_add_signed(TimeDelta::seconds(90));
         assert!(matches!(told(delayed, true), (Some(4), Some(88..=90))));
     }
 }

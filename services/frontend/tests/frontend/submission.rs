@@ -59,7 +59,10 @@ async fn a_build_is_stored_as_it_was_submitted() {
     assert_eq!(without_wait(shown.clone()), build);
     let wait = &shown["tasks"][0]["wait"];
     assert_eq!(wait["reason"], "no_builder");
-    assert_eq!(wait["message"], "no builder offers this architecture (x86_64)");
+    assert_eq!(
+        wait["message"],
+        "no builder offers this architecture (x86_64)"
+    );
     let task = frontend
         .get(&format!("/api/v1/tasks/{}", build["tasks"][0]["id"]))
         .await

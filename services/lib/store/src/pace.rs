@@ -208,6 +208,10 @@ mod tests {
         };
         near(pace.starts_in(0), 0.0);
         assert_eq!(pace.starts_in(1), None, "nothing has ended yet");
-        assert_eq!(Pace::default().starts_in(0), None, "nothing is large enough");
+        assert_eq!(
+            Pace::default().starts_in(0),
+            None,
+            "nothing is large enough"
+        );
     }
 }

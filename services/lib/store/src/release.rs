@@ -91,9 +91,8 @@ impl Store {
     {
         self.within(async {
             // Mostly nothing waits: that is found out without a transaction.
-            let (any, any_due): (bool, bool) = sqlx::query_as(ANY_WAITING)
-                .fetch_one(&self.pool)
-                .await?;
+            let (any, any_due): (bool, bool) =
+                sqlx::query_as(ANY_WAITING).fetch_one(&self.pool).await?;
             if any_due {
                 sqlx::query(REJOIN).execute(&self.pool).await?;
             }

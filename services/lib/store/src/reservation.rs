@@ -285,7 +285,11 @@ fn choose(mut tasks: Vec<LargeTask>, mut builders: Vec<BuilderRoom>) -> Vec<(i64
     for task in tasks {
         let of_arch = |b: &&BuilderRoom| b.archs.contains(&task.arch);
         let all = builders.iter().filter(of_arch).count();
-        let kept = builders.iter().filter(of_arch).filter(|b| b.is_kept).count();
+        let kept = builders
+            .iter()
+            .filter(of_arch)
+            .filter(|b| b.is_kept)
+            .count();
         if kept >= (all / 2).max(1) {
             continue;
         }
@@ -339,13 +343,26 @@ mod tests {
 
     #[test]
     fn the_oldest_task_gets_the_builder_with_most_free_and_half_of_them_stay() {
-        let builders = || vec![builder(1, "a", 0), builder(2, "b", 2048), builder(3, "c", 2048)];
+        let builders = || {
+            vec![
+                builder(1, "a", 0),
+                builder(2, "b", 2048),
+                builder(3, "c", 2048),
+            ]
+        };
         let tasks = vec![task(9, 8192), task(7, 8192)];
         assert_eq!(chosen(tasks, builders()), [(7, 2)]);
         let mut four = builders();
         four.push(builder(4, "d", 1));
-        assert_eq!(chosen(vec![task(9, 8192), task(7, 8192)], four), [(7, 2), (9, 3)]);
-        assert_eq!(chosen(vec![task(7, 8193)], builders()), [], "none is large enough");
+        assert_eq!(
+            chosen(vec![task(9, 8192), task(7, 8192)], four),
+            [(7, 2), (9, 3)]
+        );
+        assert_eq!(
+            chosen(vec![task(7, 8193)], builders()),
+            [],
+            "none is large enough"
+        );
     }
 
     #[test]

@@ -100,7 +100,12 @@ type CapacityColumns = (String, String, i64, i64, i64, i64, i64);
 
 fn parts(columns: CapacityColumns) -> (String, String, (i64, i64, i64), (i64, i64)) {
     let (arch, class, sandboxes, memory, fit, offered, offered_mib) = columns;
-    (arch, class, (sandboxes, memory, fit), (offered, offered_mib))
+    (
+        arch,
+        class,
+        (sandboxes, memory, fit),
+        (offered, offered_mib),
+    )
 }
 
 /// Sandboxes of the smallest waiting size that could start now, the memory for them, the most that one builder has

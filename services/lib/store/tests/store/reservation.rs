@@ -146,7 +146,9 @@ async fn a_builder_that_goes_away_is_replaced_by_another() {
     let_time_pass(&house).await;
     let task = house.task(build).await.id;
     let first = reserve(&house).await.made[0].builder_id;
-    let sql = format!("update builders set last_seen_at = now() - interval '1 minute' where id = '{first}'");
+    let sql = format!(
+        "update builders set last_seen_at = now() - interval '1 minute' where id = '{first}'"
+    );
     house.database.execute(&sql).await;
     assert_eq!(kept_free(&house, first).await, None);
     let reserved = reserve(&house).await;

@@ -21,7 +21,7 @@ async fn reserve(house: &House) -> Reserved {
 fn large(house: &House) -> NewBuild {
     let mut new = house.new_build(&[CHROOT]);
     new.limits.memory_mib = 8192;
-    new.memory_class = "8g".to_owned();
+    "8g".clone_into(&mut new.memory_class);
     new
 }
 

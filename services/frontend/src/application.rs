@@ -21,7 +21,7 @@ use crate::outage::Outage;
 use crate::sealer::{SealQueue, Sealer};
 use crate::settings::Settings;
 use crate::state::{AppState, Readiness, Secrets, Shared};
-use crate::{boot, chroots, hints, http, listener, parker, relay, sealer, sweeper};
+use crate::{boot, chroots, hints, http, janitor, listener, parker, relay, sealer, sweeper};
 
 /// How long a request waits for a connection to the database.
 const ACQUIRE: Duration = Duration::from_secs(2);
@@ -73,6 +73,7 @@ impl Application {
             sealer,
             logs: LogWatch::default(),
             database_away: Outage::default(),
+            results_full: Outage::default(),
             ready: watch::Sender::new(Readiness::Starting("not begun".to_owned())),
             metrics,
             shutdown,
@@ -108,6 +109,7 @@ impl Application {
         lifecycle.spawn("listener", listener::run(state.clone()));
         lifecycle.spawn("parker", parker::run(state.clone()));
         lifecycle.spawn("sweeper", sweeper::run(state.clone()));
+        lifecycle.spawn("janitor", janitor::run(state.clone()));
         lifecycle.spawn("sealer", sealer::run(state.clone(), self.seal_queue));
         lifecycle.spawn("hints", hints::run(state, self.hint_queue));
     }

@@ -85,6 +85,9 @@ pub struct Config {
     /// Whose turn it is.
     #[command(flatten)]
     pub fairness: FairnessArgs,
+    /// How long things are kept.
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// What may be fetched.
     #[command(flatten)]
     pub fetch: FetchArgs,
@@ -171,6 +174,36 @@ pub struct FairnessArgs {
     /// for it; 0: for ever
     #[arg(long, env = "MILLRACE_RESERVE_AFTER_SECONDS", default_value_t = 300)]
     pub reserve_after_seconds: u32,
+}
+
+/// How long things are kept that would grow for ever.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "How long things are kept")]
+pub struct KeepArgs {
+    /// Idempotency keys, in days
+    #[arg(long, env = "MILLRACE_KEEP_KEYS_DAYS", default_value_t = 7)]
+    pub keep_keys_days: u32,
+    /// Parked messages, the newest so many
+    #[arg(long, env = "MILLRACE_KEEP_PARKED", default_value_t = 10_000)]
+    pub keep_parked: u32,
+    /// Parked messages, in days
+    #[arg(long, env = "MILLRACE_KEEP_PARKED_DAYS", default_value_t = 90)]
+    pub keep_parked_days: u32,
+    /// Unfinished uploads, in hours since the last byte
+    #[arg(long, env = "MILLRACE_STAGING_HOURS", default_value_t = 24)]
+    pub staging_hours: u32,
+    /// Uploaded source packages that no build names, in hours
+    #[arg(long, env = "MILLRACE_KEEP_ORPHAN_SOURCES_HOURS", default_value_t = 24)]
+    pub keep_orphan_sources_hours: u32,
+    /// Logs of ended attempts, in days
+    #[arg(long, env = "MILLRACE_KEEP_LOGS_DAYS", default_value_t = 365)]
+    pub keep_logs_days: u32,
+    /// Logs of ended attempts, the newest so many
+    #[arg(long, env = "MILLRACE_KEEP_LOGS", default_value_t = 200_000)]
+    pub keep_logs: u32,
+    /// Builders that are not heard of, in days
+    #[arg(long, env = "MILLRACE_KEEP_BUILDERS_DAYS", default_value_t = 30)]
+    pub keep_builders_days: u32,
 }
 
 #[cfg(test)]

@@ -64,6 +64,11 @@ pub enum ApiError {
     },
     /// The attempt is not the caller's, or no longer.
     LeaseGone,
+    /// The log was removed because it was old.
+    LogRemoved {
+        /// Since when, and by which rule.
+        detail: String,
+    },
     /// The size of the body must be announced.
     LengthRequired,
     /// The body is larger than the cap.
@@ -113,6 +118,8 @@ struct Body {
 
 /// How long a client waits before it asks again, in seconds.
 const RETRY_AFTER: &str = "2";
+/// The same where room must be made first.
+const RETRY_ROOM: &str = "15";
 
 impl FieldError {
     /// A field with a reason.
@@ -192,7 +199,7 @@ impl ApiError {
             }
             Self::KeyReused => problem(422, "key-reused", "The idempotency key was used before")
                 .field("Idempotency-Key")
-                .detail("the key belongs to another request of the last 7 days")
+                .detail("the key belongs to another request that is still remembered")
                 .accepted("a new key for a new request, the same body for a repeated one"),
             Self::ClaimRefused(refusal) => problem(
                 claim_status(*refusal),
@@ -207,6 +214,9 @@ impl ApiError {
             .field("offset")
             .accepted(size.to_string()),
             Self::LeaseGone => problem(410, "lease-gone", "The attempt is not the caller's"),
+            Self::LogRemoved { detail } => {
+                problem(410, "log-removed", "The log is not kept any more").detail(detail)
+            }
             Self::LengthRequired => problem(411, "length-required", "The size must be announced")
                 .field("content-length"),
             Self::TooLarge { cap } => problem(413, "too-large", "The body is too large")
@@ -227,7 +237,9 @@ impl ApiError {
                 .accepted(format!("within {size} bytes")),
             Self::Unavailable { .. } => problem(503, "unavailable", "Not available at the moment")
                 .detail("the database is away or the frontend is starting; ask again soon"),
-            Self::StorageFull => problem(507, "storage-full", "The result store has no room"),
+            Self::StorageFull => problem(507, "storage-full", "The result store has no room").detail(
+                "the result store is full: nothing was stored; free space or enlarge it, and send it again",
+            ),
             Self::Internal { .. } => problem(500, "internal", "A fault of the server"),
         }
     }
@@ -281,6 +293,9 @@ impl IntoResponse for ApiError {
         match &self {
             Self::Unavailable { .. } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            }
+            Self::StorageFull => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_ROOM));
             }
             Self::Unauthenticated { .. } => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

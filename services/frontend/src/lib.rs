@@ -11,6 +11,7 @@ mod extract;
 mod healthcheck;
 mod hints;
 mod http;
+mod janitor;
 mod job;
 mod lease;
 mod legacy;

@@ -19,6 +19,11 @@ impl Outage {
         };
         *since
     }
+
+    /// The moment at which the present outage was first noted.
+    pub fn since(&self) -> Option<DateTime<Utc>> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]

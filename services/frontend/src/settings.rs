@@ -5,7 +5,7 @@ use millrace_domain::{FileName, Limits, LimitsPolicy, MemoryClasses, Name, Token
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::config::{CapArgs, Config, FairnessArgs, LeaseArgs, LimitArgs};
+use crate::config::{CapArgs, Config, FairnessArgs, KeepArgs, LeaseArgs, LimitArgs};
 
 /// The shortest token that is let in.
 const MIN_TOKEN_LENGTH: usize = 8;
@@ -64,6 +64,7 @@ impl Settings {
         check_leases(&config.leases)?;
         check_caps(&config.caps)?;
         check_fairness(&config.fairness)?;
+        check_keep(&config.keep)?;
         if config.database_connections < 2 {
             return Err(wrong(
                 "MILLRACE_DATABASE_CONNECTIONS",
@@ -193,6 +194,32 @@ fn check_fairness(fairness: &FairnessArgs) -> Result<(), SettingsError> {
     Ok(())
 }
 
+fn check_keep(keep: &KeepArgs) -> Result<(), SettingsError> {
+    for (name, value, least) in [
+        ("MILLRACE_KEEP_KEYS_DAYS", keep.keep_keys_days, 1),
+        ("MILLRACE_KEEP_PARKED", keep.keep_parked, 1),
+        ("MILLRACE_KEEP_PARKED_DAYS", keep.keep_parked_days, 1),
+        ("MILLRACE_STAGING_HOURS", keep.staging_hours, 1),
+        (
+            "MILLRACE_KEEP_ORPHAN_SOURCES_HOURS",
+            keep.keep_orphan_sources_hours,
+            1,
+        ),
+        ("MILLRACE_KEEP_LOGS_DAYS", keep.keep_logs_days, 1),
+        ("MILLRACE_KEEP_LOGS", keep.keep_logs, 1),
+        ("MILLRACE_KEEP_BUILDERS_DAYS", keep.keep_builders_days, 1),
+    ] {
+        // The database reckons in signed 32-bit numbers, and its calendar begins 6,700 years ago.
+        if value < least || (name.ends_with("_DAYS") && value > 1_000_000) {
+            return Err(wrong(
+                name,
+                format!("at least {least}, and at most 1000000 days"),
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn check_caps(caps: &CapArgs) -> Result<(), SettingsError> {
     if caps.max_sources == 0 {
         return Err(wrong("MILLRACE_MAX_SOURCES", "at least 1"));
@@ -296,6 +323,8 @@ mod tests {
                 "MILLRACE_FINISH_LEASE_SECONDS",
             ),
             (&["--memory-classes-gib=4,2"], "MILLRACE_MEMORY_CLASSES_GIB"),
+            (&["--keep-logs-days=0"], "MILLRACE_KEEP_LOGS_DAYS"),
+            (&["--keep-parked=0"], "MILLRACE_KEEP_PARKED"),
             (&["--public-url=localhost:1"], "MILLRACE_PUBLIC_URL"),
             (
                 &["--database-connections=1"],

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use millrace_bus::Bus;
 use millrace_chassis::{Metrics, Shutdown};
 use millrace_domain::TokenHash;
-use millrace_results::ResultStore;
+use millrace_results::{ResultError, ResultStore};
 use millrace_store::Store;
 use tokio::sync::{Notify, watch};
 
@@ -50,6 +50,8 @@ pub struct Shared {
     pub logs: LogWatch,
     /// Since when the database does not answer.
     pub database_away: Outage,
+    /// Since when the result store refuses uploads for want of room.
+    pub results_full: Outage,
     /// Whether the database was reached and its schema is right.
     pub ready: watch::Sender<Readiness>,
     /// Counters of this process; none in tests.
@@ -88,6 +90,14 @@ impl AppState {
         if self.held_back.load(Ordering::Acquire) {
             self.relay_wake.notify_one();
         }
+    }
+
+    /// What the result store answered to an upload; that it is full is remembered for the status.
+    pub fn stored<T>(&self, stored: Result<T, ResultError>) -> Result<T, ResultError> {
+        if matches!(stored, Err(ResultError::Full)) {
+            self.results_full.note(false);
+        }
+        stored
     }
 
     /// An error until the start has succeeded.

@@ -71,7 +71,13 @@ async fn find_sources(
             },
             CheckedSource::Stored { name, sha256, size } => {
                 let field = format!("sources[{position}]");
-                let stored = match state.results.source(&sha256).await {
+                // Touched before it is named, so that it is not removed in between.
+                let touched = state.results.touch_source(&sha256).await;
+                let found = match touched {
+                    Ok(()) => state.results.source(&sha256).await,
+                    Err(error) => Err(error),
+                };
+                let stored = match found {
                     Ok(file) => file.size(),
                     Err(ResultError::NotFound(_)) => {
                         return Err(FieldError::new(

@@ -1,7 +1,7 @@
-//! What time decides: leases that ran out, offers that nobody took, keys and parked messages that are old. One step a
-//! second; several frontends take turns inside the store, and the database's clock decides.
+//! What time decides: leases that ran out, offers that nobody took, rooms kept for large tasks. One step a second;
+//! several frontends take turns inside the store, and the database's clock decides.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics::counter;
 use millrace_store::{ReserveConfig, StoreError, SweepConfig, Swept};
@@ -10,17 +10,12 @@ use crate::state::AppState;
 
 /// How often is swept.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often unfinished uploads are looked for.
-const STAGING_LOOK: Duration = Duration::from_hours(1);
-/// An unfinished upload this old is given up.
-const STAGING_AGE: Duration = Duration::from_hours(24);
 
 /// Sweeps until the stop.
 pub async fn run(state: AppState) -> anyhow::Result<()> {
     if !state.wait_ready().await {
         return Ok(());
     }
-    let mut staging_at: Option<Instant> = None;
     loop {
         match tick(&state).await {
             Ok(_) => {}
@@ -28,10 +23,6 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
                 tracing::warn!("the sweeper waits for the database: {error}");
             }
             Err(error) => tracing::error!("the sweeper failed, it goes on in a second: {error}"),
-        }
-        if staging_at.is_none_or(|last| last.elapsed() >= STAGING_LOOK) {
-            staging_at = Some(Instant::now());
-            sweep_staging(&state).await;
         }
         if !state.shutdown.sleep(LOOK).await {
             return Ok(());
@@ -63,13 +54,6 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
     if swept.offers_expired > 0 {
         tracing::warn!(offers = swept.offers_expired, "offers expired unclaimed");
     }
-    if swept.keys_deleted + swept.parked_trimmed > 0 {
-        tracing::info!(
-            keys = swept.keys_deleted,
-            parked = swept.parked_trimmed,
-            "old rows deleted"
-        );
-    }
     counter!("millrace_attempts_lost_total").increment(swept.lost.len() as u64);
     if !swept.lost.is_empty() || swept.offers_expired > 0 {
         state.relay_wake.notify_one();
@@ -97,12 +81,4 @@ async fn reserve(state: &AppState) -> Result<(), StoreError> {
     }
     counter!("millrace_reservations_total").increment(reserved.made.len() as u64);
     Ok(())
-}
-
-async fn sweep_staging(state: &AppState) {
-    match state.results.sweep_staging(STAGING_AGE).await {
-        Ok(0) => {}
-        Ok(files) => tracing::info!(files, "unfinished uploads removed"),
-        Err(error) => tracing::warn!("cannot look for unfinished uploads: {error}"),
-    }
 }

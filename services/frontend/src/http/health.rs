@@ -52,6 +52,8 @@ pub async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError
         return Err(ApiError::NoSuchPath);
     };
     gauge!("millrace_broker_up").set(if state.bus.is_up() { 1.0 } else { 0.0 });
+    let has_room = state.results_full.since().is_none();
+    gauge!("millrace_results_up").set(if has_room { 1.0 } else { 0.0 });
     let counts = match state.require_ready() {
         Ok(()) => state.store.counts().await.ok(),
         Err(_) => None,

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use millrace_domain::BuilderId;
 use millrace_store::BuilderView;
 use serde::Serialize;
@@ -49,8 +49,16 @@ pub struct Builder {
     responses((status = 200, description = "All builders", body = List<Builder>))
 )]
 pub async fn list_builders(State(state): State<AppState>) -> Result<Json<List<Builder>>, ApiError> {
+    let days = i64::from(state.settings.config.keep.keep_builders_days);
+    let forgotten = TimeDelta::try_days(days).and_then(|kept| Utc::now().checked_sub_signed(kept));
     let builders = state.store.list_builders().await?;
-    let items = builders.into_iter().map(Builder::from).collect();
+    // Attempts may name a builder for ever; nobody wants to see it for as long.
+    let known = |view: &BuilderView| forgotten.is_none_or(|since| view.last_seen_at >= since);
+    let items = builders
+        .into_iter()
+        .filter(known)
+        .map(Builder::from)
+        .collect();
     Ok(Json(List { items }))
 }
 

@@ -4,8 +4,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use chrono::SecondsFormat;
 use millrace_chassis::Problem;
 use millrace_domain::{AttemptId, BuildId, TaskId};
+use millrace_store::TaskView;
 use serde::Deserialize;
 
 use super::tasks;
@@ -45,6 +47,7 @@ pub async fn attempt_log(
     ApiQuery(query): ApiQuery<LogQuery>,
 ) -> Result<Response, ApiError> {
     tasks::load(&state, id).await?;
+    require_kept(&state, Some(id)).await?;
     Ok(answer(state, Subject::Attempt(id), &query))
 }
 
@@ -68,9 +71,9 @@ pub async fn task_log(
     IdPath(id): IdPath<TaskId>,
     ApiQuery(query): ApiQuery<LogQuery>,
 ) -> Result<Response, ApiError> {
-    if state.store.task(id).await?.is_none() {
-        return Err(ApiError::unknown("task", id));
-    }
+    let task = state.store.task(id).await?;
+    let task = task.ok_or_else(|| ApiError::unknown("task", id))?;
+    require_kept(&state, latest(&task)).await?;
     Ok(answer(state, Subject::Task(id), &query))
 }
 
@@ -111,7 +114,34 @@ pub async fn build_log(
             .accepted(names.join(", "))
             .into());
     };
+    require_kept(&state, latest(task)).await?;
     Ok(answer(state, Subject::Task(task.id), &query))
+}
+
+/// The attempt whose log stands for the task's.
+fn latest(task: &TaskView) -> Option<AttemptId> {
+    let mut claimed = task.attempts.iter().filter(|a| a.claimed_at.is_some());
+    claimed.next_back().map(|attempt| attempt.id)
+}
+
+/// Refuses to show a log that was removed, rather than an empty one.
+async fn require_kept(state: &AppState, attempt: Option<AttemptId>) -> Result<(), ApiError> {
+    let Some(attempt) = attempt else {
+        return Ok(());
+    };
+    let Some(since) = state.store.log_removed_at(attempt).await? else {
+        return Ok(());
+    };
+    let keep = &state.settings.config.keep;
+    Err(ApiError::LogRemoved {
+        detail: format!(
+            "the log of attempt {attempt} was removed at {}: logs are kept for {} days \
+             (MILLRACE_KEEP_LOGS_DAYS), the newest {} of them (MILLRACE_KEEP_LOGS)",
+            since.to_rfc3339_opts(SecondsFormat::Secs, true),
+            keep.keep_logs_days,
+            keep.keep_logs
+        ),
+    })
 }
 
 fn answer(state: AppState, subject: Subject, query: &LogQuery) -> Response {

@@ -19,6 +19,8 @@ pub struct Status {
     pub database: PartStatus,
     /// RabbitMQ.
     pub broker: PartStatus,
+    /// The result store, as uploads through this frontend have found it.
+    pub results: PartStatus,
     /// Counts of the truth; null while the database is away.
     pub tasks: Option<TaskCounts>,
     /// Messages on their way to the broker.
@@ -74,6 +76,7 @@ pub async fn status(State(state): State<AppState>) -> Json<Status> {
             since: state.database_away.note(database.ok),
         },
         broker: broker(&state),
+        results: results(&state),
         tasks: counts.map(|counts| TaskCounts {
             waiting: counts.waiting,
             queued: counts.queued,
@@ -83,6 +86,16 @@ pub async fn status(State(state): State<AppState>) -> Json<Status> {
         parked: counts.map(|counts| counts.parked),
         builders_live: counts.map(|counts| counts.builders_live),
     })
+}
+
+fn results(state: &AppState) -> PartStatus {
+    let since = state.results_full.since();
+    let reason = "result store full: uploads wait; builds whose packages are ready keep them on their builders";
+    PartStatus {
+        up: since.is_none(),
+        reason: since.map(|_| reason.to_owned()),
+        since,
+    }
 }
 
 fn broker(state: &AppState) -> PartStatus {

@@ -59,7 +59,7 @@ pub async fn upload_source(
     if content_length(&headers).is_some_and(|announced| announced > cap) {
         return Err(ApiError::TooLarge { cap });
     }
-    let stored = state.results.put_source(body_stream(body), cap).await?;
+    let stored = state.stored(state.results.put_source(body_stream(body), cap).await)?;
     tracing::info!(
         source.sha256 = %stored.sha256,
         size_bytes = stored.size,

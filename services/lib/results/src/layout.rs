@@ -8,6 +8,10 @@ use crate::{AttemptFile, ResultError, Sha256};
 
 /// The folder of unfinished uploads.
 pub(crate) const STAGING: &str = "staging";
+/// The folder of attempts' files.
+pub(crate) const ATTEMPTS: &str = "attempts";
+/// The folder of uploaded sources.
+pub(crate) const SOURCES: &str = "sources";
 
 /// Digits of an offset in a chunk's name, enough for any `u64`, so that names sort like numbers.
 const OFFSET_DIGITS: usize = 20;
@@ -15,18 +19,21 @@ const OFFSET_DIGITS: usize = 20;
 /// An uploaded source.
 pub(crate) fn source(sha256: &Sha256) -> Result<Path, ResultError> {
     let text = sha256.as_str();
-    parse(format!("sources/{}/{text}", text.get(..2).unwrap_or("00")))
+    parse(format!(
+        "{SOURCES}/{}/{text}",
+        text.get(..2).unwrap_or("00")
+    ))
 }
 
 /// All files of an attempt.
 pub(crate) fn attempt(attempt: AttemptId) -> Result<Path, ResultError> {
-    parse(format!("attempts/{attempt}"))
+    parse(format!("{ATTEMPTS}/{attempt}"))
 }
 
 /// One file of an attempt.
 pub(crate) fn attempt_file(file: &AttemptFile) -> Result<Path, ResultError> {
     parse(format!(
-        "attempts/{}/{}/{}",
+        "{ATTEMPTS}/{}/{}/{}",
         file.attempt, file.position, file.name
     ))
 }

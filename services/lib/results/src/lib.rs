@@ -4,6 +4,7 @@
 mod attempt;
 mod digest;
 mod error;
+mod forget;
 mod layout;
 mod log;
 mod range;

@@ -94,9 +94,11 @@ impl ResultStore {
 
     /// Gives a complete upload its name, in place of what had it before.
     pub(crate) async fn publish(&self, staged: &Staged, name: &Path) -> Result<(), ResultError> {
-        self.durable
-            .rename(&staged.path, name)
-            .await
-            .map_err(|error| ResultError::of_store(name.to_string(), error))
+        if let Err(error) = self.durable.rename(&staged.path, name).await {
+            // A full disk may refuse even a new folder; the upload must not stay aside.
+            self.remove(&staged.path).await?;
+            return Err(ResultError::of_store(name.to_string(), error));
+        }
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use millrace_domain::AttemptId;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use url::Url;
 
 use crate::{ResultError, layout};
@@ -54,9 +54,13 @@ impl ResultStore {
 
     /// Writes and removes a small object: whether the store works at this moment.
     pub async fn check(&self) -> Result<(), ResultError> {
+        self.probe("probe".into()).await
+    }
+
+    pub(crate) async fn probe(&self, bytes: PutPayload) -> Result<(), ResultError> {
         let probe = layout::staging()?;
         self.quick
-            .put(&probe, "probe".into())
+            .put(&probe, bytes)
             .await
             .map_err(|error| ResultError::of_store("a probe", error))?;
         self.quick
@@ -67,16 +71,22 @@ impl ResultStore {
 
     /// Removes all files and the log of an attempt. What is gone already is no error.
     pub async fn delete_attempt(&self, attempt: AttemptId) -> Result<(), ResultError> {
-        for folder in [layout::attempt(attempt)?, layout::log(attempt)?] {
-            for object in self.list(&folder).await? {
-                self.remove(&object.location).await?;
-            }
-            // Takes along what an interrupted write left, which object listings do not show.
-            let path = self.root.join(folder.as_ref());
-            absent_is_fine(tokio::fs::remove_dir_all(path).await)
-                .map_err(|error| ResultError::of_io(folder.to_string(), error))?;
+        self.delete_attempt_files(attempt).await?;
+        self.delete_log(attempt).await
+    }
+
+    pub(crate) async fn remove_folder(&self, folder: &Path) -> Result<(), ResultError> {
+        for object in self.list(folder).await? {
+            self.remove(&object.location).await?;
         }
-        Ok(())
+        // Takes along what an interrupted write left, which object listings do not show.
+        let path = self.root.join(folder.as_ref());
+        absent_is_fine(tokio::fs::remove_dir_all(path).await)
+            .map_err(|error| ResultError::of_io(folder.to_string(), error))
+    }
+
+    pub(crate) fn root(&self) -> &FilePath {
+        &self.root
     }
 
     /// Removes unfinished uploads that nothing was added to for longer than the time given, and says how many.
@@ -128,7 +138,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -1,5 +1,5 @@
-//! The sweeper: time turned into state. It finds leases that ran out, offers that nobody took, and what may be
-//! forgotten. Any frontend may sweep at any time; nothing is decided without the row's lock.
+//! The sweeper: time turned into state. It finds leases that ran out and offers that nobody took. Any frontend
+//! may sweep at any time; nothing is decided without the row's lock. What is forgotten is in [`crate::Keeping`]'s hands.
 //!
 //! The time of the last sweep is stored. After a gap, something of ours was away, builders could not renew
 //! their leases, and all of them are extended before any is judged.
@@ -17,7 +17,6 @@ use crate::{Store, StoreError};
 const GAP_SECONDS: f64 = 5.0;
 /// The most leases or offers judged by one sweep; the next one goes on.
 const BATCH: i64 = 200;
-const KEPT_PARKED: i64 = 10_000;
 
 /// The sweeper's patience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +36,6 @@ pub struct Swept {
     pub lost: Vec<(TaskId, AttemptId)>,
     /// Offers taken back because nobody claimed them.
     pub offers_expired: u64,
-    /// Idempotency keys forgotten.
-    pub keys_deleted: u64,
-    /// Parked messages forgotten.
-    pub parked_trimmed: u64,
 }
 
 impl Store {
@@ -62,8 +57,6 @@ impl Store {
         for attempt in self.within(self.expired_offers(as_of, config)).await? {
             swept.offers_expired += u64::from(self.within(self.expire_offer(attempt)).await?);
         }
-        swept.keys_deleted = self.within(self.forget_keys()).await?;
-        swept.parked_trimmed = self.within(self.trim_parked()).await?;
         Ok(swept)
     }
 
@@ -165,28 +158,6 @@ impl Store {
         put_back(&mut tx, &locked, "no builder claimed it in time", 0).await?;
         tx.commit().await?;
         Ok(true)
-    }
-
-    async fn forget_keys(&self) -> Result<u64, StoreError> {
-        let done = sqlx::query(
-            "delete from idempotency_keys where (account_id, key) in (
-                 select account_id, key from idempotency_keys where created_at < now() - interval '7 days'
-                 order by created_at limit 1000 for update skip locked)",
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected())
-    }
-
-    async fn trim_parked(&self) -> Result<u64, StoreError> {
-        let done = sqlx::query(
-            "delete from parked_messages
-             where id <= (select id from parked_messages order by id desc offset $1 limit 1)",
-        )
-        .bind(KEPT_PARKED)
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected())
     }
 }
 

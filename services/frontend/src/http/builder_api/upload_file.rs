@@ -45,14 +45,29 @@ pub async fn upload_file(
         size: expected.size,
         sha256: expected.sha256.to_string(),
     };
-    state
+    let put = state
         .results
-        .put_attempt_file(&file, expected, body_stream(body))
-        .await?;
+        .put_attempt_file(&file, expected, body_stream(body));
+    state.stored(put.await)?;
     if state.store.record_file(attempt, &lease, &uploaded).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
+        discard(&state, &file).await;
         Err(ApiError::LeaseGone)
+    }
+}
+
+/// Removes a file that came after its attempt's end, unless the accepted report names it. Where this fails, the
+/// janitor finds the file.
+async fn discard(state: &AppState, file: &AttemptFile) {
+    let known = state.store.recorded_files(file.attempt).await;
+    let is_stray = known.is_ok_and(|files| {
+        !files
+            .iter()
+            .any(|known| known.position == file.position && known.name == file.name)
+    });
+    if is_stray && let Err(error) = state.results.delete_attempt_file(file).await {
+        tracing::warn!(attempt.id = %file.attempt, "cannot remove a file that came too late: {error}");
     }
 }
 

@@ -38,7 +38,7 @@ pub async fn upload_log(
     // Nobody writes without a lease, nor anywhere but at the end.
     stored(state.store.log_end(attempt, &lease, offset).await?)?;
     if length > 0 {
-        state.results.append_log(attempt, offset, bytes).await?;
+        state.stored(state.results.append_log(attempt, offset, bytes).await)?;
         stored(
             state
                 .store

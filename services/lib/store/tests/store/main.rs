@@ -6,6 +6,7 @@ mod cancel;
 mod claim;
 mod fairness;
 mod house;
+mod keep;
 mod lease;
 mod migrations;
 mod reads;

@@ -98,7 +98,10 @@ async fn a_source_goes_only_when_it_is_old_and_unnamed() {
     let path = source_path(folder.path(), &source);
     assert_eq!(store.old_sources(HOUR).await.unwrap(), []);
     make_old(&path);
-    assert_eq!(store.old_sources(HOUR).await.unwrap(), std::slice::from_ref(&source));
+    assert_eq!(
+        store.old_sources(HOUR).await.unwrap(),
+        std::slice::from_ref(&source)
+    );
     let removed = store.remove_source(&source, HOUR, ready(true)).await;
     assert!(!removed.unwrap(), "a build names it");
     store.touch_source(&source).await.unwrap();
@@ -140,7 +143,10 @@ async fn a_source_that_is_leaving_cannot_be_touched_and_comes_back_after_a_crash
             .is_err()
     );
     assert!(!store.has_source(&source).await.unwrap());
-    assert_eq!(store.old_sources(HOUR).await.unwrap(), std::slice::from_ref(&source));
+    assert_eq!(
+        store.old_sources(HOUR).await.unwrap(),
+        std::slice::from_ref(&source)
+    );
     assert!(store.has_source(&source).await.unwrap());
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 /// `MILLRACE_SILENT_SECONDS`, a sweep each second, and a busy machine.
 const SILENT: Duration = Duration::from_secs(20);
 /// The dead man's switch waits 30 s for a word of the builder.
-const ABANDONED: Duration = Duration::from_secs(60);
+const ABANDONED: Duration = Duration::from_mins(1);
 
 async fn submit(pipeline: &Pipeline, fixture: &str, more: &[&str]) -> i64 {
     let chroot = pipeline.settings.chroot.as_str();
@@ -47,15 +47,15 @@ async fn what_waits_is_cancelled_by_the_answer_and_what_has_ended_is_a_conflict(
         ..PipelineOptions::default()
     })
     .await;
-    let build = submit(&pipeline, "hello", &[]).await;
-    let (status, cancelled) = cancel(&pipeline, build).await;
+    let waiting = submit(&pipeline, "hello", &[]).await;
+    let (status, cancelled) = cancel(&pipeline, waiting).await;
     assert_eq!((status, &cancelled["state"]), (200, &"cancelled".into()));
 
     pipeline.add_builder(&millrace_tests::BuilderOptions::default());
     let built = submit(&pipeline, "hello", &[]).await;
     let ended = pipeline.ended(built, Duration::from_mins(1)).await;
     assert_eq!(ended["state"], "succeeded", "{ended:#}");
-    for (build, state) in [(build, "cancelled"), (built, "succeeded")] {
+    for (build, state) in [(waiting, "cancelled"), (built, "succeeded")] {
         let (status, problem) = cancel(&pipeline, build).await;
         assert_eq!(status, 409, "{problem:#}");
         let wanted = format!("build {build} has already ended: {state}");

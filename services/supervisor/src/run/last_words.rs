@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::{Supervisor, readable, timeout_until};
+use super::{PIECE, Supervisor, readable, timeout_until};
+use crate::disk::DiskWatch;
 use crate::limits::{Cause, DRAIN};
 use crate::protocol::{Notice, Report};
 
@@ -22,13 +23,24 @@ impl Supervisor {
         } else {
             self.limits.deadline().max(shortly)
         };
-        while self.log.waiting() > 0 && !self.log.is_broken() && Instant::now() < until {
+        while !self.log.is_broken() && Instant::now() < until && self.has_log_left() {
             self.wait_to_write(until);
             let is_cancelled = self.orders.read() | self.signals.wants_end();
             if is_cancelled || self.orders.is_abandoned(Instant::now()) {
                 until = until.min(shortly);
             }
         }
+    }
+
+    /// Moves the log's end out of its ring piece by piece; tells whether anything still waits.
+    fn has_log_left(&mut self) -> bool {
+        while self.has_room()
+            && let Some(piece) = self.gate.release(PIECE)
+        {
+            self.log.push(&piece);
+        }
+        self.log.flush();
+        self.log.waiting() > 0 || self.gate.is_holding()
     }
 
     fn wait_to_write(&mut self, until: Instant) {
@@ -50,13 +62,21 @@ impl Supervisor {
 
     pub(super) fn report(mut self) -> bool {
         let memory = self.meter.sample();
+        let hit = self.limits.hit();
         let causes = std::mem::take(&mut self.limits.causes);
         let last_stage = self.stages.current().map(str::to_owned);
+        let mut stages = std::mem::take(&mut self.stages).finish();
+        for mark in &mut stages {
+            mark.log_offset = self.gate.stored_offset(mark.log_offset);
+        }
         let report = Report {
             steps: std::mem::take(&mut self.steps),
-            stages: std::mem::take(&mut self.stages).finish(),
+            stages,
             last_stage,
-            timed_out: causes.contains(&Cause::TimedOut),
+            timed_out: hit == Some(Cause::TimedOut),
+            silent: hit == Some(Cause::Silent),
+            log_too_large: hit == Some(Cause::LogTooLarge),
+            disk_full: hit == Some(Cause::DiskFull),
             cancelled: causes.contains(&Cause::Cancelled),
             abandoned: causes.contains(&Cause::Abandoned),
             peak_memory_bytes: memory.peak,
@@ -65,7 +85,10 @@ impl Supervisor {
             oom_kills: memory.oom_kills,
             cpu_seconds: self.meter.cpu_seconds(),
             wall_seconds: self.started.elapsed().as_secs_f64(),
-            log_bytes: self.log_bytes,
+            disk_bytes: self.disk.as_ref().map(DiskWatch::used),
+            lowest_free_bytes: self.disk.as_ref().and_then(DiskWatch::lowest_free),
+            rounds: self.rounds,
+            log_bytes: self.gate.taken(),
             log_bytes_unread: self.log.waiting() as u64,
             faults: std::mem::take(&mut self.faults),
         };

@@ -82,6 +82,19 @@ impl Meter {
         value_of(&text, "oom_kill").unwrap_or(0)
     }
 
+    /// Whether memory in use ever came up to the limit. A kill without it was for the host's want of memory.
+    pub(crate) fn is_limit_reached(&self) -> Option<bool> {
+        let hits = match self.hierarchy.as_ref()? {
+            // With swap and memory under one limit, only the second counter moves.
+            Hierarchy::V1 { memory, .. } => ["memory.failcnt", "memory.memsw.failcnt"]
+                .iter()
+                .filter_map(|file| number(&read(&memory.join(file))))
+                .max(),
+            Hierarchy::V2 { folder } => value_of(&read(&folder.join("memory.events")), "max"),
+        };
+        hits.map(|hits| hits > 0)
+    }
+
     /// The kernel's own peak, which counts page cache too.
     pub(crate) fn peak_with_cache(&self) -> Option<u64> {
         number(&match self.hierarchy.as_ref()? {

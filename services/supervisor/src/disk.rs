@@ -163,11 +163,18 @@ fn unlinked(device: u64) -> u64 {
         })
         .filter_map(|entry| fs::read_dir(entry.path().join("fd")).ok())
         .flat_map(|files| files.flatten());
-    held.filter_map(|file| fs::metadata(file.path()).ok())
-        .filter(|meta| meta.is_file() && meta.nlink() == 0 && meta.dev() == device)
+    held.filter(|file| is_unlinked(&file.path()))
+        .filter_map(|file| fs::metadata(file.path()).ok())
+        .filter(|meta| meta.is_file() && meta.dev() == device)
         .filter(|meta| seen.insert(meta.ino()))
         .map(|meta| blocks(&meta))
         .sum()
+}
+
+/// The kernel says so behind the name (proc_pid_fd(5)). The number of names tells nothing on every file system.
+fn is_unlinked(descriptor: &Path) -> bool {
+    fs::read_link(descriptor)
+        .is_ok_and(|name| name.as_os_str().as_encoded_bytes().ends_with(b" (deleted)"))
 }
 
 #[cfg(test)]
@@ -183,7 +190,10 @@ mod tests {
         fs::create_dir_all(folder.join("a/b")).unwrap();
         let device = fs::metadata(&folder).unwrap().dev();
         let file = folder.join("a/b/file");
-        File::create(&file).unwrap().write_all(&vec![1; 1 << 20]).unwrap();
+        File::create(&file)
+            .unwrap()
+            .write_all(&vec![1; 1 << 20])
+            .unwrap();
         fs::hard_link(&file, folder.join("again")).unwrap();
         let sparse = File::create(folder.join("sparse")).unwrap();
         sparse.set_len(1 << 40).unwrap();

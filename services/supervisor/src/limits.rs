@@ -194,7 +194,10 @@ mod tests {
     fn the_first_limit_is_the_one_that_is_told() {
         let start = Instant::now();
         let mut limits = limits(start);
-        assert_eq!(limits.end(Cause::DiskFull, start + 59 * SECOND), Some(Act::Interrupt));
+        assert_eq!(
+            limits.end(Cause::DiskFull, start + 59 * SECOND),
+            Some(Act::Interrupt)
+        );
         assert_eq!(limits.end(Cause::TimedOut, start + 60 * SECOND), None);
         assert_eq!(limits.hit(), Some(Cause::DiskFull));
         assert_eq!(limits.tick(start + 62 * SECOND, false), Some(Act::Kill));

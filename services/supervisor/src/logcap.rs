@@ -13,6 +13,7 @@ pub(crate) struct Gate {
     tail: usize,
     taken: u64,
     ring: VecDeque<u8>,
+    is_closed: bool,
     /// Bytes that were let out of the ring at its front, set once it is closed.
     released: Option<Released>,
 }
@@ -32,17 +33,26 @@ impl Gate {
             tail: usize::try_from(caps.tail_bytes).unwrap_or(usize::MAX),
             taken: 0,
             ring: VecDeque::new(),
+            is_closed: false,
             released: None,
         }
     }
 
     /// Takes a piece in; what is returned belongs to the beginning and goes out at once.
     pub(crate) fn take<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
+        if self.is_closed {
+            return &[];
+        }
         let room = usize::try_from(self.head.saturating_sub(self.taken)).unwrap_or(usize::MAX);
         self.taken += piece.len() as u64;
         let (now, later) = piece.split_at(room.min(piece.len()));
         self.keep(later);
         now
+    }
+
+    /// From now on everything is thrown away and not counted: the log's last line is the one that says why.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
     }
 
     fn keep(&mut self, piece: &[u8]) {
@@ -148,8 +158,16 @@ mod tests {
         let marker = b"\nmillrace: 10 bytes of the log were left out here\n";
         assert_eq!(text, [b"head".as_slice(), marker, b"end"].concat());
         let at = |offset| text[usize::try_from(gate.stored_offset(offset)).unwrap()];
-        assert_eq!(at(14), b'e', "a line in the end is found where it is stored");
-        assert_eq!(gate.stored_offset(7), 4, "one that was left out, at the marker");
+        assert_eq!(
+            at(14),
+            b'e',
+            "a line in the end is found where it is stored"
+        );
+        assert_eq!(
+            gate.stored_offset(7),
+            4,
+            "one that was left out, at the marker"
+        );
     }
 
     #[test]

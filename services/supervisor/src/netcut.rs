@@ -34,8 +34,15 @@ fn has_links(table: &str) -> bool {
             // Tunnels that the kernel makes in every namespace lead nowhere until somebody with rights sets them up.
             !matches!(
                 name,
-                "lo" | "tunl0" | "gre0" | "gretap0" | "erspan0" | "ip_vti0" | "ip6_vti0" | "sit0"
-                    | "ip6tnl0" | "ip6gre0"
+                "lo" | "tunl0"
+                    | "gre0"
+                    | "gretap0"
+                    | "erspan0"
+                    | "ip_vti0"
+                    | "ip6_vti0"
+                    | "sit0"
+                    | "ip6tnl0"
+                    | "ip6gre0"
             )
         })
 }
@@ -57,8 +64,12 @@ mod tests {
 
     #[test]
     fn loopback_and_the_kernels_idle_tunnels_are_no_connection() {
-        assert!(!has_links(&format!("{HEADING}    lo:  100 1\n tunl0: 0 0\n")));
-        assert!(has_links(&format!("{HEADING}    lo:  100 1\n  eth0:  100 1\n")));
+        assert!(!has_links(&format!(
+            "{HEADING}    lo:  100 1\n tunl0: 0 0\n"
+        )));
+        assert!(has_links(&format!(
+            "{HEADING}    lo:  100 1\n  eth0:  100 1\n"
+        )));
         assert!(has_links(&format!("{HEADING}veth12:0 0\n")));
     }
 

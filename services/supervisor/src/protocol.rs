@@ -304,6 +304,8 @@ pub struct Report {
     pub memory_limit_bytes: Option<u64>,
     /// Processes killed for want of memory since the start.
     pub oom_kills: u64,
+    /// Whether the memory in use ever came up to the limit; absent where no counter tells.
+    pub memory_limit_reached: Option<bool>,
     /// Processor time of the whole container, in seconds.
     pub cpu_seconds: f64,
     /// From the supervisor's start to the report, in seconds.

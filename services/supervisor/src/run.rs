@@ -256,6 +256,7 @@ impl Supervisor {
         }
         if self.gate.taken() > self.plan.log.hard_bytes {
             self.end(Cause::LogTooLarge);
+            self.gate.close();
         }
         if let (Some(disk), Some(limit)) = (&self.disk, self.plan.disk_limit_bytes)
             && disk.used() > limit

@@ -24,6 +24,10 @@ pub struct LogFacts {
     pub failed_repository: Option<String>,
     /// mock or rpm called the source unusable.
     pub source_unusable: bool,
+    /// Some file system was full.
+    pub no_space: bool,
+    /// rpmbuild refused the architecture, before anything of the package ran.
+    pub architecture_excluded: bool,
 }
 
 /// Collects [`LogFacts`] from a stream of pieces.
@@ -34,6 +38,7 @@ pub struct LogReader {
     cause: Option<FirstError>,
     consequence: Option<FirstError>,
     facts: LogFacts,
+    has_run_a_section: bool,
 }
 
 impl LogReader {
@@ -65,6 +70,7 @@ impl LogReader {
         let line = String::from_utf8_lossy(&bytes);
         let line = line.trim();
         if begins_scriptlet(line) {
+            self.has_run_a_section = true;
             // rpmbuild goes on only after success, so what looked like an error before was none.
             self.cause = None;
             self.consequence = None;
@@ -85,6 +91,8 @@ impl LogReader {
     }
 
     fn note_names(&mut self, line: &str) {
+        self.facts.no_space |= line.contains("No space left on device");
+        self.facts.architecture_excluded |= !self.has_run_a_section && excludes(line);
         for words in ["No matching package to install:", "No match for argument:"] {
             let name = quoted_after(line, words).or_else(|| word_after(line, words));
             if let Some(name) = name.map(printable)
@@ -103,6 +111,17 @@ impl LogReader {
             .iter()
             .any(|words| line.contains(words));
     }
+}
+
+/// As rpm 4.20 says it (build/parsePreamble.c); `error: ` comes before.
+fn excludes(line: &str) -> bool {
+    [
+        "Architecture is excluded",
+        "Architecture is not included",
+        "No compatible architectures found for build",
+    ]
+    .iter()
+    .any(|words| line.contains(words))
 }
 
 fn begins_scriptlet(line: &str) -> bool {

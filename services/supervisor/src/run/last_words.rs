@@ -83,6 +83,7 @@ impl Supervisor {
             peak_memory_with_cache_bytes: self.meter.peak_with_cache(),
             memory_limit_bytes: self.meter.limit(),
             oom_kills: memory.oom_kills,
+            memory_limit_reached: self.meter.is_limit_reached(),
             cpu_seconds: self.meter.cpu_seconds(),
             wall_seconds: self.started.elapsed().as_secs_f64(),
             disk_bytes: self.disk.as_ref().map(DiskWatch::used),

@@ -45,8 +45,9 @@ impl Supervisor {
         match take_requires(rounds) {
             Ok(is_there) => is_there,
             Err(error) => {
-                self.faults
-                    .push(format!("dynamic build requirements cannot be read: {error}"));
+                self.faults.push(format!(
+                    "dynamic build requirements cannot be read: {error}"
+                ));
                 false
             }
         }
@@ -122,7 +123,10 @@ mod tests {
         fs::create_dir_all(home.join("b/root/SRPMS")).unwrap();
         let found = expand(&format!("{}/*/root/SRPMS", home.display()));
         fs::remove_dir_all(&home).unwrap();
-        assert_eq!(found, [home.join("a/root/SRPMS"), home.join("b/root/SRPMS")]);
+        assert_eq!(
+            found,
+            [home.join("a/root/SRPMS"), home.join("b/root/SRPMS")]
+        );
     }
 
     #[test]

@@ -82,17 +82,11 @@ impl Meter {
         value_of(&text, "oom_kill").unwrap_or(0)
     }
 
-    /// Whether memory in use ever came up to the limit. A kill without it was for the host's want of memory.
+    /// Whether memory in use ever came up to the limit. A kill without it was for the host's want of memory. Counters
+    /// of failed charges would tell as well, but not every kernel moves them.
     pub(crate) fn is_limit_reached(&self) -> Option<bool> {
-        let hits = match self.hierarchy.as_ref()? {
-            // With swap and memory under one limit, only the second counter moves.
-            Hierarchy::V1 { memory, .. } => ["memory.failcnt", "memory.memsw.failcnt"]
-                .iter()
-                .filter_map(|file| number(&read(&memory.join(file))))
-                .max(),
-            Hierarchy::V2 { folder } => value_of(&read(&folder.join("memory.events")), "max"),
-        };
-        hits.map(|hits| hits > 0)
+        let (peak, limit) = (self.peak_with_cache()?, self.limit()?);
+        Some(peak >= limit - limit / 32)
     }
 
     /// The kernel's own peak, which counts page cache too.

@@ -13,7 +13,6 @@
 //! | a process was killed for want of memory, or the engine says so | `out_of_memory` |
 //! | no space left on a device, and the host's disk was full | `builder_disk_full` |
 //! | no report: PID 1 was killed from outside | `sandbox_failed` |
-//! | 1, before any section of the spec was run, and rpmbuild excludes the architecture | `skipped` |
 //! | 40, or the log calls the source unusable | `source_failed` |
 //! | 30, the extra repository or a package is missing | `dependency_failed` |
 //! | 30, the chroot's own repository; 30 in chroot init | `repository_unreachable` |
@@ -99,7 +98,6 @@ fn is_ended_by_us(kind: OutcomeKind) -> bool {
             | OutcomeKind::Silent
             | OutcomeKind::LogTooLarge
             | OutcomeKind::DiskFull
-            | OutcomeKind::Skipped
     )
 }
 
@@ -184,10 +182,6 @@ fn by_exit_code(evidence: &Evidence<'_>, code: i32) -> Finding {
     let stage = last_stage(evidence);
     let said = exit_code::sentence(code);
     match code {
-        1 if evidence.facts.architecture_excluded && !has_run_a_section(stage) => Finding::new(
-            OutcomeKind::Skipped,
-            "the package excludes this architecture; nothing was built",
-        ),
         40 => source_failed(),
         _ if evidence.facts.source_unusable && !is_rpmbuild(stage) => source_failed(),
         30 => package_manager_failed(evidence, stage),
@@ -296,14 +290,6 @@ fn is_rpmbuild(stage: Option<Stage>) -> bool {
     matches!(
         stage,
         Some(Stage::Prep | Stage::Build | Stage::Install | Stage::Check | Stage::Package)
-    )
-}
-
-/// Whether the package's own code may have run: what it prints decides nothing.
-fn has_run_a_section(stage: Option<Stage>) -> bool {
-    matches!(
-        stage,
-        Some(Stage::Build | Stage::Install | Stage::Check | Stage::Package)
     )
 }
 

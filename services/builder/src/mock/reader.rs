@@ -26,8 +26,6 @@ pub struct LogFacts {
     pub source_unusable: bool,
     /// Some file system was full.
     pub no_space: bool,
-    /// rpmbuild refused the architecture, before anything of the package ran.
-    pub architecture_excluded: bool,
 }
 
 /// Collects [`LogFacts`] from a stream of pieces.
@@ -38,7 +36,6 @@ pub struct LogReader {
     cause: Option<FirstError>,
     consequence: Option<FirstError>,
     facts: LogFacts,
-    has_run_a_section: bool,
 }
 
 impl LogReader {
@@ -70,7 +67,6 @@ impl LogReader {
         let line = String::from_utf8_lossy(&bytes);
         let line = line.trim();
         if begins_scriptlet(line) {
-            self.has_run_a_section = true;
             // rpmbuild goes on only after success, so what looked like an error before was none.
             self.cause = None;
             self.consequence = None;
@@ -92,7 +88,6 @@ impl LogReader {
 
     fn note_names(&mut self, line: &str) {
         self.facts.no_space |= line.contains("No space left on device");
-        self.facts.architecture_excluded |= !self.has_run_a_section && excludes(line);
         for words in ["No matching package to install:", "No match for argument:"] {
             let name = quoted_after(line, words).or_else(|| word_after(line, words));
             if let Some(name) = name.map(printable)
@@ -111,17 +106,6 @@ impl LogReader {
             .iter()
             .any(|words| line.contains(words));
     }
-}
-
-/// As rpm 4.20 says it (build/parsePreamble.c); `error: ` comes before.
-fn excludes(line: &str) -> bool {
-    [
-        "Architecture is excluded",
-        "Architecture is not included",
-        "No compatible architectures found for build",
-    ]
-    .iter()
-    .any(|words| line.contains(words))
 }
 
 fn begins_scriptlet(line: &str) -> bool {

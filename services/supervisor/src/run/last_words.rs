@@ -34,13 +34,18 @@ impl Supervisor {
 
     /// Moves the log's end out of its ring piece by piece; tells whether anything still waits.
     fn has_log_left(&mut self) -> bool {
-        while self.has_room()
-            && let Some(piece) = self.gate.release(PIECE)
-        {
-            self.log.push(&piece);
+        loop {
+            while self.has_room()
+                && let Some(piece) = self.gate.release(PIECE)
+            {
+                self.log.push(&piece);
+            }
+            self.log.flush();
+            // A pipe that took everything is not waited for: it gets the next piece.
+            if self.log.waiting() > 0 || !self.gate.is_holding() {
+                return self.log.waiting() > 0;
+            }
         }
-        self.log.flush();
-        self.log.waiting() > 0 || self.gate.is_holding()
     }
 
     fn wait_to_write(&mut self, until: Instant) {

@@ -298,11 +298,3 @@ fn a_host_without_memory_or_disk_is_our_fault() {
     // Words alone decide nothing: the package may have filled a file system of its own.
     assert_eq!(full(1 << 40).kind(), OutcomeKind::BuildFailed);
 }
-
-#[test]
-fn an_excluded_architecture_is_nobodys_fault_unless_the_package_only_says_so() {
-    let excluded = |stage| exit(1, stage).with(|case| case.facts.architecture_excluded = true);
-    assert_eq!(excluded("dependencies").kind(), OutcomeKind::Skipped);
-    assert_eq!(excluded("prep").kind(), OutcomeKind::Skipped);
-    assert_eq!(excluded("build").kind(), OutcomeKind::BuildFailed);
-}

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,10 +33,11 @@ struct Found {
     lowest_free: AtomicU64,
 }
 
-/// A watch over the root file system.
-#[derive(Debug, Clone)]
+/// A watch over the root file system, until it is dropped.
+#[derive(Debug)]
 pub(crate) struct DiskWatch {
     found: Arc<Found>,
+    _until: Sender<()>,
 }
 
 impl DiskWatch {
@@ -45,13 +47,15 @@ impl DiskWatch {
             used: AtomicU64::new(0),
             lowest_free: AtomicU64::new(u64::MAX),
         });
+        let (until, dropped) = mpsc::channel();
         let watch = Self {
             found: Arc::clone(&found),
+            _until: until,
         };
         thread::Builder::new()
             .name("disk".to_owned())
             .stack_size(512 * 1024)
-            .spawn(move || observe(&found, limit))?;
+            .spawn(move || observe(&found, limit, &dropped))?;
         Ok(watch)
     }
 
@@ -83,13 +87,12 @@ fn space() -> Option<Space> {
     })
 }
 
-fn observe(found: &Found, limit: u64) {
+fn observe(found: &Found, limit: u64, dropped: &Receiver<()>) {
     let at_start = size(Path::new("/"));
     let mut last_walk = Instant::now();
     let mut cost = Duration::ZERO;
     let mut used_then = space().map_or(0, |space| space.used);
-    loop {
-        thread::sleep(LOOK);
+    while dropped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
         let space = space();
         if let Some(space) = space {
             found.lowest_free.fetch_min(space.free, Ordering::Relaxed);
@@ -162,7 +165,7 @@ fn unlinked(device: u64) -> u64 {
                 .all(u8::is_ascii_digit)
         })
         .filter_map(|entry| fs::read_dir(entry.path().join("fd")).ok())
-        .flat_map(|files| files.flatten());
+        .flat_map(Iterator::flatten);
     held.filter(|file| is_unlinked(&file.path()))
         .filter_map(|file| fs::metadata(file.path()).ok())
         .filter(|meta| meta.is_file() && meta.dev() == device)
@@ -171,7 +174,7 @@ fn unlinked(device: u64) -> u64 {
         .sum()
 }
 
-/// The kernel says so behind the name (proc_pid_fd(5)). The number of names tells nothing on every file system.
+/// The kernel says so behind the name (`proc_pid_fd(5)`). The number of names tells nothing on every file system.
 fn is_unlinked(descriptor: &Path) -> bool {
     fs::read_link(descriptor)
         .is_ok_and(|name| name.as_os_str().as_encoded_bytes().ends_with(b" (deleted)"))

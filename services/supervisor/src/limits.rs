@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::protocol::LimitHit;
+
 /// How long the rest of the output may take after everything was killed. With the longest grace it
 /// keeps the end of a timed-out sandbox within 15 s of its limit.
 pub(crate) const DRAIN: Duration = Duration::from_secs(4);
@@ -92,9 +94,14 @@ impl Limits {
     }
 
     /// The limit that was hit first.
-    pub(crate) fn hit(&self) -> Option<Cause> {
-        let is_limit = |cause: &&Cause| !matches!(cause, Cause::Cancelled | Cause::Abandoned);
-        self.causes.iter().find(is_limit).copied()
+    pub(crate) fn hit(&self) -> Option<LimitHit> {
+        self.causes.iter().find_map(|cause| match cause {
+            Cause::TimedOut => Some(LimitHit::Time),
+            Cause::Silent => Some(LimitHit::Silence),
+            Cause::LogTooLarge => Some(LimitHit::Log),
+            Cause::DiskFull => Some(LimitHit::Disk),
+            Cause::Cancelled | Cause::Abandoned => None,
+        })
     }
 
     /// Whether the drain after a kill is over.
@@ -199,7 +206,7 @@ mod tests {
             Some(Act::Interrupt)
         );
         assert_eq!(limits.end(Cause::TimedOut, start + 60 * SECOND), None);
-        assert_eq!(limits.hit(), Some(Cause::DiskFull));
+        assert_eq!(limits.hit(), Some(LimitHit::Disk));
         assert_eq!(limits.tick(start + 62 * SECOND, false), Some(Act::Kill));
     }
 

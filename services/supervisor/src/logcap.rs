@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn one_piece_larger_than_the_ring_costs_no_more_than_the_ring() {
         let mut gate = gate(0, 4);
-        gate.take(&[b'x'; 100_000]);
+        gate.take(&vec![b'x'; 100_000]);
         gate.take(b"tail");
         assert_eq!(gate.ring.iter().copied().collect::<Vec<_>>(), b"tail");
         assert_eq!(gate.taken(), 100_004);

@@ -23,7 +23,7 @@ pub(crate) fn has_route() -> bool {
     leads_out(&routes("/proc/net/route"))
 }
 
-/// `/proc/net/dev` (proc_pid_net(5)): two lines of heading, then one a link, `NAME: counters`.
+/// `/proc/net/dev` (`proc_pid_net(5)`): two lines of heading, then one a link, `NAME: counters`.
 fn has_links(table: &str) -> bool {
     table
         .lines()

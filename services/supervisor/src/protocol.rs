@@ -273,6 +273,20 @@ pub enum StepEnd {
     NotStarted(String),
 }
 
+/// A limit that the supervisor keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitHit {
+    /// Wall time of the whole tree.
+    Time,
+    /// Time without output.
+    Silence,
+    /// Size of the log.
+    Log,
+    /// Disk space.
+    Disk,
+}
+
 /// Everything the supervisor knows at the end. Counters read from outside after the end are zero, so
 /// this is their only source.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -284,16 +298,10 @@ pub struct Report {
     pub stages: Vec<StageMark>,
     /// The stage in which it ended.
     pub last_stage: Option<String>,
-    /// The wall limit was hit.
-    pub timed_out: bool,
+    /// The limit that ended it; the first one where several were hit.
+    pub limit_hit: Option<LimitHit>,
     /// A cancel order, SIGINT or SIGTERM ended it.
     pub cancelled: bool,
-    /// The limit on silence was hit before any other limit.
-    pub silent: bool,
-    /// The log's hard limit was hit before any other limit.
-    pub log_too_large: bool,
-    /// The limit on disk space was hit before any other limit.
-    pub disk_full: bool,
     /// The builder was gone: end of input, or no order for the ping timeout.
     pub abandoned: bool,
     /// Highest anonymous and shared memory sampled, in bytes.
@@ -334,14 +342,14 @@ impl Report {
         }
     }
 
-    /// Whether a limit that the supervisor keeps ended the sandbox.
-    pub fn has_hit_a_limit(&self) -> bool {
-        self.timed_out || self.silent || self.log_too_large || self.disk_full
+    /// Whether the wall limit ended it.
+    pub fn timed_out(&self) -> bool {
+        self.limit_hit == Some(LimitHit::Time)
     }
 
     /// Whether every step that was run exited with 0 and nothing ended the sandbox early.
     pub fn is_clean(&self) -> bool {
-        !self.has_hit_a_limit()
+        self.limit_hit.is_none()
             && !self.cancelled
             && !self.abandoned
             && !self.steps.is_empty()
@@ -418,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_report_of_a_newer_supervisor_still_reads() {
-        let report: Report = serde_json::from_str(r#"{"timed_out":true,"netcut":1}"#).unwrap();
-        assert!(report.timed_out && !report.is_clean());
+        let report: Report = serde_json::from_str(r#"{"limit_hit":"time","later":1}"#).unwrap();
+        assert!(report.timed_out() && !report.is_clean());
     }
 }

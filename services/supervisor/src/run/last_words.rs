@@ -67,8 +67,11 @@ impl Supervisor {
 
     pub(super) fn report(mut self) -> bool {
         let memory = self.meter.sample();
-        let hit = self.limits.hit();
-        let causes = std::mem::take(&mut self.limits.causes);
+        let causes = &self.limits.causes;
+        let (cancelled, abandoned) = (
+            causes.contains(&Cause::Cancelled),
+            causes.contains(&Cause::Abandoned),
+        );
         let last_stage = self.stages.current().map(str::to_owned);
         let mut stages = std::mem::take(&mut self.stages).finish();
         for mark in &mut stages {
@@ -78,12 +81,9 @@ impl Supervisor {
             steps: std::mem::take(&mut self.steps),
             stages,
             last_stage,
-            timed_out: hit == Some(Cause::TimedOut),
-            silent: hit == Some(Cause::Silent),
-            log_too_large: hit == Some(Cause::LogTooLarge),
-            disk_full: hit == Some(Cause::DiskFull),
-            cancelled: causes.contains(&Cause::Cancelled),
-            abandoned: causes.contains(&Cause::Abandoned),
+            limit_hit: self.limits.hit(),
+            cancelled,
+            abandoned,
             peak_memory_bytes: memory.peak,
             peak_memory_with_cache_bytes: self.meter.peak_with_cache(),
             memory_limit_bytes: self.meter.limit(),

@@ -1,7 +1,7 @@
 //! The limits that a run can hit, each with its sentence: the limit, how much was used, in which stage, what to try.
 
 use millrace_domain::{LimitName, OutcomeKind, Unit};
-use millrace_supervisor::Report;
+use millrace_supervisor::{LimitHit, Report};
 
 use super::{Evidence, Finding, last_stage};
 
@@ -11,17 +11,12 @@ const FULL: u64 = 64 * MIB;
 
 /// The limit that made the supervisor end the run.
 pub(super) fn hit(evidence: &Evidence<'_>, report: &Report) -> Option<Finding> {
-    if report.timed_out {
-        Some(timed_out(evidence))
-    } else if report.silent {
-        Some(silent(evidence))
-    } else if report.log_too_large {
-        Some(log_too_large(evidence, report))
-    } else if report.disk_full {
-        Some(disk_full(evidence, report))
-    } else {
-        None
-    }
+    Some(match report.limit_hit? {
+        LimitHit::Time => timed_out(evidence),
+        LimitHit::Silence => silent(evidence),
+        LimitHit::Log => log_too_large(evidence, report),
+        LimitHit::Disk => disk_full(evidence, report),
+    })
 }
 
 /// What the kernel took processes' lives or writes for.

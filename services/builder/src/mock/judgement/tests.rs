@@ -1,7 +1,7 @@
 //! Every row of the table.
 
 use super::*;
-use millrace_supervisor::StepReport;
+use millrace_supervisor::{LimitHit, StepReport};
 
 const MIB: u64 = 1 << 20;
 
@@ -86,7 +86,7 @@ impl Case {
 fn our_own_flags_come_before_the_exit_code() {
     let cancelled = exit(7, "build").with(|case| case.cancelled = true);
     assert_eq!(cancelled.kind(), OutcomeKind::Cancelled);
-    let late = exit(7, "check").reported(|report| report.timed_out = true);
+    let late = exit(7, "check").reported(|report| report.limit_hit = Some(LimitHit::Time));
     let outcome = late.judge();
     assert_eq!(outcome.kind, OutcomeKind::TimedOut);
     assert_eq!(outcome.stage, Some(Stage::Check));
@@ -241,13 +241,13 @@ fn what_the_package_cannot_cause_is_our_fault() {
 
 #[test]
 fn each_limit_that_ended_a_run_is_named_with_its_value() {
-    let silent = exit(7, "check").reported(|report| report.silent = true);
+    let silent = exit(7, "check").reported(|report| report.limit_hit = Some(LimitHit::Silence));
     let log = exit(7, "build").reported(|report| {
-        report.log_too_large = true;
+        report.limit_hit = Some(LimitHit::Log);
         report.log_bytes = 1025 * MIB;
     });
     let disk = exit(7, "install").reported(|report| {
-        report.disk_full = true;
+        report.limit_hit = Some(LimitHit::Disk);
         report.disk_bytes = Some(130 * MIB);
     });
     for (case, kind, name, value, words) in [

@@ -98,7 +98,7 @@ async fn what_asks_for_a_network_that_is_not_there_is_not_started() {
         finished.report().steps[0].end,
         StepEnd::NotStarted(_)
     ));
-    assert!(finished.report().timed_out && !finished.log.contains("ran"));
+    assert!(finished.report().timed_out() && !finished.log.contains("ran"));
 }
 
 #[tokio::test]

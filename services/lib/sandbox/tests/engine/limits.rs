@@ -1,6 +1,6 @@
 //! The supervisor's own limits on log, silence and disk space.
 
-use millrace_supervisor::{LogCaps, Step, StepEnd};
+use millrace_supervisor::{LimitHit, LogCaps, Step, StepEnd};
 
 use crate::house::{House, MIB, plan, shell};
 
@@ -50,7 +50,7 @@ async fn an_endless_log_and_an_endless_line_are_ended_by_the_hard_limit() {
         plan.log = log_caps(MIB, MIB, 20 * MIB);
         let finished = house.run(plan).await;
         let report = finished.report();
-        assert!(report.log_too_large && !report.timed_out, "{script}");
+        assert!(report.limit_hit == Some(LimitHit::Log), "{script}");
         assert!(
             report.log_bytes > 20 * MIB && report.log_bytes < 40 * MIB,
             "{report:?}"
@@ -70,7 +70,7 @@ async fn silence_ends_a_build_and_output_does_not() {
     let mut silent = plan("echo begun; sleep 60", 60);
     silent.silence_limit_seconds = Some(2);
     let finished = house.run(silent).await;
-    assert!(finished.report().silent && !finished.report().timed_out);
+    assert!(finished.report().limit_hit == Some(LimitHit::Silence));
     assert!(finished.log.contains("no output for 2 s"));
     assert!(finished.seconds < 10.0, "{} s", finished.seconds);
     let mut talking = plan("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.5; done", 60);
@@ -90,7 +90,7 @@ async fn a_disk_hog_is_ended_whether_its_file_has_a_name_or_not() {
         let finished = house.run(plan).await;
         let report = finished.report();
         assert!(
-            report.disk_full && !report.timed_out,
+            report.limit_hit == Some(LimitHit::Disk),
             "{script}: {report:?}"
         );
         assert!(report.disk_bytes > Some(300 * MIB));

@@ -4,19 +4,13 @@ use std::process::Command;
 
 use crate::Settings;
 
-/// Containers that carry this label; `label` is `name` or `name=value`.
-fn labelled(label: &str) -> Vec<String> {
+/// Containers that carry this label, those that have ended only with `--all`; `label` is `name` or `name=value`.
+fn labelled(label: &str, all: &[&str]) -> Vec<String> {
     let engine = Settings::from_env().engine;
+    let filter = format!("label={label}");
+    let list = ["--host", &engine, "ps", "--quiet", "--filter", &filter];
     let output = Command::new("docker")
-        .args([
-            "--host",
-            &engine,
-            "ps",
-            "--all",
-            "--quiet",
-            "--filter",
-            &format!("label={label}"),
-        ])
+        .args([&list, all].concat())
         .output()
         .expect("the docker command is there");
     assert!(
@@ -30,9 +24,14 @@ fn labelled(label: &str) -> Vec<String> {
         .collect()
 }
 
-/// Sandboxes of a builder.
+/// Sandboxes of a builder, those that have ended included.
 pub fn sandboxes_of(builder_id: &str) -> Vec<String> {
-    labelled(&format!("millrace.builder={builder_id}"))
+    labelled(&format!("millrace.builder={builder_id}"), &["--all"])
+}
+
+/// Sandboxes of a builder in which something still runs.
+pub fn running_sandboxes_of(builder_id: &str) -> Vec<String> {
+    labelled(&format!("millrace.builder={builder_id}"), &[])
 }
 
 /// Sandboxes of several builders.

@@ -19,7 +19,7 @@ mod until;
 mod web;
 
 pub use cli::{Cli, CliOutput};
-pub use engine::{leftovers, sandboxes_of};
+pub use engine::{leftovers, running_sandboxes_of, sandboxes_of};
 pub use fixture::{Expected, Fixture, fixtures};
 pub use http::{http_client, http_get};
 pub use pipeline::{BuilderOptions, Pipeline, PipelineOptions, Sandbox};

@@ -5,7 +5,8 @@
 use std::time::{Duration, Instant};
 
 use millrace_tests::{
-    BuilderOptions, Fixture, Pipeline, PipelineOptions, sandboxes_of, until, until_within,
+    BuilderOptions, Fixture, Pipeline, PipelineOptions, running_sandboxes_of, sandboxes_of, until,
+    until_within,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -89,7 +90,7 @@ async fn a_killed_builders_task_goes_to_another_within_a_minute() {
     .await;
     assert!(killed.elapsed() < Duration::from_mins(1));
     until("the sandbox has ended by itself", async || {
-        sandboxes_running(&first).then_some(())
+        running_sandboxes_of(&first).is_empty().then_some(())
     })
     .await;
 
@@ -109,20 +110,6 @@ async fn a_killed_builders_task_goes_to_another_within_a_minute() {
     );
     pipeline.stop().await;
     remove_containers(&first);
-}
-
-/// True when none of the builder's sandboxes still runs; a dead builder's ended container waits for a sweep.
-fn sandboxes_running(builder: &str) -> bool {
-    let output = std::process::Command::new("docker")
-        .args([
-            "ps",
-            "--quiet",
-            "--filter",
-            &format!("label=millrace.builder={builder}"),
-        ])
-        .output()
-        .unwrap();
-    output.stdout.is_empty()
 }
 
 fn remove_containers(builder: &str) {

@@ -1,5 +1,5 @@
 //! Cancelling: what was not begun ends at once, what runs is told to stop, by a hint now and by the next heartbeat
-//! answer in any case.
+//! answer in any case. What a silent builder has is over at once, too; its later words are refused.
 
 use millrace_domain::BuildId;
 use millrace_store::CancelResult;
@@ -9,9 +9,13 @@ use crate::state::AppState;
 
 /// Cancels a build; an error when there is no such build or it has ended.
 pub async fn cancel(state: &AppState, build: BuildId) -> Result<(), ApiError> {
-    match state.store.cancel_build(build).await? {
-        CancelResult::Cancelled { hints } => {
-            tracing::info!(build.id = %build, running = hints.len(), "build cancelled");
+    let silent_seconds = state.settings.config.leases.silent_seconds;
+    match state.store.cancel_build(build, silent_seconds).await? {
+        CancelResult::Cancelled { hints, revoked } => {
+            tracing::info!(build.id = %build, running = hints.len(), revoked = revoked.len(), "build cancelled");
+            for attempt in revoked {
+                state.end_log(attempt).await;
+            }
             for (builder, attempt) in hints {
                 state.hints.cancel(builder, attempt);
             }

@@ -159,6 +159,10 @@ pub struct LeaseArgs {
     /// How long an offer waits to be claimed before it is made anew, in seconds
     #[arg(long, env = "MILLRACE_OFFER_SECONDS", default_value_t = 600)]
     pub offer_seconds: u32,
+    /// Cancelled work of a builder that is not heard of for so long is taken back without waiting for its lease, in
+    /// seconds; more than two heartbeats
+    #[arg(long, env = "MILLRACE_SILENT_SECONDS", default_value_t = 12)]
+    pub silent_seconds: u32,
 }
 
 /// Whose turn it is.

@@ -169,6 +169,12 @@ fn check_leases(leases: &LeaseArgs) -> Result<(), SettingsError> {
             "shorter than three heartbeats, one lost packet would end builds",
         ));
     }
+    if leases.silent_seconds <= leases.heartbeat_seconds.saturating_mul(2) {
+        return Err(wrong(
+            "MILLRACE_SILENT_SECONDS",
+            "not longer than two heartbeats, one lost packet would count as silence",
+        ));
+    }
     if leases.finish_lease_seconds < leases.lease_seconds {
         return Err(wrong(
             "MILLRACE_FINISH_LEASE_SECONDS",

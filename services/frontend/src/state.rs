@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use millrace_bus::Bus;
 use millrace_chassis::{Metrics, Shutdown};
-use millrace_domain::TokenHash;
+use millrace_domain::{AttemptId, TokenHash};
 use millrace_results::{ResultError, ResultStore};
 use millrace_store::Store;
 use tokio::sync::{Notify, watch};
@@ -90,6 +90,12 @@ impl AppState {
         if self.held_back.load(Ordering::Acquire) {
             self.relay_wake.notify_one();
         }
+    }
+
+    /// Has the log of an attempt that was taken back sealed; whoever follows it hears of the end.
+    pub async fn end_log(&self, attempt: AttemptId) {
+        self.sealer.seal(attempt).await;
+        self.logs.tell(attempt);
     }
 
     /// What the result store answered to an upload; that it is full is remembered for the status.

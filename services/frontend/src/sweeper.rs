@@ -1,4 +1,5 @@
-//! What time decides: leases that ran out, offers that nobody took, rooms kept for large tasks. One step a second;
+//! What time decides: leases that ran out, offers that nobody took, cancelled work of silent builders, rooms kept for
+//! large tasks. One step a second;
 //! several frontends take turns inside the store, and the database's clock decides.
 
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
     let config = SweepConfig {
         lease_seconds: leases.lease_seconds,
         offer_seconds: leases.offer_seconds,
+        silent_seconds: leases.silent_seconds,
     };
     let swept = state.store.sweep(&config).await;
     let is_away = matches!(&swept, Err(error) if error.is_unavailable());
@@ -49,13 +51,17 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
     }
     for (task, attempt) in &swept.lost {
         tracing::warn!(task.id = %task, attempt.id = %attempt, "attempt lost: its lease ran out");
-        state.sealer.seal(*attempt).await;
+        state.end_log(*attempt).await;
+    }
+    for (task, attempt) in &swept.cancelled {
+        tracing::warn!(task.id = %task, attempt.id = %attempt, "cancelled attempt taken back: its builder is silent");
+        state.end_log(*attempt).await;
     }
     if swept.offers_expired > 0 {
         tracing::warn!(offers = swept.offers_expired, "offers expired unclaimed");
     }
     counter!("millrace_attempts_lost_total").increment(swept.lost.len() as u64);
-    if !swept.lost.is_empty() || swept.offers_expired > 0 {
+    if !swept.lost.is_empty() || !swept.cancelled.is_empty() || swept.offers_expired > 0 {
         state.relay_wake.notify_one();
     }
     reserve(state).await?;

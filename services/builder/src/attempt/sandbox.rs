@@ -17,7 +17,7 @@ use crate::log::{LogError, SpooledLog};
 use crate::mock::{self, LogFacts};
 
 /// How long a cancelled sandbox may take to end itself; its supervisor gives mock three seconds.
-const CANCEL_WITHIN: Duration = Duration::from_secs(15);
+const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 /// How long the engine may take to tell the end of a sandbox that was killed.
 const KILLED_WITHIN: Duration = Duration::from_secs(15);
 /// A container that outlives its build by this much belongs to nobody.

@@ -1,10 +1,12 @@
-//! Cancelling: what no builder has is over at once, what runs is told to stop.
+//! Cancelling: what no builder has is over at once, what runs is told to stop, and what a silent builder has is taken
+//! back.
 
 use millrace_domain::{AttemptId, BuildId, BuildState, BuilderId, Outcome, OutcomeKind, TaskState};
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::row::RowOf;
+use crate::silence::revoke_silent_of;
 use crate::store::Tx;
 use crate::{Store, StoreError};
 
@@ -15,6 +17,8 @@ pub enum CancelResult {
     Cancelled {
         /// Who to hint at what; their next heartbeat tells them anyway.
         hints: Vec<(BuilderId, AttemptId)>,
+        /// Those of them that were taken back at once, because their builders are not heard of.
+        revoked: Vec<AttemptId>,
     },
     /// The build was over before.
     AlreadyFinished(BuildState),
@@ -23,8 +27,13 @@ pub enum CancelResult {
 }
 
 impl Store {
-    /// Cancels what is left of a build. A repeat is harmless and hints again.
-    pub async fn cancel_build(&self, id: BuildId) -> Result<CancelResult, StoreError> {
+    /// Cancels what is left of a build. A builder not heard of for `silent_seconds` is not waited for. A repeat is
+    /// harmless and hints again.
+    pub async fn cancel_build(
+        &self,
+        id: BuildId,
+        silent_seconds: u32,
+    ) -> Result<CancelResult, StoreError> {
         self.within(async {
             let mut tx = self.begin().await?;
             let states = lock_tasks(&mut tx, id).await?;
@@ -36,6 +45,7 @@ impl Store {
             }
             end_unclaimed(&mut tx, id).await?;
             let hints = ask_running(&mut tx, id).await?;
+            let revoked = revoke_silent_of(&mut tx, id, silent_seconds).await?;
             sqlx::query(
                 "update builds set cancelled_at = now() where id = $1 and cancelled_at is null",
             )
@@ -43,7 +53,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
             tx.commit().await?;
-            Ok(CancelResult::Cancelled { hints })
+            Ok(CancelResult::Cancelled { hints, revoked })
         })
         .await
     }

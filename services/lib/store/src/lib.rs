@@ -21,6 +21,7 @@ mod release;
 mod reservation;
 mod room;
 mod row;
+mod silence;
 mod stats;
 mod store;
 mod submit;

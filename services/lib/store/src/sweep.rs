@@ -1,5 +1,5 @@
-//! The sweeper: time turned into state. It finds leases that ran out and offers that nobody took. Any frontend
-//! may sweep at any time; nothing is decided without the row's lock. What is forgotten is in [`crate::Keeping`]'s hands.
+//! The sweeper: time turned into state. It finds leases that ran out, offers that nobody took, and cancelled work of
+//! builders that fell silent. Any frontend may sweep at any time; nothing is decided without the row's lock. What is forgotten is in [`crate::Keeping`]'s hands.
 //!
 //! The time of the last sweep is stored. After a gap, something of ours was away, builders could not renew
 //! their leases, and all of them are extended before any is judged.
@@ -14,7 +14,7 @@ use crate::transition::{End, Locked, Next, lock, settle};
 use crate::{Store, StoreError};
 
 /// A longer time between two sweeps means that builders may have been without us.
-const GAP_SECONDS: f64 = 5.0;
+pub(crate) const GAP_SECONDS: f64 = 5.0;
 /// The most leases or offers judged by one sweep; the next one goes on.
 const BATCH: i64 = 200;
 
@@ -25,6 +25,8 @@ pub struct SweepConfig {
     pub lease_seconds: u32,
     /// How long an offer waits for a claim after the broker had it.
     pub offer_seconds: u32,
+    /// After how long a builder counts as silent: cancelled work is not waited for any longer.
+    pub silent_seconds: u32,
 }
 
 /// What a sweep did.
@@ -34,6 +36,8 @@ pub struct Swept {
     pub extended: u64,
     /// Attempts whose lease ran out.
     pub lost: Vec<(TaskId, AttemptId)>,
+    /// Cancelled attempts taken back because their builders were silent.
+    pub cancelled: Vec<(TaskId, AttemptId)>,
     /// Offers taken back because nobody claimed them.
     pub offers_expired: u64,
 }
@@ -54,6 +58,7 @@ impl Store {
                 swept.lost.push((task, attempt));
             }
         }
+        swept.cancelled = self.revoke_silent(config.silent_seconds).await?;
         for attempt in self.within(self.expired_offers(as_of, config)).await? {
             swept.offers_expired += u64::from(self.within(self.expire_offer(attempt)).await?);
         }
@@ -78,9 +83,13 @@ impl Store {
         } else {
             0
         };
-        sqlx::query("update sweeper_ticks set ticked_at = greatest(ticked_at, now())")
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "update sweeper_ticks set ticked_at = greatest(ticked_at, now()),
+                 resumed_at = case when $1 then now() else resumed_at end",
+        )
+        .bind(gap > GAP_SECONDS)
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(Some((now, extended)))
     }

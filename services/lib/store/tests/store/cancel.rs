@@ -1,10 +1,13 @@
 use millrace_domain::{AttemptState, BuildId, BuildState, OutcomeKind, Phase, TaskState};
 use millrace_store::{Acceptance, CancelResult, ClaimOutcome, Verdict};
 
-use crate::house::{CHROOT, House, OTHER_CHROOT};
+use crate::house::{CHROOT, House, OTHER_CHROOT, SILENT_SECONDS};
 
 fn cancelled_quietly() -> CancelResult {
-    CancelResult::Cancelled { hints: Vec::new() }
+    CancelResult::Cancelled {
+        hints: Vec::new(),
+        revoked: Vec::new(),
+    }
 }
 
 #[tokio::test]
@@ -12,10 +15,7 @@ async fn a_waiting_build_is_cancelled_at_once() {
     let house = House::new().await;
     let build = house.submit().await;
     house.builder("b1").await;
-    assert_eq!(
-        house.store().cancel_build(build).await.unwrap(),
-        cancelled_quietly()
-    );
+    assert_eq!(house.cancel(build).await, cancelled_quietly());
     let view = house.build(build).await;
     assert_eq!(view.state(), BuildState::Cancelled);
     assert!(view.cancelled_at.is_some());
@@ -25,13 +25,10 @@ async fn a_waiting_build_is_cancelled_at_once() {
     );
     assert!(house.release().await.is_empty());
     assert_eq!(
-        house.store().cancel_build(build).await.unwrap(),
+        house.cancel(build).await,
         CancelResult::AlreadyFinished(BuildState::Cancelled)
     );
-    assert_eq!(
-        house.store().cancel_build(BuildId(4711)).await.unwrap(),
-        CancelResult::Unknown
-    );
+    assert_eq!(house.cancel(BuildId(4711)).await, CancelResult::Unknown);
 }
 
 #[tokio::test]
@@ -44,10 +41,7 @@ async fn a_released_build_is_cancelled_before_and_after_the_confirm() {
         if confirmed {
             assert_eq!(house.publish().await, 1);
         }
-        assert_eq!(
-            house.store().cancel_build(build).await.unwrap(),
-            cancelled_quietly()
-        );
+        assert_eq!(house.cancel(build).await, cancelled_quietly());
         house
             .assert_states(build, TaskState::Cancelled, AttemptState::Revoked)
             .await;
@@ -65,7 +59,7 @@ async fn a_cancel_while_the_relay_publishes_wins_over_its_confirm() {
     house.builder("b1").await;
     let build = house.submit().await;
     let entries = house.release().await;
-    house.store().cancel_build(build).await.unwrap();
+    house.cancel(build).await;
     house.store().confirm_published(&entries).await.unwrap();
     house
         .assert_states(build, TaskState::Cancelled, AttemptState::Revoked)
@@ -84,14 +78,15 @@ async fn running_work_is_asked_to_stop_and_the_rest_of_the_build_never_starts() 
     let claimed = house.claim(builder, attempt).await;
     let hints = CancelResult::Cancelled {
         hints: vec![(builder, attempt)],
+        revoked: Vec::new(),
     };
-    assert_eq!(house.store().cancel_build(build).await.unwrap(), hints);
+    assert_eq!(house.cancel(build).await, hints);
     let view = house.build(build).await;
     assert_eq!(view.tasks[0].state, TaskState::Running);
     assert!(view.tasks[0].cancel_requested_at.is_some());
     assert_eq!(view.tasks[1].state, TaskState::Cancelled);
     assert_eq!(house.beat(claimed, Phase::Building).await, Verdict::Cancel);
-    assert_eq!(house.store().cancel_build(build).await.unwrap(), hints);
+    assert_eq!(house.cancel(build).await, hints);
     let answer = house.accept(claimed, OutcomeKind::Cancelled).await;
     assert_eq!(
         answer,
@@ -113,7 +108,7 @@ async fn however_running_work_ends_after_a_cancel_it_is_cancelled_unless_it_succ
     ];
     for (kind, state) in ends {
         let (build, claimed) = house.running(builder).await;
-        house.store().cancel_build(build).await.unwrap();
+        house.cancel(build).await;
         assert_eq!(
             house.accept(claimed, kind).await,
             Acceptance::Accepted { task_state: state }
@@ -133,7 +128,7 @@ async fn a_cancelled_task_whose_builder_dies_declines_or_is_revoked_is_cancelled
     let builder = house.builder("b1").await;
     for way in ["dies", "declines", "revoked"] {
         let (build, claimed) = house.running(builder).await;
-        house.store().cancel_build(build).await.unwrap();
+        house.cancel(build).await;
         match way {
             "dies" => {
                 house.let_lease_run_out(claimed.attempt).await;
@@ -166,13 +161,15 @@ async fn cancels_and_claims_at_once_agree_on_who_was_first() {
         let build = house.submit().await;
         let attempt = house.offer().await;
         let store = house.store().clone();
-        let cancel = tokio::spawn(async move { store.cancel_build(build).await.unwrap() });
+        let cancel =
+            tokio::spawn(async move { store.cancel_build(build, SILENT_SECONDS).await.unwrap() });
         let claim = house.try_claim(builder, attempt, "nonce").await;
         let cancel = cancel.await.unwrap();
         match claim {
             ClaimOutcome::Granted { .. } => {
                 let hints = vec![(builder, attempt)];
-                assert_eq!(cancel, CancelResult::Cancelled { hints });
+                let revoked = Vec::new();
+                assert_eq!(cancel, CancelResult::Cancelled { hints, revoked });
                 let revoked = house.store().revoke_attempt(attempt, "test");
                 assert!(revoked.await.unwrap());
             }

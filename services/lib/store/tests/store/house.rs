@@ -5,14 +5,16 @@ use millrace_domain::{
     Priority, TaskState, Token, TokenHash,
 };
 use millrace_store::{
-    Acceptance, AttemptView, BuildView, ChrootDef, ClaimInput, ClaimOutcome, Enrolment, FileView,
-    Finished, FinishedPackage, Heartbeat, HeldAttempt, NewBuild, NewBuilder, NewSource,
-    OutboxEntry, ProjectRow, ReleaseConfig, SourcePlace, Store, Submission, SweepConfig, Swept,
-    TaskView, TestDatabase, Verdict,
+    Acceptance, AttemptView, BuildView, CancelResult, ChrootDef, ClaimInput, ClaimOutcome,
+    Enrolment, FileView, Finished, FinishedPackage, Heartbeat, HeldAttempt, NewBuild, NewBuilder,
+    NewSource, OutboxEntry, ProjectRow, ReleaseConfig, SourcePlace, Store, Submission, SweepConfig,
+    Swept, TaskView, TestDatabase, Verdict,
 };
 
 pub const CHROOT: &str = "fedora-44-x86_64";
 pub const OTHER_CHROOT: &str = "fedora-44-aarch64";
+/// After how long a builder counts as silent.
+pub const SILENT_SECONDS: u32 = 12;
 
 pub struct House {
     pub database: TestDatabase,
@@ -228,6 +230,7 @@ impl House {
         let config = SweepConfig {
             lease_seconds: 45,
             offer_seconds: 600,
+            silent_seconds: SILENT_SECONDS,
         };
         self.store().sweep(&config).await.unwrap()
     }
@@ -237,6 +240,24 @@ impl House {
             "update attempts set lease_until = now() - interval '1 second' where id = '{attempt}'"
         );
         assert_eq!(self.database.execute(&sql).await, 1);
+    }
+
+    pub async fn cancel(&self, build: BuildId) -> CancelResult {
+        let cancelled = self.store().cancel_build(build, SILENT_SECONDS);
+        cancelled.await.unwrap()
+    }
+
+    /// The builder was last heard of so many seconds ago, and sweeps went on all the time.
+    pub async fn let_fall_silent(&self, builder: BuilderId, seconds: u32) {
+        let sql = format!(
+            "with heard as (
+                update builders set last_seen_at = now() - interval '{seconds} seconds' where id = '{builder}'
+            ), claimed as (
+                update attempts set claimed_at = now() - interval '1 hour' where builder_id = '{builder}'
+            )
+            update sweeper_ticks set resumed_at = now() - interval '1 hour', ticked_at = now()"
+        );
+        self.database.execute(&sql).await;
     }
 
     pub async fn build(&self, id: BuildId) -> BuildView {

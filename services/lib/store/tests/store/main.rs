@@ -12,6 +12,7 @@ mod migrations;
 mod reads;
 mod release;
 mod reservation;
+mod silence;
 mod submit;
 mod sweep;
 mod unavailable;

@@ -35,7 +35,7 @@ async fn a_list_by_state_agrees_with_the_state_that_is_shown() {
     }
     house.running(builder).await;
     let cancelled = house.submit().await;
-    house.store().cancel_build(cancelled).await.unwrap();
+    house.cancel(cancelled).await;
     // One of its tasks succeeds, the other one waits for a builder that is not there.
     let mixed = house
         .submit_this(&house.new_build(&[CHROOT, OTHER_CHROOT]))
@@ -166,7 +166,7 @@ async fn a_build_leaves_the_legacy_list_with_its_first_claim_its_cancel_or_its_e
     let house = House::new().await;
     let builder = house.builder("b1").await;
     let cancelled = house.submit().await;
-    house.store().cancel_build(cancelled).await.unwrap();
+    house.cancel(cancelled).await;
     let (_, claimed) = house.running(builder).await;
     assert!(waiting(&house, 10).await.is_empty());
     house.accept(claimed, OutcomeKind::SandboxFailed).await;

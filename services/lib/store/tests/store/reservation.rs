@@ -97,7 +97,7 @@ async fn only_a_task_that_waited_and_is_passed_over_gets_a_builder() {
         .execute("update tasks set waiting_since = now()")
         .await;
     assert_eq!(reserve(&house).await, Reserved::default(), "not yet");
-    house.store().cancel_build(build).await.unwrap();
+    house.cancel(build).await;
     // All the room is taken by tasks of one size: turns decide.
     for _ in 0..3 {
         house.running(builder).await;
@@ -163,7 +163,7 @@ async fn a_cancel_ends_the_reservation_and_the_builder_rests() {
     let builder = house.builder("b1").await;
     let (_, task, build) = crowded(&house, builder).await;
     assert_eq!(reserve(&house).await.made, made(builder, task));
-    let cancelled = house.store().cancel_build(build).await.unwrap();
+    let cancelled = house.cancel(build).await;
     assert!(matches!(cancelled, CancelResult::Cancelled { .. }));
     assert_eq!(kept_free(&house, builder).await, None, "at once");
     let next = house.submit_this(&large(&house)).await;

@@ -1,7 +1,7 @@
 use millrace_domain::{AttemptState, OutcomeKind, Phase, TaskState};
 use millrace_store::{ClaimOutcome, Verdict};
 
-use crate::house::House;
+use crate::house::{House, SILENT_SECONDS};
 
 #[tokio::test]
 async fn a_lease_that_ran_out_makes_the_attempt_lost_and_another_builder_goes_first() {
@@ -89,6 +89,7 @@ async fn sweepers_at_once_lose_an_attempt_once() {
     let config = millrace_store::SweepConfig {
         lease_seconds: 45,
         offer_seconds: 600,
+        silent_seconds: SILENT_SECONDS,
     };
     let sweepers = (0..8).map(|_| {
         let store = house.store().clone();

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use millrace_store::{Store, StoreConfig};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::house::House;
+use crate::house::{House, SILENT_SECONDS};
 
 #[tokio::test]
 async fn a_database_that_is_away_is_unavailable_within_the_acquire_timeout() {
@@ -63,7 +63,10 @@ async fn a_statement_that_waits_too_long_is_unavailable_and_harms_no_later_one()
             assert!(Instant::now() < deadline, "the lock was never taken");
             tokio::task::yield_now().await;
         }
-        impatient.cancel_build(build).await.unwrap_err()
+        impatient
+            .cancel_build(build, SILENT_SECONDS)
+            .await
+            .unwrap_err()
     });
     assert!(error.is_unavailable(), "{error}");
     assert!(impatient.build(build).await.unwrap().is_some());
@@ -82,7 +85,7 @@ async fn calls_that_are_dropped_midway_leave_no_connection_in_a_transaction() {
     for round in 0..300_u64 {
         let patience = Duration::from_micros(20 * (round % 60));
         // Whether it ends in time does not matter here.
-        let _ = tokio::time::timeout(patience, store.cancel_build(build)).await;
+        let _ = tokio::time::timeout(patience, store.cancel_build(build, SILENT_SECONDS)).await;
         let parked = store.park("queue", "reason", "body").await;
         parked.unwrap();
     }

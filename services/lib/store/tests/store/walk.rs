@@ -70,7 +70,7 @@ impl Walk {
             10 => self.disturb().await,
             _ => {
                 if let Some(build) = self.chance.pick(&self.builds) {
-                    self.house.store().cancel_build(build).await.unwrap();
+                    self.house.cancel(build).await;
                 }
             }
         }

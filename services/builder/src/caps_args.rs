@@ -20,11 +20,11 @@ pub struct CapsArgs {
     /// The longest time a build may stay without output, in seconds; 0 means no limit
     #[arg(
         long,
-        env = "MILLRACE_SILENCE_SECONDS",
+        env = "MILLRACE_SANDBOX_SILENCE_SECONDS",
         default_value_t = 0,
         value_name = "SECONDS"
     )]
-    pub silence_seconds: u32,
+    pub sandbox_silence_seconds: u32,
     /// Processes and threads of one sandbox
     #[arg(
         long,
@@ -76,7 +76,8 @@ impl CapsArgs {
                 tail_bytes: mib(self.log_tail_mb),
                 hard_bytes: mib(self.log_limit_mb),
             },
-            silence_seconds: (self.silence_seconds > 0).then_some(self.silence_seconds),
+            silence_seconds: (self.sandbox_silence_seconds > 0)
+                .then_some(self.sandbox_silence_seconds),
             disk_bytes: (self.sandbox_disk_mb > 0).then(|| mib(self.sandbox_disk_mb)),
             pids: self.sandbox_pids,
             cpus: self.sandbox_cpus,

@@ -29,9 +29,9 @@ const OVERDUE: Duration = Duration::from_secs(30);
 const LAST_LOG: Duration = Duration::from_secs(10);
 /// A larger report is none of ours, in bytes.
 const MAX_REPORT: u64 = 4 << 20;
-/// Tries to hear of a container while its engine does not answer.
-const TRIES: u32 = 30;
-/// Time between two of them.
+/// Tries to hear of a container while its engine does not answer: a minute or more.
+const TRIES: u32 = 12;
+/// Time between the first two of them at most; later ones keep up to eight times that.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How a sandbox ended.
@@ -217,12 +217,16 @@ impl Running {
             );
             match self.state().await {
                 Ok(Some(end)) => return Ok(end),
-                Ok(None) => {}
+                Ok(None) => silence = 0,
                 Err(error) if error.is_unreachable() && silence < TRIES => silence += 1,
                 Err(error) => return Err(error),
             }
-            let pause = if says_stopped { SETTLE } else { RETRY };
-            tokio::time::sleep(pause).await;
+            let pause = if says_stopped {
+                SETTLE
+            } else {
+                RETRY * (1 << silence.min(3))
+            };
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
         }
     }
 

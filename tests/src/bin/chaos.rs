@@ -21,9 +21,9 @@ fn main() -> ExitCode {
         .unwrap_or_else(|| u64::from(Uuid::new_v4().as_fields().0 % 1_000_000));
     println!("chaos: seed {seed} (SEED={seed} repeats the plan)");
     if options.plan {
-        planned(&options, seed)
-            .iter()
-            .for_each(|fault| println!("{fault}"));
+        for fault in planned(&options, seed) {
+            println!("{fault}");
+        }
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,4 +1,4 @@
-//! Chance that can be repeated: the same seed gives the same throws with every version of everything (SplitMix64).
+//! Chance that can be repeated: the same seed gives the same throws with every version of everything (`SplitMix64`).
 
 use std::time::Duration;
 

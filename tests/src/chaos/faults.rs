@@ -190,16 +190,27 @@ async fn weather(
             .chain(&ways.database)
             .collect(),
     };
-    chosen.iter().for_each(|proxy| proxy.set(weather));
+    set_all(chosen.iter().copied(), weather);
     sleep(fault.lasts).await;
-    chosen.iter().for_each(|proxy| proxy.set(Weather::Clear));
+    set_all(chosen, Weather::Clear);
     Ok(String::new())
 }
 
+fn set_all<'a>(proxies: impl IntoIterator<Item = &'a FaultProxy>, weather: Weather) {
+    for proxy in proxies {
+        proxy.set(weather);
+    }
+}
+
+/// The queue of jobs of a memory class.
+fn job_queue(class: &str) -> String {
+    format!("millrace.jobs.{}.{class}", std::env::consts::ARCH)
+}
+
 async fn clients_cut(clients: &[FaultProxy], time: Duration) -> Result<String, String> {
-    clients.iter().for_each(|proxy| proxy.set(Weather::Cut));
+    set_all(clients, Weather::Cut);
     sleep(time).await;
-    clients.iter().for_each(|proxy| proxy.set(Weather::Clear));
+    set_all(clients, Weather::Clear);
     Ok(String::new())
 }
 
@@ -227,7 +238,7 @@ async fn tampered(rig: &Rig, fault: &Fault) -> Result<String, String> {
         rig.reports.lock().await
     };
     let queue = if jobs {
-        rig.job_queue(JOBS)
+        job_queue(JOBS)
     } else {
         millrace_bus::EVENTS_QUEUE.to_owned()
     };

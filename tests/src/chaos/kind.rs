@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 /// A way to break something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 #[expect(missing_docs, reason = "the names in `name` say what they are")]
 pub enum Kind {
     KillBuilder,
@@ -51,34 +53,6 @@ pub enum Area {
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 24] = [
-        Self::KillBuilder,
-        Self::FreezeBuilder,
-        Self::RestartBuilder,
-        Self::CutBuilderFrontend,
-        Self::CutBuilderBroker,
-        Self::StallBuilder,
-        Self::SlowBuilder,
-        Self::FillDisk,
-        Self::KillFrontend,
-        Self::FreezeFrontend,
-        Self::RestartFrontend,
-        Self::CutFrontendBroker,
-        Self::CutFrontendDatabase,
-        Self::CutClients,
-        Self::KillBroker,
-        Self::RestartBroker,
-        Self::FreezeBroker,
-        Self::KillDatabase,
-        Self::RestartDatabase,
-        Self::FreezeDatabase,
-        Self::DoubleJobs,
-        Self::DoubleReports,
-        Self::DelayJobs,
-        Self::DelayReports,
-    ];
-
     /// What it is called in the output.
     pub fn name(self) -> &'static str {
         match self {

@@ -77,12 +77,12 @@ impl Load {
                 0..=9 => self.cancel(&mut dice).await,
                 10..=15 => {
                     self.resubmit(&format!("again-{number}-{turn}"), &mut dice)
-                        .await
+                        .await;
                 }
                 16..=19 => self.repeat(&mut dice).await,
                 _ => {
                     self.submit(&format!("new-{number}-{turn}"), &mut dice)
-                        .await
+                        .await;
                 }
             }
         }

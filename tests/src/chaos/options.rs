@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use super::kind::Kind;
+
 /// What builders run builds in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SandboxKind {
@@ -57,6 +59,18 @@ pub struct Options {
     /// Folder for logs, spools and results; removed after a good end, kept after a bad one [default: one below TMPDIR]
     #[arg(long, env = "CHAOS_DIR")]
     pub folder: Option<PathBuf>,
+    /// Make only these kinds of faults, separated by commas
+    #[arg(long, env = "ONLY", value_enum, value_delimiter = ',')]
+    pub only: Vec<Kind>,
+    /// Make all but these kinds of faults
+    #[arg(
+        long,
+        env = "WITHOUT",
+        value_enum,
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    pub without: Vec<Kind>,
     /// Print the plan and end
     #[arg(long)]
     pub plan: bool,
@@ -76,6 +90,8 @@ impl Default for Options {
             fault_seconds: None,
             settle_minutes: 8.0,
             folder: None,
+            only: Vec::new(),
+            without: Vec::new(),
             plan: false,
         }
     }
@@ -96,6 +112,17 @@ impl Options {
     pub fn gap(&self) -> Duration {
         let fitting = (self.time().as_secs_f64() / 120.0).clamp(3.0, 10.0);
         Duration::from_secs_f64(self.fault_seconds.unwrap_or(fitting).clamp(0.1, 3600.0))
+    }
+
+    /// Kinds of faults that are made.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let wanted = if self.only.is_empty() {
+            Kind::value_variants()
+        } else {
+            &self.only
+        };
+        let kept = wanted.iter().filter(|kind| !self.without.contains(kind));
+        kept.copied().collect()
     }
 
     /// Sandboxes of each builder at once.

@@ -99,11 +99,6 @@ impl Rig {
             .collect()
     }
 
-    /// The queue of jobs of a memory class.
-    pub fn job_queue(&self, class: &str) -> String {
-        format!("millrace.jobs.{}.{class}", std::env::consts::ARCH)
-    }
-
     fn spool(&self, number: usize) -> PathBuf {
         self.folder.join(format!("spool-{number}"))
     }

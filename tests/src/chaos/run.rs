@@ -19,7 +19,7 @@ use super::report::Report;
 use super::rig::Rig;
 use super::settle;
 use crate::fixture::fixtures;
-use crate::invariants::{check, gather};
+use crate::invariants::{Facts, check, gather};
 
 /// A process that ended by itself is started again after so long, as a service manager does.
 const RESTART: Duration = Duration::from_secs(1);
@@ -34,6 +34,7 @@ pub fn planned(options: &Options, seed: u64) -> Vec<Fault> {
         gap: options.gap(),
         builders: options.builders.into(),
         frontends: options.frontends.into(),
+        kinds: options.kinds(),
     };
     plan(seed, &scene)
 }
@@ -92,7 +93,7 @@ async fn judge(rig: &Rig, load: &Load, options: &Options, done: Done) -> Report 
     problems.extend(unsatisfied(load, options));
     let mut facts = facts.unwrap_or_else(|error| {
         problems.push(format!("facts could not be gathered: {error}"));
-        Default::default()
+        Facts::default()
     });
     facts.known = load.journal.known();
     facts.expected = expected(options);

@@ -24,7 +24,7 @@ pub(super) fn numbered(facts: &Facts) -> Vec<String> {
 }
 
 /// An attempt whose report was accepted as the task's outcome.
-fn accepted(attempt: &&Attempt) -> bool {
+fn is_accepted(attempt: &Attempt) -> bool {
     attempt.state == "finished" && !attempt.outcome.as_ref().is_some_and(is_infrastructure)
 }
 
@@ -33,7 +33,11 @@ pub(super) fn one_accepted(facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
     for task in &facts.tasks {
         let attempts = facts.attempts_of(task.id);
-        let accepted: Vec<&Attempt> = attempts.iter().copied().filter(accepted).collect();
+        let accepted: Vec<&Attempt> = attempts
+            .iter()
+            .copied()
+            .filter(|attempt| is_accepted(attempt))
+            .collect();
         let ids: Vec<&str> = accepted.iter().map(|a| a.id.as_str()).collect();
         let fault = match (task.state.as_str(), accepted.as_slice()) {
             ("succeeded", []) => Some("succeeded without an accepted attempt"),

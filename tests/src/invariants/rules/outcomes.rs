@@ -97,12 +97,12 @@ pub(super) fn cancels(facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
     for task in &facts.tasks {
         let asked = facts.known.cancels.get(&task.build_id);
-        let held = match (asked, task.state.as_str()) {
-            (Some(CancelAnswer::Accepted), "failed") | (None, "cancelled") => false,
-            (Some(CancelAnswer::TooLate), "cancelled") => false,
-            _ => true,
-        };
-        if !held {
+        let broken = matches!(
+            (asked, task.state.as_str()),
+            (Some(CancelAnswer::Accepted), "failed")
+                | (None | Some(CancelAnswer::TooLate), "cancelled")
+        );
+        if broken {
             found.push(format!(
                 "task {} of build {} is {}, its cancel: {asked:?}",
                 task.id, task.build_id, task.state

@@ -16,7 +16,7 @@ pub(super) fn stored(facts: &Facts) -> Vec<String> {
                     submission.key
                 )),
                 Some(build) if build.tasks == 0 => {
-                    found.push(format!("build {answer} has no task"))
+                    found.push(format!("build {answer} has no task"));
                 }
                 Some(build) if build.sources.len() != submission.sources.len() => {
                     found.push(format!(

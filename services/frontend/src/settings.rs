@@ -341,7 +341,10 @@ mod tests {
             ),
             (&["--memory-classes-gib=4,2"], "MILLRACE_MEMORY_CLASSES_GIB"),
             (&["--keep-logs-days=0"], "MILLRACE_KEEP_LOGS_DAYS"),
-            (&["--keep-parked=0"], "MILLRACE_KEEP_PARKED: at least 1 message"),
+            (
+                &["--keep-parked=0"],
+                "MILLRACE_KEEP_PARKED: at least 1 message",
+            ),
             (
                 &["--staging-hours=0"],
                 "MILLRACE_STAGING_HOURS: at least 1 hour",

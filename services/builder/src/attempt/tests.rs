@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::*;
-use crate::context::SandboxSettings;
+use crate::context::{SandboxCaps, SandboxSettings};
 use crate::disk::Disk;
 use crate::durable::Outlives;
 use crate::fake_frontend::FakeFrontend;
@@ -38,6 +38,7 @@ async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
             network: "none".to_owned(),
             supervisor: "/nowhere".into(),
             max_source_bytes: 1,
+            caps: SandboxCaps::default(),
         },
         runtime: Runtime::Noop(NoopEngine::new("test")),
         frontend,
@@ -260,7 +261,8 @@ fn built(ctx: &Arc<Context>) -> Attempt {
 }
 
 #[tokio::test]
-async fn that_results_are_on_the_spool_is_written_again_until_it_is_and_nothing_is_taken_meanwhile() {
+async fn that_results_are_on_the_spool_is_written_again_until_it_is_and_nothing_is_taken_meanwhile()
+{
     let identity = tempfile::tempdir().unwrap();
     let fake = FakeFrontend::start().await;
     let ctx = context(&fake, identity.path()).await;

@@ -229,8 +229,9 @@ fn free_mib(folder: &Path) -> io::Result<u32> {
 /// Does what keeping an order does.
 fn probe(folder: &Path) -> io::Result<()> {
     let probe = folder.join("probe");
-    let written = std::fs::create_dir_all(&probe)
-        .and_then(|()| durable::write_private(&probe.join("probe"), &[0; PROBE], Outlives::Host));
+    let written = std::fs::create_dir_all(&probe).and_then(|()| {
+        durable::write_private(&probe.join("probe"), &vec![0; PROBE], Outlives::Host)
+    });
     let removed = std::fs::remove_dir_all(&probe);
     written.and(removed)
 }

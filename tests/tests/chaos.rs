@@ -1,6 +1,6 @@
 //! The short form of `make chaos`: a fixed seed, no-op sandboxes, every invariant.
 
-use millrace_tests::chaos::{Kind, Options, SandboxKind, run};
+use millrace_tests::chaos::{Options, SandboxKind, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn a_short_chaos_loses_doubles_and_leaves_nothing() {
@@ -11,7 +11,6 @@ async fn a_short_chaos_loses_doubles_and_leaves_nothing() {
         tasks: 200,
         fault_seconds: Some(1.5),
         settle_minutes: 3.0,
-        without: vec![Kind::FillDisk],
         ..Options::default()
     };
     let report = run(&options, 4, folder.path().to_owned()).await;

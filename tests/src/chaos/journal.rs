@@ -25,10 +25,10 @@ pub struct Submission {
 /// What came of a wish to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CancelAnswer {
-    /// No clear answer came.
-    Unclear,
     /// It had ended before.
     TooLate,
+    /// No clear answer came, and later ones may have come too late because this one was obeyed.
+    Unclear,
     /// It was accepted.
     Accepted,
 }
@@ -47,7 +47,7 @@ pub struct Seen {
 pub struct Known {
     /// Submissions, by key.
     pub submissions: BTreeMap<String, Submission>,
-    /// Wishes to cancel, by build; the clearest answer counts.
+    /// Wishes to cancel, by build; of several answers the greatest counts.
     pub cancels: BTreeMap<i64, CancelAnswer>,
     /// Tasks that were seen to have ended, by number, as they were seen first.
     pub seen: BTreeMap<i64, Seen>,

@@ -179,6 +179,8 @@ impl Rig {
                 "MILLRACE_STATUS_FILE",
                 text(self.folder.join(format!("builder-{number}.status"))),
             ),
+            // The small disk is smaller than the usual floor.
+            ("MILLRACE_SPOOL_FLOOR_MB", "16".to_owned()),
             ("MILLRACE_ENGINE_URL", self.settings.engine.clone()),
             ("MILLRACE_SANDBOX_PROFILE", self.settings.profile.clone()),
             ("MILLRACE_SANDBOX", sandbox.to_owned()),

@@ -31,6 +31,7 @@ impl Free {
 /// The room of one builder. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Room {
+    sandboxes: u32,
     free: Arc<Mutex<Free>>,
     changed: Arc<watch::Sender<()>>,
 }
@@ -39,6 +40,7 @@ impl Room {
     /// A room in which everything is free.
     pub fn new(mib: u32, sandboxes: u32) -> Self {
         Self {
+            sandboxes,
             free: Arc::new(Mutex::new(Free {
                 mib,
                 sandboxes,
@@ -51,6 +53,11 @@ impl Room {
     /// What is free now.
     pub fn free(&self) -> Free {
         *self.lock()
+    }
+
+    /// Whether nothing is taken, nor an order being asked for.
+    pub fn is_idle(&self) -> bool {
+        self.lock().sandboxes == self.sandboxes
     }
 
     /// Tells when room was given back.
@@ -140,8 +147,10 @@ mod tests {
         assert!(room.reserve(0).is_none(), "no sandbox left");
         assert!(!changes.has_changed().unwrap());
         drop(first);
+        assert!(!room.is_idle());
         assert!(changes.has_changed().unwrap());
         drop(second);
+        assert!(room.is_idle());
         assert_eq!(
             room.free(),
             Free {

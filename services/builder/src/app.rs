@@ -15,6 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::attempt::{adopt, recover};
 use crate::config::Config;
 use crate::context::Context;
+use crate::disk::Disk;
 use crate::engine::{self, Offer, ReadyEngine};
 use crate::frontend::Frontend;
 use crate::heartbeat::Heartbeat;
@@ -25,7 +26,7 @@ use crate::room::Room;
 use crate::session::{EnrolError, Enrolment, Session};
 use crate::spool::Spool;
 use crate::status::StatusFile;
-use crate::{control, sweeper};
+use crate::{control, disk, sweeper};
 
 /// From the end of finishing until everything is dropped.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(20);
@@ -141,6 +142,8 @@ fn context(
         ..FetchLimits::default()
     };
     let fetcher = Fetcher::new(Guard::new(config.fetch.fetch_allow.clone()), limits)?;
+    let room = Room::new(offer.memory_mib, offer.sandboxes);
+    let nudge = Arc::new(Notify::new());
     Ok(Arc::new(Context {
         builder: identity.id(),
         name: config.name(),
@@ -151,9 +154,11 @@ fn context(
         fetcher,
         fetch_patience: Duration::from_secs(config.fetch_retry_seconds.into()),
         spool: Spool::open(identity.folder()).context("cannot open the spool")?,
-        room: Room::new(offer.memory_mib, offer.sandboxes),
+        disk: Disk::new(identity.folder(), config.spool_floor_mb, &room, &nudge),
+        spool_patience: Duration::from_secs(config.spool_wait_seconds.into()),
+        room,
         registry: Registry::default(),
-        nudge: Arc::new(Notify::new()),
+        nudge,
         uploads: Semaphore::new(UPLOADS),
         shutdown: shutdown.clone(),
         leaving: leave_in_time(shutdown),
@@ -202,6 +207,7 @@ async fn serve(
         heartbeat.run().await
     });
     lifecycle.spawn("control", control);
+    lifecycle.spawn("disk", disk::run(Arc::clone(&ctx)));
     lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));
     lifecycle.spawn("intake", intake.run());
     let free = ctx.room.free();

@@ -107,7 +107,7 @@ async fn a_memory_limit_is_enforced_and_explained() {
         .cli
         .json(&["resubmit", &number, "--with-suggested-limits"])
         .await;
-    assert_eq!(again["memory_reqs"], 768, "{again:#}");
+    assert_eq!(again["limits"]["memory_mib"], 768, "{again:#}");
 
     let tolerated = Fixture::named("memory-hog-tolerated");
     let build = pipeline

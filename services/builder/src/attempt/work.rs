@@ -1,5 +1,6 @@
 //! The working part of an attempt: all its packages in order, until everything is safe on the spool.
 
+use millrace_chassis::crash_point;
 use millrace_domain::{Origin, OutcomeKind, Phase, Stage};
 use millrace_wire::PackageReport;
 use tokio::task::JoinHandle;
@@ -47,7 +48,9 @@ pub async fn work(attempt: &mut Attempt) -> Result<Worked, Interrupt> {
         tracing::error!(attempt.id = %attempt.live.id(), "{error}");
     }
     tracing::info!(attempt.id = %attempt.live.id(), outcome = %outcome.kind, "ended: {}", outcome.message);
+    crash_point!("results.judged");
     keep(attempt).await;
+    crash_point!("results.kept");
     Ok(Worked { shipping })
 }
 
@@ -124,8 +127,10 @@ async fn keep(attempt: &mut Attempt) {
         .any(|package| !package.files.is_empty());
     attempt.record.phase = Phase::Spooled;
     attempt.record.stages = attempt.live.stages();
-    // An attempt without files goes on to its report at once, which is all there is to keep.
-    if has_files && let Err(error) = sync(attempt).await {
+    // An outcome without files was work, too: it is not to be judged anew because the builder ends before its report.
+    if (has_files || !attempt.ctx.is_noop())
+        && let Err(error) = sync(attempt).await
+    {
         // The results are there, only not proof against a crash of the host: better than to build again.
         let outcome = disk_failed(&error, Stage::Collect);
         tracing::error!(attempt.id = %attempt.live.id(), "the results are not synced: {}", outcome.message);

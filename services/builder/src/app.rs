@@ -15,6 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::attempt::{adopt, recover};
 use crate::config::Config;
 use crate::context::Context;
+use crate::disk::Disk;
 use crate::engine::{self, Offer, ReadyEngine};
 use crate::frontend::Frontend;
 use crate::heartbeat::Heartbeat;
@@ -25,7 +26,7 @@ use crate::room::Room;
 use crate::session::{EnrolError, Enrolment, Session};
 use crate::spool::Spool;
 use crate::status::StatusFile;
-use crate::{control, sweeper};
+use crate::{control, disk, sweeper};
 
 /// From the first signal until everything is dropped.
 const GRACE: Duration = Duration::from_secs(25);
@@ -138,6 +139,8 @@ fn context(
         ..FetchLimits::default()
     };
     let fetcher = Fetcher::new(Guard::new(config.fetch.fetch_allow.clone()), limits)?;
+    let room = Room::new(offer.memory_mib, offer.sandboxes);
+    let nudge = Arc::new(Notify::new());
     Ok(Arc::new(Context {
         builder: identity.id(),
         name: config.name(),
@@ -148,9 +151,11 @@ fn context(
         fetcher,
         fetch_patience: Duration::from_secs(config.fetch_retry_seconds.into()),
         spool: Spool::open(identity.folder()).context("cannot open the spool")?,
-        room: Room::new(offer.memory_mib, offer.sandboxes),
+        disk: Disk::new(identity.folder(), config.spool_floor_mb, &room, &nudge),
+        spool_patience: Duration::from_secs(config.spool_wait_seconds.into()),
+        room,
         registry: Registry::default(),
-        nudge: Arc::new(Notify::new()),
+        nudge,
         uploads: Semaphore::new(UPLOADS),
         shutdown: shutdown.clone(),
         leaving: leave_in_time(shutdown),
@@ -193,6 +198,7 @@ async fn serve(
     let intake = Intake::new(Arc::clone(&ctx), bus, &archs(), &classes);
     lifecycle.spawn("heartbeat", heartbeat.run());
     lifecycle.spawn("control", control::run(Arc::clone(&ctx), bus.clone()));
+    lifecycle.spawn("disk", disk::run(Arc::clone(&ctx)));
     lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));
     lifecycle.spawn("intake", intake.run());
     let free = ctx.room.free();

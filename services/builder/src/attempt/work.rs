@@ -10,6 +10,7 @@ use super::ending::{self, disk_failed};
 use super::package::{Built, say};
 use super::patience::Patience;
 use super::{Attempt, package, sandbox};
+use crate::durable::Outlives;
 use crate::live::Interrupt;
 use crate::log::{LogError, SpooledLog, Unshipped, ship};
 
@@ -54,14 +55,11 @@ pub async fn work(attempt: &mut Attempt) -> Result<Worked, Interrupt> {
     tracing::info!(attempt.id = %attempt.live.id(), outcome = %outcome.kind, "ended: {}", outcome.message);
     crash_point!("results.judged");
     keep(attempt).await;
-<<<<<<< HEAD
     crash_point!("results.kept");
-=======
     // Not before a restart would find the results.
     if let Some(handle) = last {
         sandbox::discard(attempt, handle);
     }
->>>>>>> main
     Ok(Worked { shipping })
 }
 
@@ -145,23 +143,24 @@ pub(super) async fn keep(attempt: &mut Attempt) {
     let has_files = packages.iter().any(|package| !package.files.is_empty());
     attempt.record.phase = Phase::Spooled;
     attempt.record.stages = attempt.live.stages();
-<<<<<<< HEAD
-    // An outcome without files was work, too: it is not to be judged anew because the builder ends before its report.
-    if (has_files || !attempt.ctx.is_noop())
-        && let Err(error) = sync(attempt).await
-    {
-        // The results are there, only not proof against a crash of the host: better than to build again.
-        let outcome = disk_failed(&error, Stage::Collect);
-        tracing::error!(attempt.id = %attempt.live.id(), "the results are not synced: {}", outcome.message);
-=======
-    // An attempt without files goes on to its report at once, which is all there is to keep.
     if has_files {
         write_record(attempt).await;
->>>>>>> main
+    } else if !attempt.ctx.is_noop() {
+        write_outcome(attempt).await;
     }
     attempt.live.advance(Phase::Spooled);
     if has_files {
         attempt.ctx.nudge.notify_one();
+    }
+}
+
+/// An outcome without files was work, too: it is not found out anew because the builder ends before its report. A full
+/// disk is not waited for, since the report goes out at once.
+async fn write_outcome(attempt: &Attempt) {
+    let (folder, record) = (attempt.folder.clone(), attempt.record.clone());
+    let write = move || folder.write(&record, Outlives::Process);
+    if let Err(error) = attempt.ctx.on_disk(write).await {
+        tracing::warn!(attempt.id = %attempt.live.id(), "cannot note in the spool how the attempt ended: {error}");
     }
 }
 

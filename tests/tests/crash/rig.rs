@@ -62,7 +62,7 @@ impl Rig {
     ) -> T {
         self.pipeline.arm(program, points[0]);
         let pipeline = &mut self.pipeline;
-        let dying = async move {
+        let deaths = async move {
             for (at, point) in points.iter().enumerate() {
                 pipeline.died(program, point).await;
                 match points.get(at + 1) {
@@ -71,7 +71,7 @@ impl Rig {
                 }
             }
         };
-        tokio::join!(doing, dying).0
+        tokio::join!(doing, deaths).0
     }
 
     /// Waits for the end of a build that a client was told of, and looks at everything.

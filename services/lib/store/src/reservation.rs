@@ -125,7 +125,8 @@ const BUILDERS: &str = concat!(
 /// is for its task alone, and what its engine keeps for that task counts for it.
 const READY: &str = concat!(
     room!(),
-    " select t.id from kept k join tasks t on t.id = k.task_id join accounts a on a.id = t.owner_id
+    " select t.id as task_id, t.owner_id, coalesce(a.max_running, $3)::bigint as most
+    from kept k join tasks t on t.id = k.task_id join accounts a on a.id = t.owner_id
     where exists (select from unnest($1::text[], $2::text[]) as w(arch, memory_class)
             where w.arch = t.arch and w.memory_class = t.memory_class)
         and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.not_before <= now()
@@ -147,6 +148,15 @@ const KEPT_FREE: &str = concat!(
     " select max(k.memory_mib) from room r join kept k on k.engine_id = r.engine_id
     where r.id = $1 and (k.builder_id = r.id or r.engine_mib <= 0)"
 );
+
+/// A task that a builder was kept free for and that can start now.
+#[derive(Debug, FromRow)]
+pub(crate) struct Ready {
+    pub(crate) task_id: i64,
+    pub(crate) owner_id: i64,
+    /// As many tasks as its owner may have under way.
+    pub(crate) most: i64,
+}
 
 #[derive(FromRow)]
 struct LargeTask {
@@ -227,17 +237,17 @@ pub(crate) async fn take_kept(
     tx: &mut Tx,
     routes: &Routes,
     config: &ReleaseConfig,
-) -> Result<Vec<i64>, StoreError> {
+) -> Result<Vec<Ready>, StoreError> {
     if !routes.any_kept {
         return Ok(Vec::new());
     }
-    let ids = sqlx::query_scalar(READY)
+    let ready = sqlx::query_as(READY)
         .bind(&routes.archs)
         .bind(&routes.classes)
         .bind(int4(config.owner_running))
         .fetch_all(&mut **tx)
         .await?;
-    Ok(ids)
+    Ok(ready)
 }
 
 async fn make(tx: &mut Tx, config: &ReserveConfig) -> Result<Vec<Kept>, StoreError> {

@@ -1,5 +1,7 @@
 //! A database per test on a real server, dropped with the value.
 
+mod backlog;
+
 use std::str::FromStr;
 
 use secrecy::SecretString;
@@ -8,6 +10,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::{Store, StoreConfig};
+
+pub use backlog::Backlog;
 
 const SERVER: &str = "MILLRACE_TEST_DATABASE_URL";
 const DEFAULT_SERVER: &str = "postgres://postgres@127.0.0.1:54329/postgres";

@@ -48,9 +48,9 @@ pub struct Reserved {
 /// Whether there is anything to decide: a reservation, or a task that waits.
 const ANY: &str = "
     select exists (select from reservations where task_id is not null)
-        or ($1 > 0 and exists (select from routes r where exists (
+        or ($1 > 0 and exists (select from routes r cross join lateral (
             select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed)))";
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed limit 1) w))";
 
 /// Ends reservations whose task was claimed or is over, or whose builder takes no work any more.
 const END: &str = concat!(
@@ -69,7 +69,7 @@ const LARGE: &str = concat!(
     ", reach as (
         select a.arch, max(r.offer_mib) as largest_mib, greatest(
             coalesce(max(least(r.own_mib, r.engine_mib)) filter (where r.kept_for is null), 0),
-            min(r.smallest_mib)) as reach_mib
+            min(r.smallest_mib))::integer as reach_mib
         from (select distinct unnest(archs) as arch from live) a join room r on a.arch = any(r.archs)
         group by a.arch
     ), needs as (

@@ -20,8 +20,8 @@ macro_rules! room {
             group by a.builder_id
         ), kept as (
             select k.builder_id, k.task_id, k.memory_mib, l.engine_id, l.name
-            from reservations k join live l on l.id = k.builder_id
-            join tasks t on t.id = k.task_id and t.state in ('waiting', 'queued')
+            from reservations k join live l on l.id = k.builder_id cross join lateral (
+                select from tasks t where t.id = k.task_id and t.state in ('waiting', 'queued') limit 1) t
         ), engine_room as (
             select e.id, e.budget_mib, e.budget_mib - coalesce(sum(h.memory_mib), 0)
                 - coalesce((select sum(k.memory_mib) from kept k where k.engine_id = e.id), 0) as memory_mib

@@ -34,11 +34,12 @@ enum Asked {
 /// Takes a delivered order.
 pub async fn take(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reservation: Reservation) {
     let folder = ctx.spool.folder(job.attempt_id);
-    let mut record = match prepare(&ctx, &folder, job).await {
+    let mut record = match prepare(&ctx, &folder, job.clone()).await {
         Ok(record) => record,
         Err(error) => {
+            // Back to the queue it would come again at once; the frontend keeps it for a while.
             tracing::error!("cannot write to the spool, declining a job: {error}");
-            return give_back(delivery).await;
+            return decline(ctx, job, delivery, DeclineReason::NoRoom).await;
         }
     };
     let id = record.job.attempt_id;

@@ -1,10 +1,11 @@
 //! Says every few seconds what this builder has and what room is left, and carries out what the answer says. Its
-//! loss is repaired by the next one; a frontend that is away stops no work.
+//! loss is repaired by the next one, which then comes sooner; a frontend that is away stops no work.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_bus::{Bus, LinkState};
+use millrace_chassis::Backoff;
 use millrace_wire::{AttemptStatus, HeartbeatRequest};
 use tokio::time::Instant;
 
@@ -15,6 +16,8 @@ use crate::status::StatusFile;
 const BATCH: usize = 500;
 /// Heartbeats keep this distance, however many events want one.
 const MIN_GAP: Duration = Duration::from_millis(500);
+/// After one that nobody heard the next follows so soon; after more of them as late as any.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// An answer later than this is no answer.
 const DEADLINE: Duration = Duration::from_secs(15);
 
@@ -25,17 +28,21 @@ pub struct Heartbeat {
     period: Duration,
     status: StatusFile,
     is_away: bool,
+    /// Between heartbeats that nobody hears: many builders must not come back in step.
+    backoff: Backoff,
 }
 
 impl Heartbeat {
     /// A heartbeat with the frontend's period.
     pub fn new(ctx: Arc<Context>, bus: Bus, period: Duration, status: StatusFile) -> Self {
+        let period = period.max(MIN_GAP);
         Self {
             ctx,
             bus,
-            period: period.max(MIN_GAP),
+            period,
             status,
             is_away: false,
+            backoff: Backoff::new(FIRST_RETRY, period),
         }
     }
 
@@ -53,15 +60,19 @@ impl Heartbeat {
     }
 
     /// Waits for the next beat; true when there is none.
-    async fn pause(&self, began: Instant) -> bool {
+    async fn pause(&mut self, began: Instant) -> bool {
         let ctx = &self.ctx;
         let stopping = ctx.shutdown.is_stopping();
         if stopping && (ctx.registry.count() == 0 || ctx.leaving.is_cancelled()) {
             return true;
         }
-        let period = if stopping { MIN_GAP } else { self.period };
+        let next = match (self.is_away, stopping) {
+            (true, _) => Instant::now() + self.backoff.next_delay(),
+            (false, true) => began + MIN_GAP,
+            (false, false) => began + self.period,
+        };
         tokio::select! {
-            () = tokio::time::sleep_until(began + period) => {}
+            () = tokio::time::sleep_until(next) => {}
             () = ctx.nudge.notified() => tokio::time::sleep_until(began + MIN_GAP).await,
             () = ctx.shutdown.stopping(), if !stopping => {}
             () = ctx.leaving.cancelled() => {}
@@ -117,6 +128,9 @@ impl Heartbeat {
             _ => {}
         }
         self.is_away = trouble.is_some();
+        if !self.is_away {
+            self.backoff.reset();
+        }
         let trouble = trouble
             .map(|reason| format!("the frontend does not hear this builder: {reason}"))
             .or_else(|| self.broker_trouble());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::StreamExt;
 use millrace_chassis::{ApiClient, ApiError, Backoff, CancellationToken, Method, Response};
+use tokio::time::Instant;
 
 use crate::exit::Usage;
 use crate::model::{Attempt, Task};
@@ -56,10 +57,12 @@ fn builder_of(attempt: &Attempt) -> &str {
         .map_or("an unknown builder", |b| b.name())
 }
 
-/// Follows one attempt's log to its end, taking it up again where the connection broke.
+/// Follows one attempt's log to its end, taking it up again where the connection broke, for as long as the server may
+/// be away.
 async fn stream(api: &ApiClient, attempt: &str, printer: &mut Printer) -> anyhow::Result<()> {
     let mut offset = 0_u64;
     let mut backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(5));
+    let mut heard = Instant::now();
     loop {
         match open(api, attempt, offset, true).await {
             Ok(response) => {
@@ -70,8 +73,13 @@ async fn stream(api: &ApiClient, attempt: &str, printer: &mut Printer) -> anyhow
                 if offset > before {
                     backoff.reset();
                 }
+                heard = Instant::now();
             }
-            Err(error) if error.is_transient() => {}
+            Err(error) if error.is_transient() && heard.elapsed() <= wait::PATIENCE => {}
+            Err(error) if error.is_transient() => {
+                let reason = error.to_string();
+                return Err(wait::gave_up(&reason, "the log goes on without you").into());
+            }
             Err(error) => return Err(error.into()),
         }
         backoff.pause(&CancellationToken::new()).await;

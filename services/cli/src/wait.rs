@@ -14,7 +14,7 @@ use crate::model::Build;
 use crate::{follow, render};
 
 /// How long the server may be away before waiting is given up.
-const PATIENCE: Duration = Duration::from_mins(15);
+pub const PATIENCE: Duration = Duration::from_mins(15);
 /// How often a build is looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -63,14 +63,20 @@ pub async fn patiently(api: &ApiClient, build: i64) -> anyhow::Result<Answer<Bui
                     .is_some_and(ApiError::is_transient) =>
             {
                 if started.elapsed() > PATIENCE {
-                    let minutes = PATIENCE.as_secs() / 60;
-                    return Err(Fault(format!("{error}; gave up after {minutes} minutes, build {build} goes on without you")).into());
+                    let goes_on = format!("build {build} goes on without you");
+                    return Err(gave_up(&error.to_string(), &goes_on).into());
                 }
                 backoff.pause(&CancellationToken::new()).await;
             }
             settled => return settled,
         }
     }
+}
+
+/// What is said when [`PATIENCE`] has come to an end.
+pub fn gave_up(reason: &str, rest: &str) -> Fault {
+    let minutes = PATIENCE.as_secs() / 60;
+    Fault(format!("{reason}; gave up after {minutes} minutes, {rest}"))
 }
 
 /// A line that is rewritten on a terminal, and a line per change in a pipe.

@@ -73,6 +73,7 @@ impl Application {
             sealer,
             logs: LogWatch::default(),
             database_away: Outage::default(),
+            broker_away: Outage::default(),
             results_full: Outage::default(),
             ready: watch::Sender::new(Readiness::Starting("not begun".to_owned())),
             metrics,

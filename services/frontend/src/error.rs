@@ -117,7 +117,7 @@ struct Body {
 }
 
 /// How long a client waits before it asks again, in seconds.
-const RETRY_AFTER: &str = "2";
+pub const RETRY_AFTER: &str = "2";
 /// The same where room must be made first.
 const RETRY_ROOM: &str = "15";
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use metrics::counter;
+use millrace_chassis::Backoff;
 use millrace_domain::AttemptId;
 use millrace_results::ResultError;
 use millrace_store::{Forgotten, Keeping, StoreError};
@@ -14,6 +15,8 @@ use crate::state::AppState;
 
 /// How often is looked whether something is due, or a full store has room again.
 const LOOK: Duration = Duration::from_secs(5);
+/// The longest pause while the database is away.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Seconds between two turns, a little less than their names, so that looks do not add up.
 const MINUTE: u32 = 58;
 const HOUR: u32 = 3590;
@@ -57,19 +60,33 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
     if !state.wait_ready().await {
         return Ok(());
     }
+    let mut backoff = Backoff::new(LOOK, LONGEST_PAUSE);
     loop {
         look_for_room(&state).await;
-        for (name, every) in [("minute", MINUTE), ("hour", HOUR)] {
-            match state.store.take_turn(name, every).await {
-                Ok(true) => turn(&state, name).await,
-                Ok(false) => {}
-                Err(error) => tracing::debug!("the janitor waits for the database: {error}"),
+        let goes_on = match turns(&state).await {
+            Ok(()) => {
+                backoff.reset();
+                state.shutdown.sleep(LOOK).await
             }
-        }
-        if !state.shutdown.sleep(LOOK).await {
+            Err(error) => {
+                tracing::debug!("the janitor waits for the database: {error}");
+                backoff.pause(state.shutdown.soft()).await
+            }
+        };
+        if !goes_on {
             return Ok(());
         }
     }
+}
+
+/// Does what is due.
+async fn turns(state: &AppState) -> Result<(), StoreError> {
+    for (name, every) in [("minute", MINUTE), ("hour", HOUR)] {
+        if state.store.take_turn(name, every).await? {
+            turn(state, name).await;
+        }
+    }
+    Ok(())
 }
 
 /// Clears the word that the store is full once a file fits in again.

@@ -3,6 +3,7 @@
 mod application;
 mod auth;
 mod boot;
+mod broker;
 mod cancel;
 mod chroots;
 mod config;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use metrics::counter;
 use millrace_bus::{ConsumerOptions, EVENTS_QUEUE, Incoming, Verdict, run_consumer};
 use millrace_domain::TaskState;
-use millrace_store::{Acceptance, FileView, Finished, FinishedPackage};
+use millrace_store::{Acceptance, FileView, Finished, FinishedPackage, StoreError};
 use millrace_wire::{FinishedV1, PackageReport};
 
 use crate::state::AppState;
@@ -37,16 +37,9 @@ async fn handle(state: AppState, incoming: Arc<Incoming>) -> Verdict {
         Ok(envelope) => envelope.body,
         Err(verdict) => return verdict,
     };
-    let has_log = report.log_size > 0;
-    let report = finished(report);
     let attempt = report.attempt_id;
-    match state.store.accept(&report).await {
-        Ok(acceptance) => {
-            if settle(&state, &report, acceptance) && has_log {
-                state.sealer.seal(attempt).await;
-            }
-            Verdict::Done
-        }
+    match take_in(&state, report).await {
+        Ok(()) => Verdict::Done,
         Err(error) if error.is_unavailable() => {
             tracing::warn!(attempt.id = %attempt, "a report waits for the database: {error}");
             Verdict::Again
@@ -61,6 +54,17 @@ async fn handle(state: AppState, incoming: Arc<Incoming>) -> Verdict {
             Verdict::Park(format!("cannot be accepted: {error}"))
         }
     }
+}
+
+/// Takes a report in, whatever comes of it.
+pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreError> {
+    let has_log = report.log_size > 0;
+    let report = finished(report);
+    let acceptance = state.store.accept(&report).await?;
+    if settle(state, &report, acceptance) && has_log {
+        state.sealer.seal(report.attempt_id).await;
+    }
+    Ok(())
 }
 
 /// Tells what came of a report; whether its attempt has ended with it.

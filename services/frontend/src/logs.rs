@@ -1,11 +1,13 @@
 //! Reading logs, also while they are written. A follower is woken by appends through this frontend and looks each
-//! second for those through others; it ends when the attempt has ended and nothing is left to read.
+//! second for those through others, more rarely while the database is away; it ends when the attempt has ended and
+//! nothing is left to read.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use millrace_chassis::Backoff;
 use millrace_domain::{AttemptId, AttemptState, TaskId};
 use millrace_results::ResultError;
 use millrace_store::{AttemptView, StoreError, TaskView};
@@ -15,6 +17,8 @@ use crate::state::AppState;
 
 /// How often a follower looks without being woken.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often at least.
+const RARE_LOOK: Duration = Duration::from_secs(10);
 /// Bytes read at once.
 const PART: usize = 64 * 1024;
 
@@ -47,6 +51,7 @@ pub fn read(
         number: 0,
         offset,
         follow,
+        backoff: Backoff::new(LOOK, RARE_LOOK),
     };
     stream::unfold(Some(reader), |reader| async {
         let mut reader = reader?;
@@ -67,6 +72,8 @@ struct LogReader {
     /// Where to begin in the first attempt.
     offset: u64,
     follow: bool,
+    /// Between looks that the database does not answer.
+    backoff: Backoff,
 }
 
 struct Reading {
@@ -78,7 +85,8 @@ struct Reading {
 
 enum Next {
     Attempt(Reading, Option<Bytes>),
-    Later,
+    /// To be looked for again after this time.
+    Later(Duration),
     Never,
 }
 
@@ -115,8 +123,8 @@ impl LogReader {
                         return Ok(head);
                     }
                 }
-                Next::Later if self.state.shutdown.sleep(LOOK).await => {}
-                Next::Later | Next::Never => return Ok(None),
+                Next::Later(pause) if self.state.shutdown.sleep(pause).await => {}
+                Next::Later(_) | Next::Never => return Ok(None),
             }
         }
     }
@@ -142,14 +150,21 @@ impl LogReader {
             if part.sealed || reading.ended || !self.follow {
                 return Ok(None);
             }
-            reading.ended = has_ended(self.state.store.attempt(reading.id).await);
+            let attempt = self.state.store.attempt(reading.id).await;
+            let pause = if attempt.is_ok() {
+                self.backoff.reset();
+                LOOK
+            } else {
+                self.backoff.next_delay()
+            };
+            reading.ended = has_ended(attempt);
             if reading.ended {
                 // What was written between the look at the log and the end is still to be read.
                 continue;
             }
             tokio::select! {
                 () = woken => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.state.shutdown.stopping() => return Ok(None),
             }
         }
@@ -158,12 +173,15 @@ impl LogReader {
     /// The task's latest attempt after the last one read.
     async fn next_attempt(&mut self, task: TaskId) -> Next {
         let view = match self.state.store.task(task).await {
-            Ok(Some(view)) => view,
+            Ok(Some(view)) => {
+                self.backoff.reset();
+                view
+            }
             Ok(None) => return Next::Never,
             Err(error) => {
                 tracing::debug!(task.id = %task, "cannot look for the next attempt: {error}");
                 return if self.follow {
-                    Next::Later
+                    Next::Later(self.backoff.next_delay())
                 } else {
                     Next::Never
                 };
@@ -171,7 +189,7 @@ impl LogReader {
         };
         let Some(next) = self.choose(&view) else {
             return if self.follow && !view.state.is_terminal() {
-                Next::Later
+                Next::Later(LOOK)
             } else {
                 Next::Never
             };

@@ -1,13 +1,16 @@
 //! Moves parked messages and dead letters from the broker into a table that people can list, without the secrets
-//! they may carry. The attempt that such a message was about is taken back, so that its task goes on.
+//! they may carry. The attempt that such a message was about is taken back, so that its task goes on. A report is taken
+//! in after all where that works now: an outage of the database that outlasts all its deliveries must not cost the work.
 
 use std::sync::Arc;
 
-use millrace_bus::{ConsumerOptions, Incoming, PARKED_QUEUE, Verdict, run_consumer};
+use millrace_bus::{ConsumerOptions, EVENTS_QUEUE, Incoming, PARKED_QUEUE, Verdict, run_consumer};
 use millrace_domain::AttemptId;
 use millrace_store::StoreError;
+use millrace_wire::FinishedV1;
 use serde_json::Value;
 
+use crate::listener;
 use crate::redact::redact;
 use crate::state::AppState;
 
@@ -48,6 +51,9 @@ async fn park(state: &AppState, incoming: &Incoming) -> Result<(), StoreError> {
         ),
         None => ("unknown", "published here without a reason"),
     };
+    if queue == EVENTS_QUEUE && is_taken_in(state, incoming).await? {
+        return Ok(());
+    }
     let reason: String = redact(reason.as_bytes()).chars().take(MAX_REASON).collect();
     let queue: String = redact(queue.as_bytes()).chars().take(MAX_REASON).collect();
     state
@@ -67,6 +73,25 @@ async fn park(state: &AppState, incoming: &Incoming) -> Result<(), StoreError> {
         state.logs.tell(attempt);
     }
     Ok(())
+}
+
+/// Whether this is a report that can be accepted or refused by now: then it needs nobody's eyes.
+async fn is_taken_in(state: &AppState, incoming: &Incoming) -> Result<bool, StoreError> {
+    let Ok(envelope) = incoming.decode::<FinishedV1>() else {
+        return Ok(false);
+    };
+    let attempt = envelope.body.attempt_id;
+    match listener::take_in(state, envelope.body).await {
+        Ok(()) => {
+            tracing::warn!(attempt.id = %attempt, "a report that had been given up was taken in after all");
+            Ok(true)
+        }
+        Err(error) if error.is_unavailable() => Err(error),
+        Err(error) => {
+            tracing::error!(attempt.id = %attempt, "a report that had been given up cannot be accepted: {error}");
+            Ok(false)
+        }
+    }
 }
 
 /// The attempt that a message is about, as far as it can be read.

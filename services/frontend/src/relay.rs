@@ -3,14 +3,16 @@
 //!
 //! It wakes at once after a commit of this frontend, by `NOTIFY` after one of another, and each second in any case, so
 //! a lost wake costs a second. While the broker is down or blocked nothing is released. What was returned or not
-//! confirmed stays in the outbox and is published again under the same id; the second copy loses the claim.
+//! confirmed stays in the outbox and is published again under the same id; the second copy loses the claim. After a
+//! failure the next step keeps a growing distance, whoever wakes it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics::counter;
-use millrace_bus::{JobRoute, Outgoing};
+use millrace_bus::{JobRoute, Outgoing, PublishError};
+use millrace_chassis::Backoff;
 use millrace_store::{OutboxEntry, ReleaseConfig, StoreError};
 use tokio::time::Instant;
 
@@ -21,6 +23,9 @@ use crate::state::AppState;
 const LOOK: Duration = Duration::from_secs(1);
 /// Under load what comes within this time of a publication goes out together: a look costs more than a message.
 const GATHER: Duration = Duration::from_millis(10);
+/// The distance that is kept after a failure, at first and at most.
+const FIRST_REST: Duration = Duration::from_millis(200);
+const LONGEST_REST: Duration = Duration::from_secs(5);
 /// Messages published at once.
 const BATCH: u32 = 200;
 /// What is released and unclaimed, as a multiple of the room. More than the room would let an owner's orders stand in
@@ -50,22 +55,28 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
     let mut others = state.store.listen();
     let mut link = state.bus.publishing();
     let mut look_again = Instant::now();
+    let mut backoff = Backoff::new(FIRST_REST, LONGEST_REST);
     while !state.shutdown.is_stopping() {
         let began = Instant::now();
         let leftovers = began >= look_again;
         if leftovers {
             look_again = began + LOOK;
         }
-        let mut rest = began;
-        match tick(&state, leftovers).await {
-            Ok(Step::More) => continue,
-            Ok(Step::Done) => rest = began + GATHER,
-            Ok(Step::Paused | Step::Idle | Step::Held) => {}
+        let step = tick(&state, leftovers).await;
+        match &step {
+            Ok(Step::More | Step::Done | Step::Idle) => backoff.reset(),
+            Ok(Step::Paused | Step::Held) => {}
             Err(error) if error.is_unavailable() => {
                 tracing::warn!("the relay waits for the database: {error}");
             }
-            Err(error) => tracing::error!("the relay failed, it goes on in a second: {error}"),
+            Err(error) => tracing::error!("the relay failed, it goes on in a moment: {error}"),
         }
+        let rest = match step {
+            Ok(Step::More) => continue,
+            Ok(Step::Done) => began + GATHER,
+            Ok(Step::Paused | Step::Idle) => began,
+            Ok(Step::Held) | Err(_) => Instant::now() + backoff.next_delay(),
+        };
         tokio::select! {
             () = state.relay_wake.notified() => {}
             () = others.next() => {}
@@ -73,7 +84,10 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
             () = tokio::time::sleep_until(look_again) => {}
             () = state.shutdown.stopping() => {}
         }
-        tokio::time::sleep_until(rest).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(rest) => {}
+            () = state.shutdown.stopping() => {}
+        }
     }
     Ok(())
 }
@@ -101,6 +115,7 @@ pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError>
     counter!("millrace_tasks_released_total").increment(release.entries.len() as u64);
     entries.extend(release.entries);
     if entries.is_empty() {
+        state.broker_away.note(true);
         return Ok(Step::Idle);
     }
     let is_full = entries.len() >= BATCH as usize;
@@ -123,6 +138,7 @@ async fn publish(
     let results = state.bus.publisher().publish_batch(messages).await;
     let (mut confirmed, mut held) = (Vec::with_capacity(entries.len()), Vec::new());
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let mut is_away = false;
     for (entry, result) in entries.into_iter().zip(results) {
         match result {
             Ok(()) => {
@@ -130,16 +146,32 @@ async fn publish(
                 confirmed.push(entry);
             }
             Err(error) => {
+                is_away |= is_brokers_silence(&error);
                 *reasons.entry(error.to_string()).or_default() += 1;
                 held.push(entry);
             }
         }
     }
+    state.broker_away.note(!is_away);
     for (reason, messages) in reasons {
         tracing::warn!(messages, "jobs stay in the outbox: {reason}");
     }
     counter!("millrace_jobs_published_total").increment(confirmed.len() as u64);
     (confirmed, held)
+}
+
+/// Whether an order was not published because the broker does not answer, rather than because it refused.
+fn is_brokers_silence(error: &PublishError) -> bool {
+    match error {
+        PublishError::Deadline(_)
+        | PublishError::Lost(_)
+        | PublishError::Disconnected(_)
+        | PublishError::Blocked(_) => true,
+        PublishError::Returned { .. }
+        | PublishError::Nacked
+        | PublishError::TooLong
+        | PublishError::Closed => false,
+    }
 }
 
 fn outgoing(entry: &OutboxEntry) -> Outgoing {

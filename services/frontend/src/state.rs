@@ -50,6 +50,8 @@ pub struct Shared {
     pub logs: LogWatch,
     /// Since when the database does not answer.
     pub database_away: Outage,
+    /// Since when orders meet a broker that does not answer; seen long before its connection is given up.
+    pub broker_away: Outage,
     /// Since when the result store refuses uploads for want of room.
     pub results_full: Outage,
     /// Whether the database was reached and its schema is right.

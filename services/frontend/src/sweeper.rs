@@ -5,27 +5,36 @@
 use std::time::Duration;
 
 use metrics::counter;
+use millrace_chassis::Backoff;
 use millrace_store::{ReserveConfig, StoreError, SweepConfig, Swept};
 
 use crate::state::AppState;
 
 /// How often is swept.
 const LOOK: Duration = Duration::from_secs(1);
+/// The longest pause after sweeps that failed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Sweeps until the stop.
 pub async fn run(state: AppState) -> anyhow::Result<()> {
     if !state.wait_ready().await {
         return Ok(());
     }
+    let mut backoff = Backoff::new(LOOK, LONGEST_PAUSE);
     loop {
-        match tick(&state).await {
-            Ok(_) => {}
+        let swept = tick(&state).await;
+        match &swept {
+            Ok(_) => backoff.reset(),
             Err(error) if error.is_unavailable() => {
                 tracing::warn!("the sweeper waits for the database: {error}");
             }
-            Err(error) => tracing::error!("the sweeper failed, it goes on in a second: {error}"),
+            Err(error) => tracing::error!("the sweeper failed, it goes on in a moment: {error}"),
         }
-        if !state.shutdown.sleep(LOOK).await {
+        let goes_on = match swept {
+            Ok(_) => state.shutdown.sleep(LOOK).await,
+            Err(_) => backoff.pause(state.shutdown.soft()).await,
+        };
+        if !goes_on {
             return Ok(());
         }
     }

@@ -8,6 +8,7 @@ use millrace_store::{StoreError, Wait};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::broker;
 use crate::state::AppState;
 use crate::views::Task;
 
@@ -60,7 +61,7 @@ pub async fn explain(state: &AppState, tasks: &mut [&mut Task]) -> Result<(), St
     let limit = state.settings.config.fairness.owner_running;
     let waits = state.store.waits(&waiting, limit).await?;
     let mut waits: HashMap<TaskId, Wait> = waits.into_iter().map(|w| (w.task_id, w)).collect();
-    let broker_up = state.bus.is_up();
+    let broker_up = broker::trouble(state).is_none();
     for task in tasks {
         task.wait = waits.remove(&task.id).map(|wait| reason(&wait, broker_up));
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use millrace_chassis::Backoff;
 use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_sandbox::{CollectCaps, Collected, SandboxHandle};
 use millrace_supervisor::RESULT_DIR;
@@ -15,8 +16,9 @@ use crate::context::on_disk;
 
 /// How long a full disk is waited for.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// Time between two looks at it.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Time between two looks at it, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Collects the files of a package.
 pub async fn collect(
@@ -25,6 +27,7 @@ pub async fn collect(
     position: u32,
 ) -> Result<Collected, Unfinished> {
     let give_up = Instant::now() + PATIENCE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let folder = attempt.folder.clone();
         let error = match on_disk(move || folder.make_results(position)).await {
@@ -45,7 +48,7 @@ pub async fn collect(
         tokio::select! {
             biased;
             interrupt = attempt.live.interrupted(&attempt.ctx.shutdown) => return Err(interrupt.into()),
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(backoff.next_delay()) => {}
         }
     }
 }

@@ -10,6 +10,7 @@ use metrics::gauge;
 use millrace_chassis::{Check, METRICS_CONTENT_TYPE};
 use serde::Serialize;
 
+use crate::broker;
 use crate::error::ApiError;
 use crate::state::{AppState, Readiness};
 
@@ -31,11 +32,11 @@ pub async fn healthz() -> &'static str {
 pub async fn readyz(State(state): State<AppState>) -> Response {
     let database = check_database(&state).await;
     let ready = database.ok;
-    let link = state.bus.publishing().borrow().clone();
+    let trouble = broker::trouble(&state);
     let broker = Check {
         name: "broker",
-        ok: state.bus.is_up(),
-        reason: super::status::reason(&link),
+        ok: trouble.is_none(),
+        reason: trouble.map(|trouble| trouble.reason),
     };
     let status = if ready {
         StatusCode::OK
@@ -51,7 +52,11 @@ pub async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError
     let Some(metrics) = &state.metrics else {
         return Err(ApiError::NoSuchPath);
     };
-    gauge!("millrace_broker_up").set(if state.bus.is_up() { 1.0 } else { 0.0 });
+    gauge!("millrace_broker_up").set(if broker::trouble(&state).is_none() {
+        1.0
+    } else {
+        0.0
+    });
     let has_room = state.results_full.since().is_none();
     gauge!("millrace_results_up").set(if has_room { 1.0 } else { 0.0 });
     let counts = match state.require_ready() {

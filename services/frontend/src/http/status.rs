@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use chrono::{DateTime, TimeDelta, Utc};
-use millrace_bus::LinkState;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::health::check_database;
+use crate::broker;
 use crate::state::AppState;
 
 /// How the service is.
@@ -99,36 +99,10 @@ fn results(state: &AppState) -> PartStatus {
 }
 
 fn broker(state: &AppState) -> PartStatus {
-    let publishing = state.bus.publishing().borrow().clone();
-    let consuming = state.bus.consuming().borrow().clone();
-    // Publishing decides what waits, so its trouble is told first.
-    let link = if publishing.is_up() {
-        consuming
-    } else {
-        publishing
-    };
+    let trouble = broker::trouble(state);
     PartStatus {
-        up: link.is_up(),
-        reason: reason(&link),
-        since: since(&link),
-    }
-}
-
-/// Why a link is not up.
-pub fn reason(link: &LinkState) -> Option<String> {
-    match link {
-        LinkState::Up => None,
-        LinkState::Down { reason, .. } => Some(reason.to_string()),
-        LinkState::Blocked { reason, .. } => Some(format!("blocked: {reason}")),
-    }
-}
-
-fn since(link: &LinkState) -> Option<DateTime<Utc>> {
-    match link {
-        LinkState::Up => None,
-        LinkState::Down { since, .. } | LinkState::Blocked { since, .. } => {
-            let ago = TimeDelta::from_std(since.elapsed()).ok()?;
-            Utc::now().checked_sub_signed(ago)
-        }
+        up: trouble.is_none(),
+        since: trouble.as_ref().map(|trouble| trouble.since),
+        reason: trouble.map(|trouble| trouble.reason),
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, RETRY_AFTER};
 use crate::legacy::{LegacyList, limit_of};
 use crate::state::AppState;
 
@@ -31,7 +31,12 @@ pub async fn waiting_builds(State(state): State<AppState>, RawQuery(query): RawQ
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    (status, headers, list.to_json()).into_response()
+    let mut response = (status, headers, list.to_json()).into_response();
+    if status != StatusCode::OK {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+    }
+    response
 }
 
 async fn load(state: &AppState, limit: u32) -> Result<LegacyList, ApiError> {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use millrace_bus::testing::TestVhost;
-use millrace_bus::{Bus, BusConfig, Delivery, JobConsumer, JobRoute, Outgoing, Route, Topology};
+use millrace_bus::{
+    Bus, BusConfig, Delivery, EVENTS_QUEUE, JobConsumer, JobRoute, Outgoing, Parking, Route,
+    Topology,
+};
 use millrace_chassis::Method;
 use millrace_domain::{
     AttemptId, BuilderId, MemoryClasses, Outcome, OutcomeKind, Stage, StageTime, Token,
@@ -119,6 +122,11 @@ impl Builder {
     }
 
     async fn report(&self, held: &Held, outcome: Outcome, files: &[(&str, &str)]) {
+        self.publish(self.words(held, outcome, files)).await;
+    }
+
+    /// The message of a report.
+    fn words(&self, held: &Held, outcome: Outcome, files: &[(&str, &str)]) -> Vec<u8> {
         let files = files
             .iter()
             .map(|(name, text)| ManifestFile {
@@ -148,7 +156,7 @@ impl Builder {
             image_digest: Some("sha256:image".to_owned()),
         };
         let body = encode(Uuid::now_v7(), chrono::Utc::now(), &report).unwrap();
-        self.publish(body.to_string().into_bytes()).await;
+        body.to_string().into_bytes()
     }
 
     async fn publish(&self, body: Vec<u8>) {
@@ -354,6 +362,33 @@ async fn a_report_without_its_files_asks_for_them() {
         .await;
     let done = until_state(&frontend, &held, "failed").await;
     assert_eq!(done["outcome"]["kind"], "build_failed");
+    frontend.stop().await;
+    vhost.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_was_given_up_is_taken_in_after_all() {
+    let vhost = TestVhost::create().await;
+    let frontend = Frontend::start_on(&vhost).await;
+    let mut builder = Builder::start(&frontend, &vhost).await;
+    frontend.submit(json!({})).await;
+    let held = builder.take(&frontend).await;
+    let outcome = Outcome::new(OutcomeKind::BuildFailed, "no");
+    let body = builder.words(&held, outcome, &[]);
+    // As the broker does it with a report that outlasted its deliveries.
+    let dead_letter = Parking {
+        queue: EVENTS_QUEUE,
+        reason: "delivery limit reached on millrace.events.frontend",
+        message_id: None,
+        body: &body,
+    };
+    builder.bus.wait_up(PATIENCE).await.unwrap();
+    builder.bus.publisher().park(dead_letter).await.unwrap();
+    let done = until_state(&frontend, &held, "failed").await;
+    assert_eq!(done["outcome"]["kind"], "build_failed", "{done:#}");
+    assert_eq!(done["attempts"][0]["state"], "finished", "{done:#}");
+    let parked = frontend.get("/api/v1/parked").await.json();
+    assert_eq!(parked["items"], json!([]));
     frontend.stop().await;
     vhost.delete().await;
 }

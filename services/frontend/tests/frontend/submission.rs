@@ -271,6 +271,7 @@ async fn without_a_database_everyone_is_told_to_come_back_and_pollers_see_an_emp
     let list = frontend.get("/waiting_builds/").await;
     assert!(begun.elapsed().as_secs_f64() < 2.0);
     assert_eq!((list.status, list.json()), (503, json!({"builds": []})));
+    assert!(list.header("retry-after").is_some());
     let refused = frontend.post("/api/v1/builds", &json!({})).await;
     refused.assert_problem(503, "", "no database");
     assert!(refused.header("retry-after").is_some());

@@ -3,7 +3,10 @@
 //! Deliveries that arrive while the consumer is being stopped are handed back to the builder, which declines them
 //! and acknowledges: builders never requeue, because each requeue costs the message one of its deliveries.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::bus::Bus;
@@ -13,6 +16,8 @@ use crate::subscription::{ConsumerChannel, Subscription};
 
 /// One job at a time: the next is handed out when the last was acknowledged.
 const PREFETCH: u16 = 1;
+/// A consumer that lived this long was a good one: the next back-off begins anew.
+const GOOD_LIFE: Duration = Duration::from_secs(5);
 
 enum Order {
     Start,
@@ -107,8 +112,12 @@ impl JobTask {
             // Not to be interrupted: a consumer that starts unseen would keep a job for nobody.
             let fault = match self.open().await {
                 Ok(subscription) => {
-                    self.backoff.reset();
-                    match self.pass_on(subscription, inbox).await {
+                    let began = Instant::now();
+                    let passed = self.pass_on(subscription, inbox).await;
+                    if began.elapsed() >= GOOD_LIFE {
+                        self.backoff.reset();
+                    }
+                    match passed {
                         Ok(ended) => return ended,
                         Err(fault) => fault,
                     }

@@ -47,7 +47,11 @@ impl Broker {
         run(Command::new(script)
             .arg(order)
             .env("MILLRACE_TEST_RABBITMQ_NAME", &self.name)
-            .env("MILLRACE_TEST_RABBITMQ_PORT", self.port.to_string()));
+            .env("MILLRACE_TEST_RABBITMQ_PORT", self.port.to_string())
+            .env(
+                "MILLRACE_TEST_RABBITMQ_API_PORT",
+                (self.port + 1).to_string(),
+            ));
     }
 
     async fn docker(&self, arguments: &[&str]) {

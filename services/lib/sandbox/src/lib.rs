@@ -3,6 +3,7 @@
 mod archive;
 mod attach;
 mod collect;
+mod cuttest;
 mod engine;
 mod error;
 mod network;
@@ -14,7 +15,9 @@ mod selftest;
 mod spec;
 mod spool;
 mod sweep;
+mod wiring;
 
+pub use cuttest::test_cut;
 pub use engine::{Engine, EngineInfo};
 pub use error::SandboxError;
 pub use network::NetworkSpec;

@@ -11,6 +11,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use millrace_supervisor::{Order, Plan, REPORT_PATH, Report};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::archive;
@@ -20,6 +21,7 @@ use crate::engine::{Engine, SETTLE, UPLOAD, readable};
 use crate::error::{SandboxError, status};
 use crate::spec::{SandboxFiles, SandboxSpec};
 use crate::spool::{CollectCaps, Collected};
+use crate::wiring::Wiring;
 
 /// The supervisor ends a sandbox itself; this much after it should have, it is ended from outside.
 const OVERDUE: Duration = Duration::from_secs(30);
@@ -27,9 +29,9 @@ const OVERDUE: Duration = Duration::from_secs(30);
 const LAST_LOG: Duration = Duration::from_secs(10);
 /// A larger report is none of ours, in bytes.
 const MAX_REPORT: u64 = 4 << 20;
-/// Tries to hear of a container while its engine does not answer.
-const TRIES: u32 = 30;
-/// Time between two of them.
+/// Tries to hear of a container while its engine does not answer: a minute or more.
+const TRIES: u32 = 12;
+/// Time between the first two of them at most; later ones keep up to eight times that.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How a sandbox ended.
@@ -125,6 +127,7 @@ pub(crate) async fn remove(engine: &Engine, id: &str) -> Result<(), SandboxError
 pub(crate) struct Running {
     container: Container,
     line: Line,
+    _wiring: Wiring,
     overdue: Instant,
     cancel_grace: Duration,
 }
@@ -139,10 +142,14 @@ impl Running {
         let body = spec.to_body(engine.traits.has_apparmor);
         let container = create(engine, body, &spec.image).await?;
         match fill_and_start(&container, files).await {
-            Ok((line, ears)) => {
+            Ok((line, mut ears)) => {
+                let (_, nobody) = mpsc::channel(1);
+                let wishes = std::mem::replace(&mut ears.wishes, nobody);
+                let wiring = Wiring::serve(engine, container.id(), spec.network.as_deref(), wishes);
                 let running = Self {
                     container,
                     line,
+                    _wiring: wiring,
                     overdue: Instant::now() + due_after(&files.plan) + OVERDUE,
                     cancel_grace: seconds(files.plan.cancel_grace_seconds),
                 };
@@ -210,12 +217,16 @@ impl Running {
             );
             match self.state().await {
                 Ok(Some(end)) => return Ok(end),
-                Ok(None) => {}
+                Ok(None) => silence = 0,
                 Err(error) if error.is_unreachable() && silence < TRIES => silence += 1,
                 Err(error) => return Err(error),
             }
-            let pause = if says_stopped { SETTLE } else { RETRY };
-            tokio::time::sleep(pause).await;
+            let pause = if says_stopped {
+                SETTLE
+            } else {
+                RETRY * (1 << silence.min(3))
+            };
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
         }
     }
 

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use crate::row::{RowOf, int4};
 use crate::store::Tx;
-use crate::transition::{End, Locked, Next, lock, settle};
+use crate::transition::{End, Locked, Next, hand_back_delay_ms, lock, settle};
 use crate::{Store, StoreError};
 
-/// How long an order that this builder may not or cannot take stays away from the broker.
+/// How long an order that this builder may not or cannot take stays away from the broker, the first time.
 const REFUSED_DELAY_MS: i32 = 1000;
 const DECLINED_DELAY_MS: i32 = 500;
 
@@ -55,6 +55,7 @@ struct OfferColumns {
     task_state: String,
     is_current: bool,
     attempts_counted: i32,
+    attempts_made: i32,
     attempt_state: String,
     builder_id: Option<Uuid>,
     claim_nonce_hash: Option<Vec<u8>>,
@@ -66,7 +67,7 @@ struct OfferColumns {
 /// Locks task, attempt and engine, in this order. The engine's lock makes grants of its memory take turns.
 const LOCK_OFFER: &str = "
     select t.id as task_id, t.state as task_state, t.current_attempt is not distinct from a.id as is_current,
-        t.attempts_counted, a.state as attempt_state, a.builder_id, a.claim_nonce_hash,
+        t.attempts_counted, t.attempts_made, a.state as attempt_state, a.builder_id, a.claim_nonce_hash,
         e.id as engine_id, e.budget_mib,
         $2 = any(t.avoid) and t.waiting_since > now() - interval '60 seconds' and exists (
             select from builders o
@@ -134,7 +135,7 @@ impl Store {
                 return Ok(false);
             };
             let delay_ms = match locked.attempt_state {
-                AttemptState::Offered => DECLINED_DELAY_MS,
+                AttemptState::Offered => hand_back_delay_ms(DECLINED_DELAY_MS, &locked),
                 AttemptState::Claimed if holds(&locked, builder, lease_token_hash) => 0,
                 AttemptState::Claimed
                 | AttemptState::Finished
@@ -234,15 +235,17 @@ async fn answer_offer(
         task_state,
         is_current: true,
         counted: row.number(offer.attempts_counted)?,
+        made: row.number(offer.attempts_made)?,
         cancel_requested: false,
         attempt_id: input.attempt_id,
         attempt_state: AttemptState::Offered,
         builder: None,
         lease_token_hash: None,
     };
+    let delay_ms = hand_back_delay_ms(REFUSED_DELAY_MS, &locked);
     if offer.is_avoided {
         let reason = "an earlier attempt failed on the builder that asked";
-        put_back(tx, &locked, reason, REFUSED_DELAY_MS).await?;
+        put_back(tx, &locked, reason, delay_ms).await?;
         return Ok(ClaimOutcome::Avoid);
     }
     let (granted, started): (i64, i64) = sqlx::query_as(GRANT)
@@ -259,7 +262,7 @@ async fn answer_offer(
         (1, 1) => Ok(ClaimOutcome::Granted { already: false }),
         (0, 0) => {
             let reason = "the engine's memory is promised to others";
-            put_back(tx, &locked, reason, REFUSED_DELAY_MS).await?;
+            put_back(tx, &locked, reason, delay_ms).await?;
             Ok(ClaimOutcome::NoRoom)
         }
         _ => Err(row.fault(format!(

@@ -27,6 +27,8 @@ pub(crate) struct Locked {
     pub(crate) task_state: TaskState,
     pub(crate) is_current: bool,
     pub(crate) counted: u32,
+    /// Attempts made at all, this one included.
+    pub(crate) made: u32,
     pub(crate) cancel_requested: bool,
     pub(crate) attempt_id: AttemptId,
     pub(crate) attempt_state: AttemptState,
@@ -103,13 +105,23 @@ impl Next {
     }
 }
 
-/// 2 s after the first fault and 8 s after the second, a quarter more or less, so that tasks that failed together do not
-/// come back together. The attempt's id is random enough for that.
+/// 2 s after the first fault and 8 s after the second.
 fn retry_delay_ms(task: &Locked) -> i32 {
     let faults = i32::try_from(task.counted).unwrap_or(i32::MAX).min(10) + 1;
-    let base = 2000 * faults * faults;
+    spread(2000 * faults * faults, task)
+}
+
+/// The first delay of an order that was given back, twice as much for the next, and four times as much from then on.
+pub(crate) fn hand_back_delay_ms(first_ms: i32, task: &Locked) -> i32 {
+    let earlier = task.made.saturating_sub(task.counted + 1);
+    spread(first_ms << earlier.min(2), task)
+}
+
+/// A quarter more or less, so that tasks that were put back together do not come back together. The attempt's id is
+/// random enough for that.
+fn spread(base_ms: i32, task: &Locked) -> i32 {
     let chance = i32::from(task.attempt_id.0.as_bytes()[15]);
-    base * 3 / 4 + base * chance / 512
+    base_ms * 3 / 4 + base_ms * chance / 512
 }
 
 fn cancelled_after(outcome: &Outcome) -> Outcome {
@@ -130,6 +142,7 @@ struct LockedColumns {
     task_state: String,
     is_current: bool,
     attempts_counted: i32,
+    attempts_made: i32,
     cancel_requested: bool,
     attempt_state: String,
     builder_id: Option<Uuid>,
@@ -140,7 +153,7 @@ struct LockedColumns {
 pub(crate) async fn lock(tx: &mut Tx, attempt_id: AttemptId) -> Result<Option<Locked>, StoreError> {
     let columns: Option<LockedColumns> = sqlx::query_as(
         "select t.id as task_id, t.state as task_state, t.current_attempt is not distinct from a.id as is_current,
-             t.attempts_counted, t.cancel_requested_at is not null as cancel_requested,
+             t.attempts_counted, t.attempts_made, t.cancel_requested_at is not null as cancel_requested,
              a.state as attempt_state, a.builder_id, a.lease_token_hash
          from attempts a join tasks t on t.id = a.task_id
          where a.id = $1
@@ -162,6 +175,7 @@ fn locked(attempt_id: AttemptId, columns: LockedColumns) -> Result<Locked, Store
         task_state: task.parse(&columns.task_state)?,
         is_current: columns.is_current,
         counted: task.number(columns.attempts_counted)?,
+        made: task.number(columns.attempts_made)?,
         cancel_requested: columns.cancel_requested,
         attempt_id,
         attempt_state: RowOf::new("attempts", attempt_id).parse(&columns.attempt_state)?,
@@ -247,6 +261,7 @@ mod tests {
             task_state: TaskState::Running,
             is_current: true,
             counted,
+            made: counted + 1,
             cancel_requested,
             attempt_id: AttemptId(Uuid::nil()),
             attempt_state: AttemptState::Claimed,
@@ -288,6 +303,17 @@ mod tests {
         assert_eq!((delay(0, 0), delay(1, 0)), (1500, 6000));
         assert!((2450..=2500).contains(&delay(0, 255)));
         assert!((9800..=10_000).contains(&delay(1, 255)));
+    }
+
+    #[test]
+    fn an_order_that_is_given_back_again_and_again_keeps_a_growing_distance_that_is_bounded() {
+        let delay = |made| {
+            let mut locked = task(1, false);
+            locked.made = made;
+            hand_back_delay_ms(1000, &locked)
+        };
+        let delays: Vec<i32> = [2, 3, 4, 5, 400].map(delay).into();
+        assert_eq!(delays, [750, 1500, 3000, 3000, 3000]);
     }
 
     #[test]

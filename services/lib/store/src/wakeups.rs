@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use tokio::time::{Instant, sleep_until};
 
 pub(crate) const CHANNEL: &str = "millrace_wake";
 
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// A connection that lived this long was a good one: the next delay is the first again.
+const GOOD_LIFE: Duration = Duration::from_secs(5);
 
 /// A stream of hints from others.
 pub struct Wakeups {
@@ -18,7 +21,11 @@ pub struct Wakeups {
     /// Who need not be told: the store that listens knows of its own commits.
     own: Arc<str>,
     listener: Option<PgListener>,
+    /// When it was connected.
+    since: Instant,
     delay: Duration,
+    /// No connection is tried before; kept here, because whoever waits may stop waiting at any time.
+    not_before: Instant,
 }
 
 /// Says nothing of the options, which hold a password.
@@ -36,7 +43,9 @@ impl Wakeups {
             options,
             own,
             listener: None,
+            since: Instant::now(),
             delay: FIRST_DELAY,
+            not_before: Instant::now(),
         }
     }
 
@@ -60,20 +69,32 @@ impl Wakeups {
                     Err(error) => tracing::debug!(%error, "listening failed"),
                 }
                 self.listener = None;
+                if self.since.elapsed() >= GOOD_LIFE {
+                    self.delay = FIRST_DELAY;
+                }
+                self.keep_distance();
             }
+            sleep_until(self.not_before).await;
             match self.connect().await {
                 Ok(listener) => {
                     self.listener = Some(listener);
-                    self.delay = FIRST_DELAY;
+                    self.since = Instant::now();
                     return;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "listening is not possible yet");
-                    tokio::time::sleep(self.delay).await;
-                    self.delay = (self.delay * 2).min(LONGEST_DELAY);
+                    self.keep_distance();
                 }
             }
         }
+    }
+
+    /// Puts the next try off: each time twice as long, and by chance up to a half less, so that frontends do not come
+    /// back in step.
+    fn keep_distance(&mut self) {
+        let delay = self.delay.mul_f64(rand::random_range(0.5..=1.0));
+        self.not_before = Instant::now() + delay;
+        self.delay = (self.delay * 2).min(LONGEST_DELAY);
     }
 
     async fn connect(&self) -> Result<PgListener, sqlx::Error> {

@@ -129,7 +129,7 @@ const READY: &str = concat!(
     from kept k join tasks t on t.id = k.task_id join accounts a on a.id = t.owner_id
     where exists (select from unnest($1::text[], $2::text[]) as w(arch, memory_class)
             where w.arch = t.arch and w.memory_class = t.memory_class)
-        and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.not_before <= now()
+        and case when t.state = 'waiting' and t.not_before <= now() then t.current_attempt is null and not t.delayed end
         and (select count(*) from tasks o where o.owner_id = t.owner_id
             and o.current_attempt is not null and o.state in ('waiting', 'queued', 'running')
             ) < coalesce(a.max_running, $3)

@@ -87,7 +87,7 @@ const GRANT: &str = "
         -- What drains for a large task must not go to a smaller one.
         select coalesce(sum(k.memory_mib), 0) as memory_mib
         from reservations k join builders b on b.id = k.builder_id
-        join tasks t on t.id = k.task_id and case when t.state in ('waiting', 'queued') then true end
+        join tasks t on t.id = k.task_id and t.state in ('waiting', 'queued')
         where b.engine_id = $6 and t.current_attempt is distinct from $1
     ), granted as (
         update attempts a set state = 'claimed', builder_id = $2, claim_nonce_hash = $3, lease_token_hash = $4,
@@ -98,7 +98,7 @@ const GRANT: &str = "
     ), started as (
         update tasks t set state = 'running', started_at = coalesce(t.started_at, now())
         from granted
-        where t.id = granted.task_id and case when t.state in ('waiting', 'queued') then t.current_attempt = $1 end
+        where t.id = granted.task_id and t.state in ('waiting', 'queued') and t.current_attempt = $1
         returning t.build_id
     ), noted as (
         update builds b set first_claim_at = now()

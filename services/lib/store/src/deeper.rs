@@ -20,13 +20,13 @@ const READ_ON: &str = "
     cross join lateral (
         (select t.id, t.memory_mib, t.created_at, true as is_old from tasks t
         where t.arch = l.arch and t.memory_class = l.memory_class and t.priority = l.priority
-            and t.owner_id = l.owner_id and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+            and t.owner_id = l.owner_id and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0
             and t.id <> all($8::bigint[])
         order by t.id limit l.depth)
         union all
         (select t.id, t.memory_mib, t.created_at, false from tasks t
         where t.arch = l.arch and t.memory_class = l.memory_class and t.priority = l.priority
-            and t.owner_id = l.owner_id and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+            and t.owner_id = l.owner_id and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.owner_id > 0
             and t.id <> all($8::bigint[]) and t.memory_mib <= l.fit_mib
         order by t.memory_mib, t.id limit l.depth)
     ) t";

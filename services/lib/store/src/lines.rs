@@ -1,5 +1,8 @@
 //! The lines in which tasks wait, found by index: from owner to owner, in each line its oldest task. Neither the length
 //! of a line matters nor, beyond what the windows have room for, the number of owners.
+//!
+//! Statements about waiting tasks, here and elsewhere, name the index that they mean by its condition: `priority >= 0`,
+//! `owner_id > 0`, `memory_mib > 0` or `build_id > 0`, true for all rows (migration 0008 says why).
 
 use std::collections::{HashMap, HashSet};
 
@@ -46,13 +49,13 @@ const WALK: &str = "
             from (
                 (select t.owner_id, t.id, t.memory_mib, t.created_at, w.until from tasks t
                 where t.arch = w.arch and t.memory_class = w.memory_class and t.priority = w.priority
-                    and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.id <> all($10::bigint[])
+                    and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0 and t.id <> all($10::bigint[])
                     and t.owner_id > w.owner_id and t.owner_id <= w.until
                 order by t.owner_id, t.id limit 1)
                 union all
                 (select t.owner_id, t.id, t.memory_mib, t.created_at, w.start from tasks t
                 where t.arch = w.arch and t.memory_class = w.memory_class and t.priority = w.priority
-                    and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.id <> all($10::bigint[])
+                    and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0 and t.id <> all($10::bigint[])
                     and w.until > w.start and t.owner_id <= w.start
                 order by t.owner_id, t.id limit 1)
             ) o limit 1
@@ -62,7 +65,7 @@ const WALK: &str = "
         ) u left join lateral (
             select t.id, t.memory_mib, t.created_at from tasks t
             where n.id is null and t.arch = w.arch and t.memory_class = w.memory_class and t.priority = w.priority
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.id <> all($10::bigint[])
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.owner_id > 0 and t.id <> all($10::bigint[])
                 and t.owner_id = n.owner_id and t.memory_mib <= w.fit_mib
             order by t.memory_mib, t.id limit 1
         ) f on true

@@ -80,7 +80,7 @@ impl Store {
                     from confirmed where a.id = confirmed.id and a.state in ('offered', 'claimed')
                 ), queued as (
                     update tasks t set state = 'queued'
-                    from locked where t.id = locked.id and case when t.state = 'waiting' then t.current_attempt = any($1) end
+                    from locked where t.id = locked.id and t.state = 'waiting' and t.current_attempt = any($1)
                 )
                 delete from outbox where id = any($3) and (select count(*) from locked) > 0",
             )

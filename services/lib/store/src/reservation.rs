@@ -50,7 +50,7 @@ const ANY: &str = "
     select exists (select from reservations where task_id is not null)
         or ($1 > 0 and exists (select from routes r cross join lateral (
             select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed limit 1) w))";
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0 limit 1) w))";
 
 /// Ends reservations whose task was claimed or is over, or whose builder takes no work any more.
 const END: &str = concat!(
@@ -78,7 +78,7 @@ const LARGE: &str = concat!(
         cross join lateral (
             select t.memory_mib from tasks t
             where t.arch = ro.arch and t.memory_class = ro.memory_class and t.memory_mib > reach.reach_mib
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
             order by t.memory_mib limit 1
         ) n
         where n.memory_mib <= reach.largest_mib
@@ -89,7 +89,7 @@ const LARGE: &str = concat!(
         from needs d cross join lateral (
             select t.memory_mib from tasks t
             where t.arch = d.arch and t.memory_class = d.memory_class and t.memory_mib > d.memory_mib
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
             order by t.memory_mib limit 1
         ) n
         where n.memory_mib <= d.largest_mib
@@ -99,7 +99,7 @@ const LARGE: &str = concat!(
         select o.* from (
             select t.id, t.owner_id, t.waiting_since, t.avoid from tasks t
             where t.arch = d.arch and t.memory_class = d.memory_class and t.memory_mib = d.memory_mib
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
             order by t.id limit 200
         ) o join accounts a on a.id = o.owner_id
         where o.waiting_since < now() - $1 * interval '1 second' and (
@@ -129,7 +129,7 @@ const READY: &str = concat!(
     from kept k join tasks t on t.id = k.task_id join accounts a on a.id = t.owner_id
     where exists (select from unnest($1::text[], $2::text[]) as w(arch, memory_class)
             where w.arch = t.arch and w.memory_class = t.memory_class)
-        and case when t.state = 'waiting' and t.not_before <= now() then t.current_attempt is null and not t.delayed end
+        and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.not_before <= now()
         and (select count(*) from tasks o where o.owner_id = t.owner_id
             and o.current_attempt is not null and o.state in ('waiting', 'queued', 'running')
             ) < coalesce(a.max_running, $3)

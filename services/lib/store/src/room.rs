@@ -9,9 +9,6 @@
 /// - `engine_room`: what is left of each engine's memory, reservations taken off: builders of one engine share its
 ///   memory, so what drains for a large task must not go to a neighbour;
 /// - `room`: for each live builder what is left of its own offer and of its engine, in MiB, and sandboxes.
-///
-/// Here and elsewhere a task that is looked up by its id has conditions on its state within `case`: so the planner
-/// cannot take an index of waiting tasks instead, which it believes to be short when few waited at the last `ANALYZE`.
 macro_rules! room {
     () => {
         "with recursive live as (
@@ -24,7 +21,7 @@ macro_rules! room {
         ), kept as (
             select k.builder_id, k.task_id, k.memory_mib, l.engine_id, l.name
             from reservations k join live l on l.id = k.builder_id 
-            join tasks t on t.id = k.task_id and case when t.state in ('waiting', 'queued') then true end
+            join tasks t on t.id = k.task_id and t.state in ('waiting', 'queued')
         ), engine_room as (
             select e.id, e.budget_mib, e.budget_mib - coalesce(sum(h.memory_mib), 0)
                 - coalesce((select sum(k.memory_mib) from kept k where k.engine_id = e.id), 0) as memory_mib

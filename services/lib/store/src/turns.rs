@@ -42,7 +42,7 @@ const TAKE: &str = "
     with taken as (
         select t.*, chosen.place from unnest($1::bigint[]) with ordinality as chosen(id, place)
         join tasks t on t.id = chosen.id
-        where case when t.state = 'waiting' and t.not_before <= now() then t.current_attempt is null end
+        where t.state = 'waiting' and t.current_attempt is null and t.not_before <= now()
         order by t.id
         for no key update of t skip locked
     )

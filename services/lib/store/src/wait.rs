@@ -72,7 +72,7 @@ const ASKED: &str = concat!(
         where t.arch = any(l.archs) and k.task_id <> t.id and k.memory_mib > t.memory_mib
         order by k.name limit 1
     ) other on true
-    where t.id = any($1) and case when t.state = 'waiting' then true end"
+    where t.id = any($1) and t.state = 'waiting'"
 );
 
 impl Store {

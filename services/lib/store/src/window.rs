@@ -31,7 +31,7 @@ pub(crate) struct Routes {
 pub(crate) const ANY_WAITING: &str = "
     select exists (select from routes r cross join lateral (
             select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed limit 1) w),
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0 limit 1) w),
         exists (select from tasks t where t.state = 'waiting' and t.delayed and t.not_before <= now())";
 
 /// Puts tasks whose delay is over back into the line.
@@ -49,7 +49,7 @@ pub(crate) async fn lock_routes(tx: &mut Tx) -> Result<Routes, StoreError> {
         "select r.arch, r.memory_class, exists (select from reservations where task_id is not null)
          from routes r cross join lateral (
             select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed limit 1) w
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0 limit 1) w
          for update of r skip locked",
     )
     .fetch_all(&mut **tx)
@@ -119,7 +119,7 @@ const CAPACITY: &str = concat!(
         cross join lateral (
             select t.memory_mib from tasks t
             where t.arch = r.arch and t.memory_class = r.memory_class
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
             order by t.memory_mib limit 1
         ) smallest
     ), per_engine as (

@@ -132,3 +132,10 @@ async fn no_step_reads_a_long_backlog_of_one_owner() {
 async fn no_step_reads_a_long_backlog_of_many_owners() {
     a_long_backlog(500).await;
 }
+
+#[tokio::test]
+async fn no_step_reads_a_backlog_that_came_before_any_statistics() {
+    let house = House::on(TestDatabase::create_narrow().await).await;
+    house.database.add_backlog(&backlog(WAITING, 1)).await;
+    assert_nothing_reads_the_backlog(&house, "no statistics").await;
+}

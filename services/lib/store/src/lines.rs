@@ -28,8 +28,8 @@ const OTHER_ROUTES: i64 = 48;
 const UNFIT_OWNERS: i64 = 200;
 
 /// Walks from owner to owner, in order of their ids and beginning after `$4`, until `$5` of them have nothing under way
-/// and something that fits, or `$6` have been met. Of each the oldest task, or where that does not fit the oldest of the
-/// smallest need.
+/// and something that fits, or `$6` have been met. Of each the oldest task; where that does not fit, the first of its
+/// oldest that does, and where none of these does, the smallest.
 const WALK: &str = "
     with recursive seeds as (
         select s.* from unnest($1::text[], $2::text[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
@@ -63,11 +63,20 @@ const WALK: &str = "
             select not exists (select from tasks t where t.owner_id = n.owner_id
                 and t.current_attempt is not null and t.state in ('waiting', 'queued', 'running')) as is_fresh
         ) u left join lateral (
-            select t.id, t.memory_mib, t.created_at from tasks t
+            (select o.* from (
+                select t.id, t.memory_mib, t.created_at from tasks t
+                where n.id is null and t.arch = w.arch and t.memory_class = w.memory_class and t.priority = w.priority
+                    and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0
+                    and t.owner_id = n.owner_id and t.id <> all($10::bigint[])
+                order by t.id limit 16
+            ) o where o.memory_mib <= w.fit_mib order by o.id limit 1)
+            union all
+            (select t.id, t.memory_mib, t.created_at from tasks t
             where n.id is null and t.arch = w.arch and t.memory_class = w.memory_class and t.priority = w.priority
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.owner_id > 0 and t.id <> all($10::bigint[])
-                and t.owner_id = n.owner_id and t.memory_mib <= w.fit_mib
-            order by t.memory_mib, t.id limit 1
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.owner_id > 0
+                and t.owner_id = n.owner_id and t.memory_mib <= w.fit_mib and t.id <> all($10::bigint[])
+            order by t.memory_mib, t.id limit 1)
+            limit 1
         ) f on true
         where w.fresh < w.wanted and w.steps < w.most
     )

@@ -16,5 +16,6 @@ mod reservation;
 mod silence;
 mod submit;
 mod sweep;
+mod turns;
 mod unavailable;
 mod walk;

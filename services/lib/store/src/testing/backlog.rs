@@ -81,11 +81,7 @@ impl TestDatabase {
             needs,
             priorities,
         } = backlog;
-        let add_owners = sqlx::query(AssertSqlSafe(OWNERS)).bind(int4(*owners));
-        add_owners
-            .execute(&self.store.pool)
-            .await
-            .unwrap_or_else(|error| panic!("{owners} owners: {error}"));
+        self.add_owners(*owners).await;
         // One after the other, or the statement's time would run out.
         for first in (0..*tasks).step_by(10_000) {
             let end = (*tasks).min(first.saturating_add(10_000));
@@ -101,6 +97,14 @@ impl TestDatabase {
                 .await
                 .unwrap_or_else(|error| panic!("tasks in {chroot}: {error}"));
             assert_eq!(added.rows_affected(), u64::from(end - first), "{chroot}");
+        }
+    }
+
+    /// Adds owners named `owner-1` to this number, with a project `main` each, so far as they do not exist.
+    pub async fn add_owners(&self, owners: u32) {
+        let add = sqlx::query(AssertSqlSafe(OWNERS)).bind(int4(owners));
+        if let Err(error) = add.execute(&self.store.pool).await {
+            panic!("{owners} owners: {error}");
         }
     }
 

@@ -38,6 +38,8 @@ pub struct PipelineOptions {
     pub sandboxes: usize,
     /// Whether the test stops database or broker: they are its own then.
     pub private_services: bool,
+    /// Chroots beside that of the suite, for builds that need not run.
+    pub more_chroots: Vec<String>,
     /// More environment of the frontend.
     pub frontend_env: Vec<(String, String)>,
     /// More environment of the builders.
@@ -51,6 +53,7 @@ impl Default for PipelineOptions {
             builders: 1,
             sandboxes: 2,
             private_services: false,
+            more_chroots: Vec::new(),
             frontend_env: Vec::new(),
             builder_env: Vec::new(),
         }
@@ -132,9 +135,16 @@ impl Pipeline {
             mock_root,
             ..
         } = &self.settings;
-        let text = format!(
-            "[[chroot]]\nname = \"{chroot}\"\nimage = \"{image}\"\nbase = \"{image}\"\nmock_root = \"{mock_root}\"\n"
-        );
+        let entry = |name: &String| {
+            format!(
+                "[[chroot]]\nname = \"{name}\"\nimage = \"{image}\"\nbase = \"{image}\"\nmock_root = \"{mock_root}\"\n"
+            )
+        };
+        let text: String = [chroot]
+            .into_iter()
+            .chain(&self.options.more_chroots)
+            .map(entry)
+            .collect();
         std::fs::write(self.path("chroots.toml"), text).unwrap();
     }
 
@@ -296,6 +306,14 @@ impl Pipeline {
             async || self.cli.log(build).await.contains(text).then_some(()),
         )
         .await;
+    }
+
+    /// This test's corner of the shared database, to fill it.
+    pub fn test_database(&self) -> &TestDatabase {
+        match &self.services {
+            Services::Shared { database, .. } => database,
+            Services::Private { .. } => panic!("the pipeline has private_services"),
+        }
     }
 
     /// The private database, for tests that stop it.

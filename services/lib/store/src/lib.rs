@@ -6,13 +6,16 @@ mod builders;
 mod builds;
 mod cancel;
 mod catalog;
+mod choice;
 mod claim;
 mod config;
+mod deeper;
 mod error;
 mod keep;
 mod lease;
 mod legacy;
 mod line;
+mod lines;
 mod outbox;
 mod pace;
 mod parked;
@@ -20,6 +23,7 @@ mod picture;
 mod release;
 mod reservation;
 mod room;
+mod rota;
 mod row;
 mod silence;
 mod stats;
@@ -57,7 +61,7 @@ pub use store::Store;
 pub use submit::{NewBuild, NewSource, Submission, SubmissionKey, SubmitRefused};
 pub use sweep::{SweepConfig, Swept};
 #[cfg(feature = "testing")]
-pub use testing::{Look, TestDatabase};
+pub use testing::{Backlog, Look, TestDatabase};
 pub use views::{
     AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
 };

@@ -110,7 +110,7 @@ impl Store {
             if windows.is_empty() && kept.is_empty() {
                 return nothing(tx, held_back).await;
             }
-            let (tasks, more) = take_tasks(&mut tx, &windows, &kept, config).await?;
+            let (tasks, more) = take_tasks(&mut tx, &self.rota, &windows, &kept, config).await?;
             held_back |= more;
             if tasks.is_empty() {
                 return nothing(tx, held_back).await;

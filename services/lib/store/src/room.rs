@@ -19,7 +19,7 @@ macro_rules! room {
             group by a.builder_id
         ), kept as (
             select k.builder_id, k.task_id, k.memory_mib, l.engine_id, l.name
-            from reservations k join live l on l.id = k.builder_id
+            from reservations k join live l on l.id = k.builder_id 
             join tasks t on t.id = k.task_id and t.state in ('waiting', 'queued')
         ), engine_room as (
             select e.id, e.budget_mib, e.budget_mib - coalesce(sum(h.memory_mib), 0)

@@ -36,7 +36,7 @@ impl Store {
                      count(*) filter (where state = 'running'), (select count(*) from outbox),
                      (select count(*) from parked_messages),
                      (select count(*) from builders where last_seen_at > now() - interval '25 seconds')
-                 from tasks where state in ('waiting', 'queued', 'running')",
+                 from tasks where state in ('waiting', 'queued', 'running') and build_id > 0",
             )
             .fetch_one(&self.pool)
             .await?;

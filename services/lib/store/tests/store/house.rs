@@ -39,7 +39,10 @@ pub struct Claimed {
 
 impl House {
     pub async fn new() -> Self {
-        let database = TestDatabase::create().await;
+        Self::on(TestDatabase::create().await).await
+    }
+
+    pub async fn on(database: TestDatabase) -> Self {
         let chroot = |name: &str| ChrootDef {
             name: name.parse().unwrap(),
             image: format!("image/{name}"),

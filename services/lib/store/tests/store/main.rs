@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod accept;
+mod backlog;
 mod cancel;
 mod claim;
 mod fairness;
@@ -15,6 +16,7 @@ mod reservation;
 mod silence;
 mod submit;
 mod sweep;
+mod turns;
 mod unavailable;
 mod usage;
 mod walk;

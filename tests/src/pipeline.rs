@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millrace_bus::testing::TestVhost;
-use millrace_store::TestDatabase;
+use millrace_store::{Look, TestDatabase};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -289,6 +289,20 @@ impl Pipeline {
     /// Address of the broker with an administrator's rights.
     pub fn broker_url(&self) -> SecretString {
         self.services.admin_broker()
+    }
+
+    /// A look at the tables.
+    pub fn look(&self) -> Look {
+        Look::at(&self.services.database_url()).unwrap()
+    }
+
+    /// The first column of the only row of a query, which must be a number.
+    pub async fn count(&self, query: &str) -> i64 {
+        let query = format!("select ({query}) as number");
+        let rows = self.look().rows(&query).await.unwrap();
+        rows[0]["number"]
+            .as_i64()
+            .unwrap_or_else(|| panic!("{query}: {rows:?}"))
     }
 
     /// Folder of the builders' spools.

@@ -104,6 +104,32 @@ macro_rules! verbs {
                 self.container.act("start");
                 self.ready().await;
             }
+
+            /// Ends it as a power cut would.
+            pub fn kill(&self) {
+                self.container.act("kill");
+            }
+
+            /// Freezes all its processes.
+            pub fn pause(&self) {
+                self.container.act("pause");
+            }
+
+            /// Lets them go on.
+            pub fn unpause(&self) {
+                self.container.act("unpause");
+            }
+
+            /// Runs a command inside and gives what it prints; an error is what it printed when it failed.
+            pub fn exec(&self, command: &[&str]) -> Result<String, String> {
+                let (done, text) = docker(&[&["exec", &self.container.name], command].concat());
+                if done { Ok(text) } else { Err(text) }
+            }
+
+            /// Its port on this machine.
+            pub fn port(&self) -> u16 {
+                self.port
+            }
         }
     };
 }
@@ -197,8 +223,44 @@ impl PrivateBroker {
 
     /// Ends it as a power cut would, and starts it again.
     pub async fn crash_and_start(&self) {
-        self.container.act("kill");
+        self.kill();
         self.start_again().await;
+    }
+
+    /// Raises its memory alarm: it takes no messages until the alarm is over.
+    pub fn raise_alarm(&self) {
+        self.set_memory_limit("0");
+    }
+
+    /// Ends the alarm.
+    pub fn end_alarm(&self) {
+        self.set_memory_limit("0.6");
+    }
+
+    fn set_memory_limit(&self, fraction: &str) {
+        let order = [
+            "rabbitmqctl",
+            "-q",
+            "set_vm_memory_high_watermark",
+            fraction,
+        ];
+        self.exec(&order).expect("the broker takes a memory limit");
+    }
+
+    /// Messages in all its queues.
+    pub fn messages(&self) -> u64 {
+        let order = [
+            "rabbitmqctl",
+            "-q",
+            "list_queues",
+            "--no-table-headers",
+            "messages",
+        ];
+        let counts = self.exec(&order).expect("the broker lists its queues");
+        counts
+            .lines()
+            .filter_map(|line| line.trim().parse::<u64>().ok())
+            .sum()
     }
 }
 

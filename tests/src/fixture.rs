@@ -1,5 +1,6 @@
 //! Source packages that end in a known way; `tests/fixtures/*/expected.toml` tells which.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -39,6 +40,9 @@ pub struct Expected {
     pub memory: Option<u32>,
     /// Time limit in seconds to submit it with.
     pub timeout: Option<u32>,
+    /// Settings of the builder that it needs.
+    #[serde(default)]
+    pub builder: BTreeMap<String, String>,
 }
 
 /// A fixture by name.

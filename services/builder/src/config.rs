@@ -7,6 +7,8 @@ use millrace_chassis::{FetchArgs, LogArgs};
 use millrace_sandbox::Profile;
 use secrecy::SecretString;
 
+use crate::caps_args::CapsArgs;
+
 /// Turns jobs into results: takes them from RabbitMQ, builds them with mock in sandboxes, and reports.
 #[derive(Debug, Parser)]
 #[command(name = "millrace-builder", version, about, max_term_width = 100)]
@@ -158,6 +160,9 @@ pub struct Config {
         value_name = "SECONDS"
     )]
     pub fetch_retry_seconds: u32,
+    /// Limits on each sandbox
+    #[command(flatten)]
+    pub caps: CapsArgs,
     /// Where the running builder notes its health for the command healthcheck
     #[arg(
         long,

@@ -8,6 +8,7 @@ use millrace_bus::Publisher;
 use millrace_chassis::{CancellationToken, Fetcher, Shutdown};
 use millrace_domain::BuilderId;
 use millrace_sandbox::{Profile, Runtime};
+use millrace_supervisor::LogCaps;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::durable::Outlives;
@@ -29,6 +30,48 @@ pub struct SandboxSettings {
     pub supervisor: PathBuf,
     /// The largest source, in bytes.
     pub max_source_bytes: u64,
+    /// What each may use, beside what its build asks for.
+    pub caps: SandboxCaps,
+}
+
+/// The operator's limits on each sandbox.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SandboxCaps {
+    /// Limits on the log.
+    pub log: LogCaps,
+    /// The longest time without output, in seconds; none means no limit.
+    pub silence_seconds: Option<u32>,
+    /// What a build may add to the sandbox's disk, in bytes; none means no limit.
+    pub disk_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Processors; none means all.
+    pub cpus: Option<f64>,
+}
+
+impl Default for SandboxCaps {
+    fn default() -> Self {
+        Self {
+            log: LogCaps::default(),
+            silence_seconds: None,
+            disk_bytes: None,
+            pids: 8192,
+            cpus: None,
+        }
+    }
+}
+
+impl SandboxCaps {
+    /// As many jobs as make may run, where processors are limited: part of a processor counts as one.
+    pub fn make_jobs(&self) -> Option<u32> {
+        // Settings are checked to be from 0.1 to 4096.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float cast saturates"
+        )]
+        self.cpus.map(|cpus| cpus.ceil().max(1.0) as u32)
+    }
 }
 
 /// The shared parts.

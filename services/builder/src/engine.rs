@@ -67,6 +67,7 @@ pub async fn prepare(config: &Config, builder: BuilderId) -> Result<ReadyEngine,
             network: config.sandbox_network.clone(),
             supervisor: config.supervisor.clone(),
             max_source_bytes: config.max_source_bytes,
+            caps: config.caps.caps(),
         },
         info,
     })

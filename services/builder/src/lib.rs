@@ -3,6 +3,7 @@
 
 mod app;
 mod attempt;
+mod caps_args;
 mod claim;
 mod command;
 mod config;

@@ -19,6 +19,15 @@ const LONG_SIZE: u32 = 270;
 /// Present in the main header of a source package.
 const SOURCE_PACKAGE: u32 = 1106;
 
+/// Lists of architectures (rpm's tag numbers, include/rpm/rpmtag.h).
+const EXCLUDE_ARCH: u32 = 1059;
+const EXCLUSIVE_ARCH: u32 = 1061;
+/// The type of a list of strings, each ended by a zero byte.
+const STRINGS: u32 = 8;
+/// A longer list names no architectures, in strings and in bytes.
+const WORDS_CAP: u32 = 200;
+const WORDS_BYTES: u64 = 8192;
+
 /// Why a file is no source package that could be built.
 #[derive(Debug, thiserror::Error)]
 pub enum SrpmError {
@@ -41,8 +50,42 @@ pub enum SrpmError {
     Io(#[from] io::Error),
 }
 
+/// What a source package says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Architectures for which it must not be built.
+    pub excluded: Vec<String>,
+    /// The only ones for which it may be built; all, where it is empty.
+    pub exclusive: Vec<String>,
+}
+
+impl Source {
+    /// Why it is not built for an architecture; nothing when it is. `arch` is a word of chroot names.
+    pub fn refusal(&self, arch: &str) -> Option<String> {
+        let names = |list: &[String]| list.iter().any(|name| is_same(name, arch));
+        if names(&self.excluded) {
+            return Some(format!("ExcludeArch: {}", self.excluded.join(" ")));
+        }
+        // A package that is noarch and exclusive names noarch beside the architectures it runs on.
+        let is_open = self.exclusive.is_empty() || self.exclusive.iter().all(|a| a == "noarch");
+        (!is_open && !names(&self.exclusive))
+            .then(|| format!("ExclusiveArch: {}", self.exclusive.join(" ")))
+    }
+}
+
+/// Chroots are named after the base architecture, packages after the processors (rpm 4.20, rpmrc).
+fn is_same(package: &str, chroot: &str) -> bool {
+    package == chroot
+        || match chroot {
+            "i386" => matches!(package, "i486" | "i586" | "i686" | "athlon"),
+            "armhfp" => matches!(package, "armv7hl" | "armv7hnl"),
+            "x86_64" => matches!(package, "amd64" | "ia32e"),
+            _ => false,
+        }
+}
+
 /// Checks a file; for a thread that may block.
-pub fn check(path: &Path) -> Result<(), SrpmError> {
+pub fn check(path: &Path) -> Result<Source, SrpmError> {
     let mut file = File::open(path)?;
     let actual = file.metadata()?.len();
     let lead = beginning(&mut file)?;
@@ -69,7 +112,10 @@ pub fn check(path: &Path) -> Result<(), SrpmError> {
             actual,
         });
     }
-    Ok(())
+    Ok(Source {
+        excluded: main.words(&mut file, EXCLUDE_ARCH)?,
+        exclusive: main.words(&mut file, EXCLUSIVE_ARCH)?,
+    })
 }
 
 /// The first bytes, as many as there are.
@@ -130,19 +176,54 @@ fn header(file: &mut File, start: u64, actual: u64) -> Result<Header, SrpmError>
     })
 }
 
+/// One entry of a header.
+struct Entry {
+    kind: u32,
+    offset: u32,
+    count: u32,
+}
+
 impl Header {
     /// The offset of a tag's data within the header's data.
     fn find(&self, file: &mut File, tag: u32) -> io::Result<Option<u32>> {
+        Ok(self.entry(file, tag)?.map(|entry| entry.offset))
+    }
+
+    fn entry(&self, file: &mut File, tag: u32) -> io::Result<Option<Entry>> {
         file.seek(SeekFrom::Start(self.entries_at))?;
         let mut index = io::BufReader::new(file.take(u64::from(self.entries) * 16));
         let mut entry = [0; 16];
         for _ in 0..self.entries {
             index.read_exact(&mut entry)?;
             if be32(&entry[..4]) == tag {
-                return Ok(Some(be32(&entry[8..12])));
+                return Ok(Some(Entry {
+                    kind: be32(&entry[4..8]),
+                    offset: be32(&entry[8..12]),
+                    count: be32(&entry[12..]),
+                }));
             }
         }
         Ok(None)
+    }
+
+    /// A list of short strings; empty where there is none, or where it is no such list.
+    fn words(&self, file: &mut File, tag: u32) -> io::Result<Vec<String>> {
+        let Some(entry) = self.entry(file, tag)? else {
+            return Ok(Vec::new());
+        };
+        let at = self.data_at + u64::from(entry.offset);
+        if entry.kind != STRINGS || entry.count > WORDS_CAP || at >= self.end {
+            return Ok(Vec::new());
+        }
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(at))?;
+        file.take(WORDS_BYTES.min(self.end - at))
+            .read_to_end(&mut bytes)?;
+        Ok(bytes
+            .split(|byte| *byte == 0)
+            .take(entry.count as usize)
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect())
     }
 
     /// Size of what follows the signature header, where it says so.
@@ -182,92 +263,4 @@ fn be32(bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    fn entry(tag: u32, offset: u32) -> Vec<u8> {
-        [tag, 4, offset, 1]
-            .iter()
-            .flat_map(|word| word.to_be_bytes())
-            .collect()
-    }
-
-    fn header_bytes(entries: &[Vec<u8>], data: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0];
-        bytes.extend(u32::try_from(entries.len()).unwrap().to_be_bytes());
-        bytes.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
-        bytes.extend(entries.concat());
-        bytes.extend(data);
-        bytes
-    }
-
-    fn package(kind: u8, main_entries: &[Vec<u8>]) -> Vec<u8> {
-        let main = header_bytes(main_entries, &[0; 8]);
-        let payload = [7; 100];
-        let size = u32::try_from(main.len() + payload.len()).unwrap();
-        let mut bytes = vec![0; 96];
-        bytes[..4].copy_from_slice(&LEAD_MAGIC);
-        bytes[4] = 3;
-        bytes[7] = kind;
-        bytes.extend(header_bytes(&[entry(SIZE, 0)], &size.to_be_bytes()));
-        bytes.resize(bytes.len().next_multiple_of(8), 0);
-        bytes.extend(main);
-        bytes.extend(payload);
-        bytes
-    }
-
-    fn checked(bytes: &[u8]) -> Result<(), String> {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(bytes).unwrap();
-        check(file.path()).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_whole_source_package_passes() {
-        assert_eq!(checked(&package(1, &[])), Ok(()));
-        assert_eq!(
-            checked(&package(0, &[entry(SOURCE_PACKAGE, 0)])),
-            Ok(()),
-            "told by its header alone"
-        );
-    }
-
-    #[test]
-    fn a_package_that_ends_early_anywhere_is_called_truncated() {
-        let whole = package(1, &[]);
-        for length in 96..whole.len() {
-            let error = checked(&whole[..length]).unwrap_err();
-            assert!(error.contains("truncated"), "{length}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_binary_package_is_called_one() {
-        let error = checked(&package(0, &[])).unwrap_err();
-        assert!(error.contains("binary package"), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_package_is_told_in_words() {
-        for (bytes, words) in [
-            (&b""[..], "empty"),
-            (b"abc", "text file"),
-            (b"<html>", "web page"),
-            (b"<!DOCTYPE html><html>", "web page"),
-            (b"\x1f\x8b\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "gzip"),
-            (b"Name: hello\nVersion: 1\n", "text file"),
-            (&[0; 400], "does not begin"),
-        ] {
-            let error = checked(bytes).unwrap_err();
-            assert!(error.contains(words), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_header_that_lies_about_its_length_is_refused() {
-        let mut bytes = package(1, &[]);
-        bytes[96 + 8..96 + 12].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert!(checked(&bytes).is_err());
-    }
-}
+mod tests;

@@ -82,6 +82,13 @@ impl Meter {
         value_of(&text, "oom_kill").unwrap_or(0)
     }
 
+    /// Whether memory in use ever came up to the limit. A kill without it was for the host's want of memory. Counters
+    /// of failed charges would tell as well, but not every kernel moves them.
+    pub(crate) fn is_limit_reached(&self) -> Option<bool> {
+        let (peak, limit) = (self.peak_with_cache()?, self.limit()?);
+        Some(peak >= limit - limit / 32)
+    }
+
     /// The kernel's own peak, which counts page cache too.
     pub(crate) fn peak_with_cache(&self) -> Option<u64> {
         number(&match self.hierarchy.as_ref()? {

@@ -3,7 +3,9 @@
 
 mod cgroup;
 mod clock;
+mod disk;
 mod limits;
+mod logcap;
 mod netcut;
 mod orders;
 mod outlet;
@@ -17,6 +19,7 @@ mod stages;
 
 pub use program::run;
 pub use protocol::{
-    HOME, LogCaps, Notice, Order, Owner, PLAN_PATH, Plan, REPORT_PATH, RESULT_DIR, Report,
-    SOURCE_PATH, SUPERVISOR_PATH, Sample, SelfTestFacts, StageMark, Step, StepEnd, StepReport,
+    HOME, LimitHit, LogCaps, Network, Notice, Order, Owner, PLAN_PATH, Plan, REPORT_PATH,
+    REQUIRES_PATH, RESULT_DIR, Report, Rounds, SOURCE_PATH, SUPERVISOR_PATH, Sample, SelfTestFacts,
+    StageMark, Step, StepEnd, StepReport,
 };

@@ -5,10 +5,11 @@
 //!    └──────────────────────── builder gone ────────▲
 //! ```
 //!
-//! The limits on silence, on the writable layer and on the log (with its ring) belong here, each as one
-//! more [`Cause`]; the network cut has its own place in `netcut`.
+//! Each limit is one [`Cause`]; the first that is hit is what the report tells.
 
 use std::time::{Duration, Instant};
+
+use crate::protocol::LimitHit;
 
 /// How long the rest of the output may take after everything was killed. With the longest grace it
 /// keeps the end of a timed-out sandbox within 15 s of its limit.
@@ -19,6 +20,12 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(4);
 pub(crate) enum Cause {
     /// The wall limit was hit.
     TimedOut,
+    /// No output for too long.
+    Silent,
+    /// The log's hard limit was hit.
+    LogTooLarge,
+    /// The limit on disk space was hit.
+    DiskFull,
     /// The requester's or the engine's wish.
     Cancelled,
     /// The builder is gone.
@@ -86,6 +93,17 @@ impl Limits {
         self.course != Course::Running
     }
 
+    /// The limit that was hit first.
+    pub(crate) fn hit(&self) -> Option<LimitHit> {
+        self.causes.iter().find_map(|cause| match cause {
+            Cause::TimedOut => Some(LimitHit::Time),
+            Cause::Silent => Some(LimitHit::Silence),
+            Cause::LogTooLarge => Some(LimitHit::Log),
+            Cause::DiskFull => Some(LimitHit::Disk),
+            Cause::Cancelled | Cause::Abandoned => None,
+        })
+    }
+
     /// Whether the drain after a kill is over.
     pub(crate) fn is_drained(&self, now: Instant) -> bool {
         matches!(self.course, Course::Killed(until) if now >= until)
@@ -101,8 +119,9 @@ impl Limits {
         }
         self.causes.push(cause);
         let grace = match cause {
-            Cause::TimedOut => self.timeout_grace,
-            Cause::Cancelled => self.cancel_grace,
+            Cause::TimedOut | Cause::Silent => self.timeout_grace,
+            // Whoever fills a disk or a log fills it during the grace as well.
+            Cause::Cancelled | Cause::LogTooLarge | Cause::DiskFull => self.cancel_grace,
             Cause::Abandoned => return Some(self.kill(now)),
         };
         match self.course {
@@ -176,6 +195,19 @@ mod tests {
         assert_eq!(limits.end(Cause::Cancelled, start + 61 * SECOND), None);
         assert_eq!(limits.end(Cause::Cancelled, start + 63 * SECOND), None);
         assert_eq!(limits.tick(start + 64 * SECOND, false), Some(Act::Kill));
+    }
+
+    #[test]
+    fn the_first_limit_is_the_one_that_is_told() {
+        let start = Instant::now();
+        let mut limits = limits(start);
+        assert_eq!(
+            limits.end(Cause::DiskFull, start + 59 * SECOND),
+            Some(Act::Interrupt)
+        );
+        assert_eq!(limits.end(Cause::TimedOut, start + 60 * SECOND), None);
+        assert_eq!(limits.hit(), Some(LimitHit::Disk));
+        assert_eq!(limits.tick(start + 62 * SECOND, false), Some(Act::Kill));
     }
 
     #[test]

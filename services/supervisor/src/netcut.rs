@@ -1,3 +1,83 @@
-//! The place of the network cut: between the step that installs dependencies and the one that runs the
-//! package's own code, the supervisor will ask its builder to disconnect the container and go on when
-//! only loopback is left. Until then all steps run connected, and the report claims nothing else.
+//! The network cut. Dependencies are installed connected; the package's own code runs with loopback only. The
+//! supervisor cannot cut its own network, so it asks the builder, who disconnects the container through the engine,
+//! and starts the step only when it sees with its own eyes that no other link is left.
+
+use std::fs;
+use std::time::Duration;
+
+/// How long the builder may take to disconnect or to connect.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Time between two looks.
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
+
+/// Whether any link but loopback is there; none when that cannot be read.
+pub(crate) fn is_connected() -> Option<bool> {
+    fs::read_to_string("/proc/net/dev")
+        .ok()
+        .map(|table| has_links(&table))
+}
+
+/// Whether there is a way out: a link alone comes before its addresses and routes.
+pub(crate) fn has_route() -> bool {
+    let routes = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    leads_out(&routes("/proc/net/route"))
+}
+
+/// `/proc/net/dev` (`proc_pid_net(5)`): two lines of heading, then one a link, `NAME: counters`.
+fn has_links(table: &str) -> bool {
+    table
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split_once(':'))
+        .any(|(name, _)| {
+            let name = name.trim();
+            // Tunnels that the kernel makes in every namespace lead nowhere until somebody with rights sets them up.
+            !matches!(
+                name,
+                "lo" | "tunl0"
+                    | "gre0"
+                    | "gretap0"
+                    | "erspan0"
+                    | "ip_vti0"
+                    | "ip6_vti0"
+                    | "sit0"
+                    | "ip6tnl0"
+                    | "ip6gre0"
+            )
+        })
+}
+
+/// `/proc/net/route`: a heading, then one line a route, the destination in the second column.
+fn leads_out(table: &str) -> bool {
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .any(|destination| destination == "00000000")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADING: &str = "Inter-|   Receive |  Transmit\n face |bytes    packets\n";
+
+    #[test]
+    fn loopback_and_the_kernels_idle_tunnels_are_no_connection() {
+        assert!(!has_links(&format!(
+            "{HEADING}    lo:  100 1\n tunl0: 0 0\n"
+        )));
+        assert!(has_links(&format!(
+            "{HEADING}    lo:  100 1\n  eth0:  100 1\n"
+        )));
+        assert!(has_links(&format!("{HEADING}veth12:0 0\n")));
+    }
+
+    #[test]
+    fn a_way_out_is_a_default_route() {
+        let heading = "Iface\tDestination\tGateway\n";
+        assert!(!leads_out(heading));
+        assert!(!leads_out(&format!("{heading}eth0\t000011AC\t00000000\n")));
+        assert!(leads_out(&format!("{heading}eth0\t00000000\t010011AC\n")));
+    }
+}

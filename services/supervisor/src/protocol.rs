@@ -11,6 +11,8 @@ pub const SUPERVISOR_PATH: &str = "/millrace/supervisor";
 pub const PLAN_PATH: &str = "/millrace/plan.json";
 /// Where the builder puts the source, whatever its own name was.
 pub const SOURCE_PATH: &str = "/millrace/source.src.rpm";
+/// Where a source package lies that names dynamic build requirements, whatever its own name was.
+pub const REQUIRES_PATH: &str = "/millrace/requires.nosrc.rpm";
 /// Where the supervisor leaves a second copy of its report.
 pub const REPORT_PATH: &str = "/millrace/report.json";
 /// Where results are taken from, unless the plan says otherwise.
@@ -50,6 +52,12 @@ pub struct Plan {
     /// Limits on the log.
     #[serde(default)]
     pub log: LogCaps,
+    /// Limit on the time without output, in seconds; none means no limit.
+    #[serde(default)]
+    pub silence_limit_seconds: Option<u32>,
+    /// Limit on what is added to the root file system, in bytes; none means that it is not measured.
+    #[serde(default)]
+    pub disk_limit_bytes: Option<u64>,
 }
 
 /// One command of a plan.
@@ -65,6 +73,37 @@ pub struct Step {
     /// The stage that begins with it, before any line of its output tells another.
     #[serde(default)]
     pub stage: Option<String>,
+    /// What the network must be before the step starts; none leaves it as it is.
+    #[serde(default)]
+    pub network: Option<Network>,
+    /// What follows when it ends for want of build requirements that it found out itself.
+    #[serde(default)]
+    pub rounds: Option<Rounds>,
+}
+
+/// What a step may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The sandboxes' network.
+    Connected,
+    /// Loopback only.
+    Cut,
+}
+
+/// Rounds of dynamic build requirements: the step leaves a file that names them, they are installed, it runs again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rounds {
+    /// The step's exit codes that may mean missing requirements.
+    pub exit_codes: Vec<i32>,
+    /// The folder in which the file is left, `*` standing for any one name in the place of a folder.
+    pub folder: String,
+    /// How the file's name ends.
+    pub suffix: String,
+    /// Installs what the file names. The file lies at [`REQUIRES_PATH`] by then.
+    pub install: Box<Step>,
+    /// As many rounds as are made.
+    pub at_most: u32,
 }
 
 /// A numeric user and group.
@@ -76,16 +115,26 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// Limits on the log, in bytes; carried for the log ring, which does not act on them yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Limits on the log, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogCaps {
-    /// Kept from the beginning.
-    pub head_bytes: Option<u64>,
-    /// Kept from the end.
-    pub tail_bytes: Option<u64>,
+    /// Kept from the beginning, and streamed as it comes.
+    pub head_bytes: u64,
+    /// Kept from the end, in memory until then.
+    pub tail_bytes: u64,
     /// The build is ended beyond this.
-    pub hard_bytes: Option<u64>,
+    pub hard_bytes: u64,
+}
+
+impl Default for LogCaps {
+    fn default() -> Self {
+        Self {
+            head_bytes: 48 << 20,
+            tail_bytes: 16 << 20,
+            hard_bytes: 1 << 30,
+        }
+    }
 }
 
 impl Plan {
@@ -103,6 +152,8 @@ impl Plan {
             result_owner: None,
             report_path: report_path(),
             log: LogCaps::default(),
+            silence_limit_seconds: None,
+            disk_limit_bytes: None,
         }
     }
 }
@@ -158,6 +209,11 @@ pub enum Notice {
     Sample(Sample),
     /// A step's process ended.
     StepEnded(StepReport),
+    /// The next step waits until the builder has done this to the network.
+    Network {
+        /// What is to be.
+        wanted: Network,
+    },
     /// The last word.
     Report(Box<Report>),
 }
@@ -173,6 +229,9 @@ pub struct Sample {
     pub oom_kills: u64,
     /// Bytes of log so far.
     pub log_bytes: u64,
+    /// Bytes that the build has added to the root file system; absent when it is not measured.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
 }
 
 /// A stage and where it begins.
@@ -214,6 +273,20 @@ pub enum StepEnd {
     NotStarted(String),
 }
 
+/// A limit that the supervisor keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitHit {
+    /// Wall time of the whole tree.
+    Time,
+    /// Time without output.
+    Silence,
+    /// Size of the log.
+    Log,
+    /// Disk space.
+    Disk,
+}
+
 /// Everything the supervisor knows at the end. Counters read from outside after the end are zero, so
 /// this is their only source.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -225,8 +298,8 @@ pub struct Report {
     pub stages: Vec<StageMark>,
     /// The stage in which it ended.
     pub last_stage: Option<String>,
-    /// The wall limit was hit.
-    pub timed_out: bool,
+    /// The limit that ended it; the first one where several were hit.
+    pub limit_hit: Option<LimitHit>,
     /// A cancel order, SIGINT or SIGTERM ended it.
     pub cancelled: bool,
     /// The builder was gone: end of input, or no order for the ping timeout.
@@ -239,11 +312,19 @@ pub struct Report {
     pub memory_limit_bytes: Option<u64>,
     /// Processes killed for want of memory since the start.
     pub oom_kills: u64,
+    /// Whether the memory in use ever came up to the limit; absent where no counter tells.
+    pub memory_limit_reached: Option<bool>,
     /// Processor time of the whole container, in seconds.
     pub cpu_seconds: f64,
     /// From the supervisor's start to the report, in seconds.
     pub wall_seconds: f64,
-    /// Bytes of log that were taken in.
+    /// Bytes that the build added to the root file system, as last measured; absent when it was not measured.
+    pub disk_bytes: Option<u64>,
+    /// The least room that the host's file system had, in bytes; absent when it was not measured.
+    pub lowest_free_bytes: Option<u64>,
+    /// Rounds of dynamic build requirements.
+    pub rounds: u32,
+    /// Bytes of log that were taken in, those that were left out included.
     pub log_bytes: u64,
     /// Bytes of them that nobody read before the last deadline.
     pub log_bytes_unread: u64,
@@ -261,9 +342,14 @@ impl Report {
         }
     }
 
+    /// Whether the wall limit ended it.
+    pub fn timed_out(&self) -> bool {
+        self.limit_hit == Some(LimitHit::Time)
+    }
+
     /// Whether every step that was run exited with 0 and nothing ended the sandbox early.
     pub fn is_clean(&self) -> bool {
-        !self.timed_out
+        self.limit_hit.is_none()
             && !self.cancelled
             && !self.abandoned
             && !self.steps.is_empty()
@@ -308,6 +394,8 @@ mod tests {
             argv: vec!["mock".into()],
             env: Vec::new(),
             stage: None,
+            network: None,
+            rounds: None,
         };
         assert_eq!(plan, Plan::new(vec![step], 60));
         assert_eq!(
@@ -338,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_report_of_a_newer_supervisor_still_reads() {
-        let report: Report = serde_json::from_str(r#"{"timed_out":true,"netcut":1}"#).unwrap();
-        assert!(report.timed_out && !report.is_clean());
+        let report: Report = serde_json::from_str(r#"{"limit_hit":"time","later":1}"#).unwrap();
+        assert!(report.timed_out() && !report.is_clean());
     }
 }

@@ -12,15 +12,20 @@ use nix::sys::signal::Signal;
 
 use crate::cgroup::Meter;
 use crate::clock;
+use crate::disk::DiskWatch;
 use crate::limits::{Act, Cause, Limits};
+use crate::logcap::Gate;
 use crate::orders::Orders;
 use crate::outlet::Outlet;
 use crate::process::{Running, reap_all, signal_all};
 use crate::protocol::{Notice, Plan, Sample, Step, StepEnd, StepReport};
 use crate::signals::Signals;
-use crate::stages::{Channel, Lines, Stages, known};
+use crate::stages::{Lines, Stages, known};
 
 mod last_words;
+mod network;
+mod output;
+mod rounds;
 
 /// Bytes of log that may wait for the reader.
 const LOG_ROOM: usize = 256 * 1024;
@@ -40,7 +45,7 @@ pub(crate) struct Supervisor {
     orders: Orders<File>,
     log: Outlet<File>,
     notices: Outlet<File>,
-    log_bytes: u64,
+    gate: Gate,
     ends_line: bool,
     limits: Limits,
     meter: Meter,
@@ -48,6 +53,8 @@ pub(crate) struct Supervisor {
     next_sample: Instant,
     stages: Stages,
     steps: Vec<StepReport>,
+    rounds: u32,
+    disk: Option<DiskWatch>,
     faults: Vec<String>,
 }
 
@@ -72,7 +79,7 @@ impl Supervisor {
             orders: Orders::new(bare(io::stdin())?, seconds(plan.ping_timeout_seconds))?,
             log: Outlet::new(bare(io::stdout())?, LOG_ROOM)?,
             notices: Outlet::new(bare(io::stderr())?, NOTICE_ROOM)?,
-            log_bytes: 0,
+            gate: Gate::new(&plan.log),
             ends_line: true,
             limits,
             memory_limit: meter.limit(),
@@ -80,6 +87,8 @@ impl Supervisor {
             next_sample: started,
             stages: Stages::default(),
             steps: Vec::new(),
+            rounds: 0,
+            disk: watch_disk(plan.disk_limit_bytes, &mut faults),
             faults,
             plan,
         })
@@ -93,8 +102,7 @@ impl Supervisor {
         }
         let steps = std::mem::take(&mut self.plan.steps);
         for step in &steps {
-            let end = self.run_step(step);
-            signal_all(Signal::SIGKILL);
+            let end = self.run_in_rounds(step);
             if end != StepEnd::Exit(0) || self.limits.is_ending() {
                 break;
             }
@@ -113,6 +121,7 @@ impl Supervisor {
     }
 
     fn run_step(&mut self, step: &Step) -> StepEnd {
+        let ready = step.network.map_or(Ok(()), |wanted| self.reach(wanted));
         let started = Instant::now();
         let start = clock::now();
         self.tell(&Notice::StepStarted {
@@ -122,7 +131,8 @@ impl Supervisor {
         if let Some(stage) = step.stage.as_deref().and_then(known) {
             self.begin_stage(stage);
         }
-        let (end, seconds) = match Running::start(&self.plan, step) {
+        let running = ready.and_then(|()| Running::start(&self.plan, step));
+        let (end, seconds) = match running {
             Ok(running) => self.attend(running, started),
             Err(reason) => {
                 self.say(&format!("step {} was not started: {reason}", step.name));
@@ -138,6 +148,7 @@ impl Supervisor {
         };
         self.steps.push(report.clone());
         self.tell(&Notice::StepEnded(report));
+        signal_all(Signal::SIGKILL);
         end
     }
 
@@ -148,7 +159,7 @@ impl Supervisor {
         let mut seconds = None;
         let mut last_output = Instant::now();
         loop {
-            self.wait(Some(&step));
+            self.wait(Some(&step), self.silence_ends(last_output));
             let had_no_room = !self.has_room();
             if self.take_output(&mut step, &mut lines, &mut buffer) || had_no_room {
                 last_output = Instant::now();
@@ -157,6 +168,12 @@ impl Supervisor {
             if step.end.is_some() && seconds.is_none() {
                 seconds = Some(started.elapsed().as_secs_f64());
                 last_output = Instant::now();
+            }
+            if self
+                .silence_ends(last_output)
+                .is_some_and(|end| Instant::now() >= end)
+            {
+                self.end(Cause::Silent);
             }
             self.keep_limits(step.end.is_some());
             let now = Instant::now();
@@ -179,58 +196,14 @@ impl Supervisor {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.log.waiting() + PIECE <= LOG_ROOM
-    }
-
-    /// Reads each stream of the step once; tells whether anything came.
-    fn take_output(
-        &mut self,
-        step: &mut Running,
-        lines: &mut (Lines, Lines),
-        buffer: &mut [u8],
-    ) -> bool {
-        let mut came = false;
-        if self.has_room()
-            && let Some(piece) = step.stderr.read(buffer)
-        {
-            self.take_piece(Channel::Stderr, &mut lines.1, piece);
-            came = true;
-        }
-        if self.has_room()
-            && let Some(piece) = step.stdout.read(buffer)
-        {
-            self.take_piece(Channel::Stdout, &mut lines.0, piece);
-            came = true;
-        }
-        came
-    }
-
-    fn take_piece(&mut self, channel: Channel, lines: &mut Lines, piece: &[u8]) {
-        let (stages, notices) = (&mut self.stages, &mut self.notices);
-        lines.feed(self.log_bytes, piece, |line, at| {
-            if let Some(mark) = stages.line(channel, line, at) {
-                tell(notices, &Notice::Stage(mark.clone()));
-            }
-        });
-        self.write_log(piece);
-    }
-
-    fn write_log(&mut self, piece: &[u8]) {
-        self.log_bytes += piece.len() as u64;
-        self.ends_line = piece.ends_with(b"\n");
-        self.log.push(piece);
-        self.log.flush();
-    }
-
-    /// A line of our own in the log, so that a person sees why it ends.
-    fn say(&mut self, text: &str) {
-        let before = if self.ends_line { "" } else { "\n" };
-        self.write_log(format!("{before}millrace: {text}\n").as_bytes());
+    /// When the present silence is too long; none without a limit.
+    fn silence_ends(&self, last_output: Instant) -> Option<Instant> {
+        let limit = self.plan.silence_limit_seconds?;
+        (!self.limits.is_ending()).then(|| last_output + Duration::from_secs(limit.into()))
     }
 
     fn begin_stage(&mut self, stage: &'static str) {
-        if let Some(mark) = self.stages.begin(stage, self.log_bytes) {
+        if let Some(mark) = self.stages.begin(stage, self.gate.taken()) {
             tell(&mut self.notices, &Notice::Stage(mark.clone()));
         }
     }
@@ -240,8 +213,9 @@ impl Supervisor {
     }
 
     /// Waits until something happens or some deadline comes, and moves what waits for the reader.
-    fn wait(&mut self, step: Option<&Running>) {
+    fn wait(&mut self, step: Option<&Running>, by: Option<Instant>) {
         let until = self.limits.deadline().min(self.next_sample);
+        let until = by.map_or(until, |by| by.min(until));
         let until = self.orders.deadline().map_or(until, |gone| gone.min(until));
         let has_room = self.has_room();
         let outputs = step
@@ -274,15 +248,28 @@ impl Supervisor {
             self.next_sample = now + self.sample();
         }
         let is_cancelled = self.orders.read() | self.signals.wants_end();
-        let mut acts = Vec::new();
         if is_cancelled {
-            acts.extend(self.limits.end(Cause::Cancelled, now));
+            self.end(Cause::Cancelled);
         }
         if self.orders.is_abandoned(now) {
-            acts.extend(self.limits.end(Cause::Abandoned, now));
+            self.end(Cause::Abandoned);
         }
-        acts.extend(self.limits.tick(now, is_step_over));
-        for act in acts {
+        if self.gate.taken() > self.plan.log.hard_bytes {
+            self.end(Cause::LogTooLarge);
+            self.gate.close();
+        }
+        if let (Some(disk), Some(limit)) = (&self.disk, self.plan.disk_limit_bytes)
+            && disk.used() > limit
+        {
+            self.end(Cause::DiskFull);
+        }
+        if let Some(act) = self.limits.tick(now, is_step_over) {
+            self.act(act);
+        }
+    }
+
+    fn end(&mut self, cause: Cause) {
+        if let Some(act) = self.limits.end(cause, Instant::now()) {
             self.act(act);
         }
     }
@@ -290,20 +277,35 @@ impl Supervisor {
     fn act(&mut self, act: Act) {
         match act {
             Act::Interrupt => {
-                match self.limits.causes.first() {
-                    Some(Cause::TimedOut) => {
-                        let limit = self.plan.wall_limit_seconds;
-                        self.say(&format!(
-                            "the time limit of {limit} s was hit, interrupting all processes"
-                        ));
-                    }
-                    Some(Cause::Cancelled) => self.say("cancelled, interrupting all processes"),
-                    Some(Cause::Abandoned) | None => {}
+                if let Some(reason) = self.reason() {
+                    self.say(&format!("{reason}, interrupting all processes"));
                 }
                 signal_all(Signal::SIGINT);
             }
             Act::Kill => signal_all(Signal::SIGKILL),
         }
+    }
+
+    /// Why the sandbox is ended, for the log.
+    fn reason(&self) -> Option<String> {
+        let plan = &self.plan;
+        Some(match self.limits.causes.first()? {
+            Cause::TimedOut => format!("the time limit of {} s was hit", plan.wall_limit_seconds),
+            Cause::Silent => format!(
+                "no output for {} s, the limit on silence",
+                plan.silence_limit_seconds.unwrap_or_default()
+            ),
+            Cause::LogTooLarge => format!(
+                "the log is larger than its limit of {} MiB",
+                plan.log.hard_bytes >> 20
+            ),
+            Cause::DiskFull => format!(
+                "the build uses more disk space than its limit of {} MiB",
+                plan.disk_limit_bytes.unwrap_or_default() >> 20
+            ),
+            Cause::Cancelled => "cancelled".to_owned(),
+            Cause::Abandoned => return None,
+        })
     }
 
     /// Takes a sample and tells when to take the next one: soon where memory runs out, since the last
@@ -315,7 +317,8 @@ impl Supervisor {
                 memory_bytes: memory.now,
                 peak_memory_bytes: memory.peak,
                 oom_kills: memory.oom_kills,
-                log_bytes: self.log_bytes,
+                log_bytes: self.gate.taken(),
+                disk_bytes: self.disk.as_ref().map(DiskWatch::used),
             }));
         }
         let interval = Duration::from_millis(self.plan.sample_interval_ms.max(50).into());
@@ -324,6 +327,13 @@ impl Supervisor {
             Some(_) | None => interval,
         }
     }
+}
+
+/// Without a watch the build goes on, and the report says so.
+fn watch_disk(limit: Option<u64>, faults: &mut Vec<String>) -> Option<DiskWatch> {
+    DiskWatch::start(limit?)
+        .inspect_err(|error| faults.push(format!("disk space is not measured: {error}")))
+        .ok()
 }
 
 /// One of our standard streams without the library's own buffer, which cannot do with a pipe that is full.

@@ -119,10 +119,20 @@ async fn check(attempt: &Attempt, source: &JobSource) -> Result<(), Unfinished> 
         .await
         .unwrap_or_else(|error| Err(SrpmError::Io(error)));
     match checked {
-        Ok(()) => Ok(()),
+        Ok(found) => match found.refusal(attempt.record.job.chroot.name.arch()) {
+            Some(list) => Err(skipped(&list).into()),
+            None => Ok(()),
+        },
         Err(SrpmError::Io(error)) => Err(disk_failed(&error, Stage::Fetch).into()),
         Err(error) => Err(failed(source, &error.to_string()).into()),
     }
+}
+
+fn skipped(list: &str) -> Outcome {
+    Outcome::new(
+        OutcomeKind::Skipped,
+        format!("the package is not built for this architecture ({list})"),
+    )
 }
 
 fn lasting(source: &JobSource, reason: &str) -> Fault {

@@ -107,6 +107,7 @@ fn evidence<'a>(attempt: &'a Attempt, run: &'a Run, files: &[ManifestFile]) -> E
         ended: &run.ended,
         facts: &run.facts,
         limits: job.limits,
+        caps: attempt.ctx.sandboxes.caps,
         repositories: &job.repositories,
         packages_made: attempt.ctx.is_noop() || collect::has_packages(files),
     }

@@ -16,8 +16,6 @@ use crate::live::Interrupt;
 use crate::log::{LogError, SpooledLog};
 use crate::mock::{self, LogFacts};
 
-/// Processes and threads in one sandbox.
-const PIDS: u32 = 8192;
 /// How long a cancelled sandbox may take to end itself; its supervisor gives mock three seconds.
 const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 /// How long the engine may take to tell the end of a sandbox that was killed.
@@ -86,15 +84,15 @@ fn describe(attempt: &Attempt) -> (SandboxSpec, SandboxFiles) {
         device_nodes: settings.device_nodes,
         limits: SandboxLimits {
             memory_bytes: u64::from(job.limits.memory_mib) << 20,
-            pids: PIDS,
-            cpus: None,
+            pids: settings.caps.pids,
+            cpus: settings.caps.cpus,
         },
         network: Some(settings.network.clone()),
         env: Vec::new(),
     };
     let files = SandboxFiles {
         supervisor: settings.supervisor.clone(),
-        plan: mock::plan(job),
+        plan: mock::plan(job, &settings.caps),
         source: (!attempt.ctx.is_noop()).then(|| attempt.folder.source()),
         max_source_bytes: settings.max_source_bytes,
     };

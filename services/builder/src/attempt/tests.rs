@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::*;
-use crate::context::SandboxSettings;
+use crate::context::{SandboxCaps, SandboxSettings};
 use crate::durable::Outlives;
 use crate::fake_frontend::FakeFrontend;
 use crate::live::Registry;
@@ -36,6 +36,7 @@ async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
             network: "none".to_owned(),
             supervisor: "/nowhere".into(),
             max_source_bytes: 1,
+            caps: SandboxCaps::default(),
         },
         runtime: Runtime::Noop(NoopEngine::new("test")),
         frontend,

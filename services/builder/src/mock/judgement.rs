@@ -4,11 +4,14 @@
 //! | --- | --- |
 //! | we cancelled it | `cancelled` |
 //! | the wall limit was hit, by the supervisor's word or because it had to be ended from outside | `timed_out` |
+//! | the limit on silence, on the log or on disk space was hit first | `silent`, `log_too_large`, `disk_full` |
 //! | the sandbox lost its builder | `sandbox_failed` |
 //! | mock could not be started | `sandbox_failed` |
 //! | exit 0, packages | `succeeded`, with a note when a process was killed for want of memory |
 //! | exit 0, no packages | `build_failed` |
+//! | a process was killed for want of memory, and the limit was never reached: the host's memory ran out | `sandbox_failed` |
 //! | a process was killed for want of memory, or the engine says so | `out_of_memory` |
+//! | no space left on a device, and the host's disk was full | `builder_disk_full` |
 //! | no report: PID 1 was killed from outside | `sandbox_failed` |
 //! | 40, or the log calls the source unusable | `source_failed` |
 //! | 30, the extra repository or a package is missing | `dependency_failed` |
@@ -18,8 +21,7 @@
 //! | everything else: 2, 3, 5, 7, 32, 50, 60, 70, 137, 143, or a failure before the setup | `sandbox_failed` |
 //!
 //! A process that was killed for want of memory earlier, and tolerated, may precede another failure; that failure
-//! is then called `out_of_memory` too, since nothing tells the two apart. Disk, silence, log size and excluded
-//! architectures have no row yet.
+//! is then called `out_of_memory` too, since nothing tells the two apart.
 
 use millrace_domain::{Limit, LimitName, Limits, Outcome, OutcomeKind, RepositoryUrl, Stage, Unit};
 use millrace_sandbox::Ended;
@@ -27,8 +29,9 @@ use millrace_supervisor::{Report, StepEnd};
 
 use super::LogFacts;
 use super::exit_code;
+use crate::context::SandboxCaps;
 
-const MIB: u64 = 1 << 20;
+mod limits;
 
 /// Everything that a judgement looks at.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,8 @@ pub struct Evidence<'a> {
     pub facts: &'a LogFacts,
     /// The package's limits.
     pub limits: Limits,
+    /// The operator's.
+    pub caps: SandboxCaps,
     /// Extra repositories of the build.
     pub repositories: &'a [RepositoryUrl],
     /// Binary packages came out of the sandbox.
@@ -63,12 +68,8 @@ impl Finding {
         }
     }
 
-    fn hit(mut self, name: LimitName, value: u32, unit: Unit) -> Self {
-        self.limit = Some(Limit {
-            name,
-            value: value.into(),
-            unit,
-        });
+    fn hit(mut self, name: LimitName, value: u64, unit: Unit) -> Self {
+        self.limit = Some(Limit { name, value, unit });
         self
     }
 }
@@ -80,12 +81,24 @@ pub fn judge(evidence: &Evidence<'_>) -> Outcome {
     outcome.limit = finding.limit;
     if finding.kind != OutcomeKind::Succeeded {
         outcome.stage = last_stage(evidence);
-        if finding.kind != OutcomeKind::Cancelled && finding.kind != OutcomeKind::TimedOut {
+        if !is_ended_by_us(finding.kind) {
             outcome.first_error.clone_from(&evidence.facts.first_error);
         }
     }
     add_usage(&mut outcome, evidence);
     outcome
+}
+
+/// What was ended while all was well has no first error.
+fn is_ended_by_us(kind: OutcomeKind) -> bool {
+    matches!(
+        kind,
+        OutcomeKind::Cancelled
+            | OutcomeKind::TimedOut
+            | OutcomeKind::Silent
+            | OutcomeKind::LogTooLarge
+            | OutcomeKind::DiskFull
+    )
 }
 
 fn find(evidence: &Evidence<'_>) -> Finding {
@@ -95,8 +108,8 @@ fn find(evidence: &Evidence<'_>) -> Finding {
     let ended = evidence.ended;
     match &ended.report {
         Some(report) => find_in_report(evidence, report),
-        None if ended.was_overdue => timed_out(evidence),
-        None if ended.engine_oom_flag => out_of_memory(evidence, None),
+        None if ended.was_overdue => limits::timed_out(evidence),
+        None if ended.engine_oom_flag => limits::out_of_memory(evidence, None),
         None => Finding::new(OutcomeKind::SandboxFailed, ended_from_outside(ended)),
     }
 }
@@ -118,8 +131,8 @@ fn ended_from_outside(ended: &Ended) -> String {
 
 fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
     let failed = |message: String| Finding::new(OutcomeKind::SandboxFailed, message);
-    if report.timed_out {
-        return timed_out(evidence);
+    if let Some(finding) = limits::hit(evidence, report) {
+        return finding;
     }
     if report.abandoned {
         return failed("the sandbox lost its builder and ended itself".to_owned());
@@ -129,7 +142,7 @@ fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
     }
     if let Some(StepEnd::NotStarted(reason)) = report.steps.last().map(|step| &step.end) {
         return failed(format!(
-            "mock could not be started in the chroot's image: {reason}"
+            "mock was not started in the chroot's image: {reason}"
         ));
     }
     let Some(code) = report.exit_code() else {
@@ -138,8 +151,8 @@ fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
     if code == 0 {
         return clean_exit(evidence, report);
     }
-    if report.oom_kills > 0 || evidence.ended.engine_oom_flag {
-        return out_of_memory(evidence, Some(report));
+    if let Some(finding) = limits::killed(evidence, report) {
+        return finding;
     }
     by_exit_code(evidence, code)
 }
@@ -157,47 +170,12 @@ fn clean_exit(evidence: &Evidence<'_>, report: &Report) -> Finding {
             format!(
                 "built, but the kernel killed {} for want of memory on the way, and the package tolerated it; \
                  the limit is {} MiB",
-                processes(report.oom_kills),
+                limits::processes(report.oom_kills),
                 evidence.limits.memory_mib
             ),
         );
     }
     Finding::new(OutcomeKind::Succeeded, "built")
-}
-
-fn timed_out(evidence: &Evidence<'_>) -> Finding {
-    let limit = evidence.limits.timeout_seconds;
-    let stage = last_stage(evidence).map_or(String::new(), |stage| format!(" in stage {stage}"));
-    Finding::new(
-        OutcomeKind::TimedOut,
-        format!("not finished after {limit} s{stage}; try a larger timeout"),
-    )
-    .hit(LimitName::Timeout, limit, Unit::Seconds)
-}
-
-fn out_of_memory(evidence: &Evidence<'_>, report: Option<&Report>) -> Finding {
-    let limit = evidence.limits.memory_mib;
-    let peak = report.map_or(String::new(), |report| {
-        format!(", the peak was {} MiB", report.peak_memory_bytes / MIB)
-    });
-    let killed = report.map_or("everything".to_owned(), |report| {
-        processes(report.oom_kills)
-    });
-    Finding::new(
-        OutcomeKind::OutOfMemory,
-        format!(
-            "the kernel killed {killed} for want of memory: the limit is {limit} MiB{peak}; try a larger memory limit"
-        ),
-    )
-    .hit(LimitName::Memory, limit, Unit::MiB)
-}
-
-fn processes(count: u64) -> String {
-    match count {
-        // Where only the engine's flag tells of it.
-        0 | 1 => "a process".to_owned(),
-        more => format!("{more} processes"),
-    }
 }
 
 fn by_exit_code(evidence: &Evidence<'_>, code: i32) -> Finding {
@@ -340,236 +318,4 @@ fn add_usage(outcome: &mut Outcome, evidence: &Evidence<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use millrace_supervisor::StepReport;
-
-    fn report(end: StepEnd, stage: &str) -> Report {
-        Report {
-            steps: vec![StepReport {
-                name: "rebuild".to_owned(),
-                end,
-                start: "2026-01-01T00:00:00Z".to_owned(),
-                seconds: 1.0,
-            }],
-            last_stage: Some(stage.to_owned()),
-            peak_memory_bytes: 500 * MIB,
-            ..Report::default()
-        }
-    }
-
-    struct Case {
-        ended: Ended,
-        facts: LogFacts,
-        repositories: Vec<RepositoryUrl>,
-        cancelled: bool,
-        packages_made: bool,
-    }
-
-    fn exit(code: i32, stage: &str) -> Case {
-        ended_with(Some(report(StepEnd::Exit(code), stage)))
-    }
-
-    fn ended_with(report: Option<Report>) -> Case {
-        Case {
-            ended: Ended {
-                exit_code: if report.is_some() { 0 } else { 137 },
-                engine_oom_flag: false,
-                report,
-                was_overdue: false,
-                stray: String::new(),
-                lost_log_bytes: 0,
-            },
-            facts: LogFacts::default(),
-            repositories: Vec::new(),
-            cancelled: false,
-            packages_made: true,
-        }
-    }
-
-    impl Case {
-        fn judge(&self) -> Outcome {
-            judge(&Evidence {
-                cancelled: self.cancelled,
-                ended: &self.ended,
-                facts: &self.facts,
-                limits: Limits {
-                    memory_mib: 512,
-                    timeout_seconds: 60,
-                },
-                repositories: &self.repositories,
-                packages_made: self.packages_made,
-            })
-        }
-
-        fn kind(&self) -> OutcomeKind {
-            self.judge().kind
-        }
-
-        fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
-            change(&mut self);
-            self
-        }
-
-        fn reported(self, change: impl FnOnce(&mut Report)) -> Self {
-            self.with(|case| case.ended.report.as_mut().map(change).unwrap_or_default())
-        }
-    }
-
-    #[test]
-    fn our_own_flags_come_before_the_exit_code() {
-        let cancelled = exit(7, "build").with(|case| case.cancelled = true);
-        assert_eq!(cancelled.kind(), OutcomeKind::Cancelled);
-        let late = exit(7, "check").reported(|report| report.timed_out = true);
-        let outcome = late.judge();
-        assert_eq!(outcome.kind, OutcomeKind::TimedOut);
-        assert_eq!(outcome.stage, Some(Stage::Check));
-        assert_eq!(
-            outcome.limit.map(|limit| (limit.name, limit.value)),
-            Some((LimitName::Timeout, 60))
-        );
-        let overdue = ended_with(None).with(|case| case.ended.was_overdue = true);
-        assert_eq!(overdue.kind(), OutcomeKind::TimedOut);
-    }
-
-    #[test]
-    fn a_sandbox_that_lost_its_builder_or_was_ended_by_others_is_our_fault() {
-        for case in [
-            exit(7, "build").reported(|report| report.abandoned = true),
-            exit(7, "build").reported(|report| report.cancelled = true),
-            ended_with(None),
-            ended_with(Some(Report::default())),
-        ] {
-            assert_eq!(case.kind(), OutcomeKind::SandboxFailed);
-        }
-    }
-
-    #[test]
-    fn an_image_without_mock_is_our_fault_and_says_so() {
-        let end = StepEnd::NotStarted("No such file or directory".to_owned());
-        let outcome = ended_with(Some(report(end, "buildroot"))).judge();
-        assert_eq!(outcome.kind, OutcomeKind::SandboxFailed);
-        assert!(outcome.message.contains("No such file or directory"));
-    }
-
-    #[test]
-    fn success_needs_packages() {
-        let outcome = exit(0, "package").judge();
-        assert_eq!(
-            (outcome.kind, outcome.stage, outcome.exit_code),
-            (OutcomeKind::Succeeded, None, Some(0))
-        );
-        let empty = exit(0, "package").with(|case| case.packages_made = false);
-        assert_eq!(empty.kind(), OutcomeKind::BuildFailed);
-    }
-
-    #[test]
-    fn a_tolerated_kill_is_a_success_with_a_note() {
-        let outcome = exit(0, "package")
-            .reported(|report| report.oom_kills = 2)
-            .judge();
-        assert_eq!(outcome.kind, OutcomeKind::Succeeded);
-        assert_eq!(outcome.oom_kills, Some(2));
-        assert!(outcome.message.contains("2 processes for want of memory"));
-    }
-
-    #[test]
-    fn kills_for_want_of_memory_come_before_the_exit_code() {
-        for code in [1, 30, 137, 247] {
-            let outcome = exit(code, "build")
-                .reported(|report| report.oom_kills = 1)
-                .judge();
-            assert_eq!(outcome.kind, OutcomeKind::OutOfMemory, "{code}");
-            assert_eq!(outcome.limit.map(|limit| limit.value), Some(512));
-            assert_eq!(outcome.peak_memory_bytes, Some(500 * MIB));
-            assert!(outcome.message.contains("the peak was 500 MiB"));
-        }
-        let killed = ended_with(None).with(|case| case.ended.engine_oom_flag = true);
-        assert_eq!(killed.kind(), OutcomeKind::OutOfMemory);
-    }
-
-    #[test]
-    fn an_unusable_source_is_the_sources_fault() {
-        assert_eq!(exit(40, "dependencies").kind(), OutcomeKind::SourceFailed);
-        let unusable = |stage| exit(1, stage).with(|case| case.facts.source_unusable = true);
-        assert_eq!(unusable("buildroot").kind(), OutcomeKind::SourceFailed);
-        // A package that prints the words in its own build changes nothing.
-        assert_eq!(unusable("build").kind(), OutcomeKind::BuildFailed);
-    }
-
-    #[test]
-    fn a_missing_dependency_is_named() {
-        let outcome = exit(30, "dependencies")
-            .with(|case| case.facts.missing_packages = vec!["libfoo-devel".to_owned()])
-            .judge();
-        assert_eq!(outcome.kind, OutcomeKind::DependencyFailed);
-        assert!(outcome.message.contains("'libfoo-devel'"));
-        assert_eq!(outcome.stage, Some(Stage::Dependencies));
-        assert!(outcome.exit_text.unwrap().contains("30"));
-        assert_eq!(
-            exit(30, "prep").kind(),
-            OutcomeKind::DependencyFailed,
-            "dynamic requirements"
-        );
-    }
-
-    #[test]
-    fn whose_repository_it_is_decides_whose_fault_it_is() {
-        let extra: RepositoryUrl = "http://example.org/extra/$basearch/".parse().unwrap();
-        let case = |id: &str| {
-            let id = id.to_owned();
-            exit(30, "dependencies").with(|case| {
-                case.repositories = vec![extra.clone()];
-                case.facts.failed_repository = Some(id);
-            })
-        };
-        for id in ["example_org_extra_x86_64", "exampleorg_extra_x86_64_"] {
-            let outcome = case(id).judge();
-            assert_eq!(outcome.kind, OutcomeKind::DependencyFailed, "{id}");
-            assert!(outcome.message.contains(extra.as_str()));
-        }
-        assert_eq!(case("fedora").kind(), OutcomeKind::RepositoryUnreachable);
-        assert_eq!(
-            exit(30, "buildroot").kind(),
-            OutcomeKind::RepositoryUnreachable
-        );
-    }
-
-    #[test]
-    fn a_failure_of_rpmbuild_is_the_packages_and_names_its_section() {
-        for (stage, words) in [
-            ("prep", "%prep"),
-            ("build", "%build"),
-            ("install", "%install"),
-            ("check", "%check"),
-            ("package", "packages"),
-            ("dependencies", "spec"),
-        ] {
-            let outcome = exit(1, stage).judge();
-            assert_eq!(outcome.kind, OutcomeKind::BuildFailed, "{stage}");
-            assert!(outcome.message.contains(words), "{}", outcome.message);
-        }
-        assert_eq!(exit(10, "dependencies").kind(), OutcomeKind::BuildFailed);
-        assert_eq!(exit(245, "build").kind(), OutcomeKind::BuildFailed);
-        assert_eq!(exit(2, "build").kind(), OutcomeKind::BuildFailed);
-        assert_eq!(exit(11, "build").kind(), OutcomeKind::TimedOut);
-    }
-
-    #[test]
-    fn what_the_package_cannot_cause_is_our_fault() {
-        for code in [1, 2, 3, 5, 7, 32, 50, 60, 70, 137, 143] {
-            assert_eq!(
-                exit(code, "buildroot").kind(),
-                OutcomeKind::SandboxFailed,
-                "{code}"
-            );
-        }
-        for code in [7, 60, 70, 137, 143] {
-            assert_eq!(
-                exit(code, "build").kind(),
-                OutcomeKind::SandboxFailed,
-                "{code}"
-            );
-        }
-    }
-}
+mod tests;

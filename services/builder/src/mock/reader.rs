@@ -24,6 +24,8 @@ pub struct LogFacts {
     pub failed_repository: Option<String>,
     /// mock or rpm called the source unusable.
     pub source_unusable: bool,
+    /// Some file system was full.
+    pub no_space: bool,
 }
 
 /// Collects [`LogFacts`] from a stream of pieces.
@@ -85,6 +87,7 @@ impl LogReader {
     }
 
     fn note_names(&mut self, line: &str) {
+        self.facts.no_space |= line.contains("No space left on device");
         for words in ["No matching package to install:", "No match for argument:"] {
             let name = quoted_after(line, words).or_else(|| word_after(line, words));
             if let Some(name) = name.map(printable)

@@ -139,6 +139,8 @@ mod tests {
             argv: vec!["true".into()],
             env: Vec::new(),
             stage: None,
+            network: None,
+            rounds: None,
         };
         SandboxFiles {
             supervisor: supervisor.to_owned(),

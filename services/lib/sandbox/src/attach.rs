@@ -12,7 +12,7 @@ use std::time::Duration;
 use bollard::container::{AttachContainerResults, LogOutput};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use millrace_supervisor::{Notice, Order, Report};
+use millrace_supervisor::{Network, Notice, Order, Report};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +25,8 @@ const PING: Duration = Duration::from_secs(5);
 const LOG_PIECES: usize = 32;
 /// Notices that wait for the reader.
 const NOTICES: usize = 256;
+/// Wishes about the network that wait; a supervisor has one at a time.
+const WISHES: usize = 4;
 /// A longer line is no notice of ours, in bytes.
 const MAX_LINE: usize = 1 << 20;
 /// Kept of what else is on stderr, in bytes.
@@ -43,6 +45,7 @@ pub(crate) struct Heard {
 pub(crate) struct Ears {
     pub(crate) log: mpsc::Receiver<Bytes>,
     pub(crate) notices: mpsc::Receiver<Notice>,
+    pub(crate) wishes: mpsc::Receiver<Network>,
 }
 
 /// Both ends of a sandbox's line. Dropping it hangs up, which ends the sandbox.
@@ -60,12 +63,14 @@ impl Line {
     pub(crate) fn open(attached: AttachContainerResults, patience: Instant) -> (Self, Ears) {
         let (log_in, log) = mpsc::channel(LOG_PIECES);
         let (notices_in, notices) = mpsc::channel(NOTICES);
+        let (wishes_in, wishes) = mpsc::channel(WISHES);
         let (orders, orders_out) = mpsc::channel(4);
         let (patience, patience_of_listener) = watch::channel(patience);
         let heard = Arc::new(Mutex::new(Heard::default()));
         let mut listener = Listener {
             log: log_in,
             notices: notices_in,
+            wishes: wishes_in,
             heard: Arc::clone(&heard),
             line: Vec::new(),
             patience: patience_of_listener,
@@ -78,7 +83,12 @@ impl Line {
             listener: tokio::spawn(async move { listener.listen(output).await }),
             speaker: tokio::spawn(speak(attached.input, orders_out)),
         };
-        (line, Ears { log, notices })
+        let ears = Ears {
+            log,
+            notices,
+            wishes,
+        };
+        (line, ears)
     }
 
     /// Sends an order, unless several wait already.
@@ -133,6 +143,7 @@ impl Drop for Line {
 struct Listener {
     log: mpsc::Sender<Bytes>,
     notices: mpsc::Sender<Notice>,
+    wishes: mpsc::Sender<Network>,
     heard: Arc<Mutex<Heard>>,
     line: Vec<u8>,
     patience: watch::Receiver<Instant>,
@@ -207,6 +218,11 @@ impl Listener {
                     heard.report = Some((**report).clone());
                 }
                 drop(heard);
+                if let Notice::Network { wanted } = &notice
+                    && let Err(error) = self.wishes.try_send(*wanted)
+                {
+                    tracing::warn!(%error, "nobody serves the network of a sandbox");
+                }
                 // Notices are a service; the report at the end has all that matters.
                 let _unread = self.notices.try_send(notice);
             }
@@ -253,6 +269,7 @@ mod tests {
         let listener = Listener {
             log: mpsc::channel(1).0,
             notices,
+            wishes: mpsc::channel(1).0,
             heard: Arc::default(),
             line: Vec::new(),
             patience: watch::channel(Instant::now()).1,

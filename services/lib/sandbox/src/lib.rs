@@ -14,6 +14,7 @@ mod selftest;
 mod spec;
 mod spool;
 mod sweep;
+mod wiring;
 
 pub use engine::{Engine, EngineInfo};
 pub use error::SandboxError;

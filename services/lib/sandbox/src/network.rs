@@ -2,8 +2,10 @@
 //! networks are not.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::models::NetworkCreateRequest;
+use bollard::query_parameters::ListNetworksOptions;
 
 use crate::engine::Engine;
 use crate::error::{SandboxError, status};
@@ -11,6 +13,9 @@ use crate::spec::MANAGED;
 
 const MTU: &str = "com.docker.network.driver.mtu";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
+/// Looks at a network whose name two have, and the time between two looks.
+const AMBIGUOUS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
 /// The engines' default bridge: Docker's name and Podman's.
 const DEFAULT_BRIDGES: [&str; 2] = ["bridge", "podman"];
 
@@ -53,15 +58,16 @@ impl Engine {
         }
         let request = self.network_request(network).await?;
         match self.docker.create_network(request).await {
-            Ok(made) if !made.warning.is_empty() => {
-                tracing::warn!(
-                    network = network.name,
-                    engine.warning = made.warning,
-                    "sandboxes on this engine may reach each other's ports"
-                );
-                Ok(())
+            Ok(made) => {
+                if !made.warning.is_empty() {
+                    tracing::warn!(
+                        network = network.name,
+                        engine.warning = made.warning,
+                        "sandboxes on this engine may reach each other's ports"
+                    );
+                }
+                self.leave_one(&network.name).await
             }
-            Ok(_) => Ok(()),
             // Another builder on this engine was faster.
             Err(fault) if status(&fault) == Some(409) => Ok(()),
             Err(fault) => match SandboxError::of("making the sandbox network", &fault) {
@@ -69,6 +75,33 @@ impl Engine {
                 other => Err(other),
             },
         }
+    }
+
+    /// Leaves one network of a name where several were made at the same moment: Docker before 25 allows that, and then
+    /// takes the name for ambiguous. Everybody keeps the same one, the smallest id, and removes the others, since who
+    /// made one of them may have looked before the other was there.
+    async fn leave_one(&self, name: &str) -> Result<(), SandboxError> {
+        let filters = HashMap::from([("name".to_owned(), vec![name.to_owned()])]);
+        let options = ListNetworksOptions {
+            filters: Some(filters),
+        };
+        let looking = |fault| SandboxError::of("looking at networks", &fault);
+        let found = self.docker.list_networks(Some(options)).await;
+        let mut ids: Vec<String> = found
+            .map_err(looking)?
+            .into_iter()
+            .filter(|found| found.name.as_deref() == Some(name))
+            .filter_map(|found| found.id)
+            .collect();
+        ids.sort();
+        for id in ids.iter().skip(1) {
+            match self.docker.remove_network(id).await {
+                Ok(()) => {}
+                Err(fault) if status(&fault) == Some(404) => {}
+                Err(fault) => return Err(SandboxError::of("removing a second network", &fault)),
+            }
+        }
+        Ok(())
     }
 
     async fn network_request(
@@ -104,10 +137,18 @@ impl Engine {
         &self,
         name: &str,
     ) -> Result<Option<HashMap<String, String>>, SandboxError> {
-        match self.docker.inspect_network(name, None).await {
-            Ok(found) => Ok(Some(found.options.unwrap_or_default())),
-            Err(fault) if status(&fault) == Some(404) => Ok(None),
-            Err(fault) => Err(SandboxError::of("looking at a network", &fault)),
+        let mut tries = 0;
+        loop {
+            match self.docker.inspect_network(name, None).await {
+                Ok(found) => return Ok(Some(found.options.unwrap_or_default())),
+                Err(fault) if status(&fault) == Some(404) => return Ok(None),
+                // Two were made at the same moment; one of them is about to go.
+                Err(fault) if tries < AMBIGUOUS && fault.to_string().contains("ambiguous") => {
+                    tries += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(fault) => return Err(SandboxError::of("looking at a network", &fault)),
+            }
         }
     }
 }

@@ -93,7 +93,13 @@ impl NoopSandbox {
             ends_at: Instant::now() + engine.takes,
             stopped: watch::Sender::new(false),
         };
-        (sandbox, Ears { log, notices })
+        let wishes = mpsc::channel(1).1;
+        let ears = Ears {
+            log,
+            notices,
+            wishes,
+        };
+        (sandbox, ears)
     }
 
     /// Ends it before its time.

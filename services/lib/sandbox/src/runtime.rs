@@ -74,7 +74,7 @@ impl Runtime {
                 (Inner::Noop(sandbox), ears)
             }
         };
-        let Ears { log, notices } = ears;
+        let Ears { log, notices, .. } = ears;
         Ok(SandboxHandle {
             inner,
             log: Some(log),

@@ -11,6 +11,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use millrace_supervisor::{Order, Plan, REPORT_PATH, Report};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::archive;
@@ -20,6 +21,7 @@ use crate::engine::{Engine, SETTLE, UPLOAD, readable};
 use crate::error::{SandboxError, status};
 use crate::spec::{SandboxFiles, SandboxSpec};
 use crate::spool::{CollectCaps, Collected};
+use crate::wiring::Wiring;
 
 /// The supervisor ends a sandbox itself; this much after it should have, it is ended from outside.
 const OVERDUE: Duration = Duration::from_secs(30);
@@ -125,6 +127,7 @@ pub(crate) async fn remove(engine: &Engine, id: &str) -> Result<(), SandboxError
 pub(crate) struct Running {
     container: Container,
     line: Line,
+    _wiring: Wiring,
     overdue: Instant,
     cancel_grace: Duration,
 }
@@ -139,10 +142,14 @@ impl Running {
         let body = spec.to_body(engine.traits.has_apparmor);
         let container = create(engine, body, &spec.image).await?;
         match fill_and_start(&container, files).await {
-            Ok((line, ears)) => {
+            Ok((line, mut ears)) => {
+                let (_, nobody) = mpsc::channel(1);
+                let wishes = std::mem::replace(&mut ears.wishes, nobody);
+                let wiring = Wiring::serve(engine, container.id(), spec.network.as_deref(), wishes);
                 let running = Self {
                     container,
                     line,
+                    _wiring: wiring,
                     overdue: Instant::now() + due_after(&files.plan) + OVERDUE,
                     cancel_grace: seconds(files.plan.cancel_grace_seconds),
                 };

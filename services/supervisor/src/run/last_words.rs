@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::{Supervisor, readable, timeout_until};
+use super::{PIECE, Supervisor, readable, timeout_until};
+use crate::disk::DiskWatch;
 use crate::limits::{Cause, DRAIN};
 use crate::protocol::{Notice, Report};
 
@@ -22,11 +23,27 @@ impl Supervisor {
         } else {
             self.limits.deadline().max(shortly)
         };
-        while self.log.waiting() > 0 && !self.log.is_broken() && Instant::now() < until {
+        while !self.log.is_broken() && Instant::now() < until && self.has_log_left() {
             self.wait_to_write(until);
             let is_cancelled = self.orders.read() | self.signals.wants_end();
             if is_cancelled || self.orders.is_abandoned(Instant::now()) {
                 until = until.min(shortly);
+            }
+        }
+    }
+
+    /// Moves the log's end out of its ring piece by piece; tells whether anything still waits.
+    fn has_log_left(&mut self) -> bool {
+        loop {
+            while self.has_room()
+                && let Some(piece) = self.gate.release(PIECE)
+            {
+                self.log.push(&piece);
+            }
+            self.log.flush();
+            // A pipe that took everything is not waited for: it gets the next piece.
+            if self.log.waiting() > 0 || !self.gate.is_holding() {
+                return self.log.waiting() > 0;
             }
         }
     }
@@ -50,22 +67,34 @@ impl Supervisor {
 
     pub(super) fn report(mut self) -> bool {
         let memory = self.meter.sample();
-        let causes = std::mem::take(&mut self.limits.causes);
+        let causes = &self.limits.causes;
+        let (cancelled, abandoned) = (
+            causes.contains(&Cause::Cancelled),
+            causes.contains(&Cause::Abandoned),
+        );
         let last_stage = self.stages.current().map(str::to_owned);
+        let mut stages = std::mem::take(&mut self.stages).finish();
+        for mark in &mut stages {
+            mark.log_offset = self.gate.stored_offset(mark.log_offset);
+        }
         let report = Report {
             steps: std::mem::take(&mut self.steps),
-            stages: std::mem::take(&mut self.stages).finish(),
+            stages,
             last_stage,
-            timed_out: causes.contains(&Cause::TimedOut),
-            cancelled: causes.contains(&Cause::Cancelled),
-            abandoned: causes.contains(&Cause::Abandoned),
+            limit_hit: self.limits.hit(),
+            cancelled,
+            abandoned,
             peak_memory_bytes: memory.peak,
             peak_memory_with_cache_bytes: self.meter.peak_with_cache(),
             memory_limit_bytes: self.meter.limit(),
             oom_kills: memory.oom_kills,
+            memory_limit_reached: self.meter.is_limit_reached(),
             cpu_seconds: self.meter.cpu_seconds(),
             wall_seconds: self.started.elapsed().as_secs_f64(),
-            log_bytes: self.log_bytes,
+            disk_bytes: self.disk.as_ref().map(DiskWatch::used),
+            lowest_free_bytes: self.disk.as_ref().and_then(DiskWatch::lowest_free),
+            rounds: self.rounds,
+            log_bytes: self.gate.taken(),
             log_bytes_unread: self.log.waiting() as u64,
             faults: std::mem::take(&mut self.faults),
         };

@@ -56,7 +56,7 @@ async fn a_sandbox_whose_builder_is_gone_ends_by_itself() {
     drop(handle);
     until_stopped(&container, Duration::from_secs(10)).await;
     let report = filed_report(&container).await;
-    assert!(report.abandoned && !report.timed_out && !report.cancelled);
+    assert!(report.abandoned && !report.timed_out() && !report.cancelled);
     let swept = house
         .engine
         .sweep(SweepFilter::OwnedBy(house.builder))

@@ -22,7 +22,7 @@ async fn the_wall_limit_interrupts_first_and_keeps_the_log_to_its_last_line() {
     let script = "trap 'echo caught; exit 7' INT; echo begun; while :; do sleep 0.1; done";
     let finished = house.run(plan(script, 2)).await;
     let report = finished.report();
-    assert!(report.timed_out && !report.cancelled && !report.abandoned);
+    assert!(report.timed_out() && !report.cancelled && !report.abandoned);
     assert_eq!(report.exit_code(), Some(7));
     let lines: Vec<_> = finished.log.lines().collect();
     assert_eq!(lines[0], "begun");
@@ -37,7 +37,7 @@ async fn what_ignores_the_interrupt_is_killed_after_its_grace() {
     let mut plan = plan("trap '' INT; echo begun; while :; do sleep 1; done", 1);
     plan.timeout_grace_seconds = 2;
     let finished = house.run(plan).await;
-    assert!(finished.report().timed_out);
+    assert!(finished.report().timed_out());
     assert_eq!(finished.report().steps[0].end, StepEnd::Signal(9));
     assert!(
         (2.5..8.0).contains(&finished.seconds),
@@ -53,7 +53,7 @@ async fn a_background_child_that_keeps_writing_is_ended_by_the_wall_limit() {
         "(trap '' INT; n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.1; done) & exit 0";
     let finished = house.run(plan(script, 3)).await;
     let report = finished.report();
-    assert!(report.timed_out);
+    assert!(report.timed_out());
     assert_eq!(report.exit_code(), Some(0));
     assert!(finished.log.lines().count() > 10);
     assert_eq!(report.log_bytes, finished.log.len() as u64);
@@ -72,7 +72,7 @@ async fn a_reader_who_stalls_does_not_stall_the_limits() {
     let unread = handle.take_log().unwrap();
     let ended = handle.wait().await.unwrap();
     let report = ended.report.unwrap();
-    assert!(report.timed_out && ended.lost_log_bytes > 0);
+    assert!(report.timed_out() && ended.lost_log_bytes > 0);
     assert!(report.wall_seconds < 10.0, "{} s", report.wall_seconds);
     drop(unread);
     handle.remove().await.unwrap();
@@ -92,7 +92,7 @@ async fn a_cancel_is_heard_by_the_build() {
     handle.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(3), handle.wait()).await;
     let report = ended.unwrap().unwrap().report.unwrap();
-    assert!(report.cancelled && !report.timed_out);
+    assert!(report.cancelled && !report.timed_out());
     assert_eq!(report.exit_code(), Some(7));
     handle.remove().await.unwrap();
     house.assert_empty().await;

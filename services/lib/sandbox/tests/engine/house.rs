@@ -88,6 +88,8 @@ pub(crate) fn shell(script: &str) -> Step {
         argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         env: Vec::new(),
         stage: Some("buildroot".into()),
+        network: None,
+        rounds: None,
     }
 }
 

@@ -5,8 +5,10 @@
 
 mod abandoned;
 mod collecting;
+mod cutting;
 mod ending;
 mod house;
+mod limits;
 mod memory;
 mod running;
 mod setting_up;

@@ -117,6 +117,22 @@ async fn the_network_is_made_once_and_keeps_sandboxes_apart() {
 }
 
 #[tokio::test]
+async fn builders_that_start_together_make_one_network() {
+    let house = House::open().await;
+    let network = NetworkSpec::new(network_name("race"));
+    let _removed = Network(network.name.clone());
+    let made = (0..8).map(|_| house.engine.ensure_network(&network));
+    for made in futures_util::future::join_all(made).await {
+        made.unwrap();
+    }
+    let all = client().list_networks(None).await.unwrap();
+    let ours = all
+        .iter()
+        .filter(|one| one.name.as_ref() == Some(&network.name));
+    assert_eq!(ours.count(), 1);
+}
+
+#[tokio::test]
 async fn an_open_network_of_somebody_else_is_refused() {
     let house = House::open().await;
     if house

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
 use crate::Pipeline;
@@ -23,14 +23,6 @@ pub struct Answer {
     pub took: Duration,
 }
 
-impl Answer {
-    /// The body as JSON; panics when it is none.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
-    }
-}
-
 impl Pipeline {
     /// Calls the first frontend as administrator; panics when it cannot be reached.
     pub async fn call(
@@ -41,24 +33,38 @@ impl Pipeline {
         body: Option<&Value>,
     ) -> Answer {
         let url = format!("{}{path}", self.cli.url);
-        let mut request = client.request(method, &url).bearer_auth(&self.cli.token);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        let request = client.request(method, &url).bearer_auth(&self.cli.token);
+        Answer::to(match body {
+            Some(body) => request.json(body),
+            None => request,
+        })
+        .await
+    }
+}
+
+impl Answer {
+    /// The answer to a request; panics when the server cannot be reached.
+    pub async fn to(request: RequestBuilder) -> Self {
         let called = Instant::now();
         let response = request.send().await;
-        let response = response.unwrap_or_else(|error| panic!("{url}: {error:?}"));
+        let response = response.unwrap_or_else(|error| panic!("{error:?}"));
         let header = |name: &str| {
             let value = response.headers().get(name)?.to_str().ok()?;
             Some(value.to_owned())
         };
-        Answer {
+        Self {
             status: response.status().as_u16(),
             retry_after: header("retry-after").and_then(|seconds| seconds.parse().ok()),
             content_type: header("content-type").unwrap_or_default(),
             body: response.bytes().await.unwrap().to_vec(),
             took: called.elapsed(),
         }
+    }
+
+    /// The body as JSON; panics when it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 }
 

@@ -38,6 +38,8 @@ pub struct PipelineOptions {
     pub sandboxes: usize,
     /// Whether the test stops database or broker: they are its own then.
     pub private_services: bool,
+    /// More lines of a private broker's configuration.
+    pub broker_conf: &'static str,
     /// More environment of the frontend.
     pub frontend_env: Vec<(String, String)>,
     /// More environment of the builders.
@@ -51,6 +53,7 @@ impl Default for PipelineOptions {
             builders: 1,
             sandboxes: 2,
             private_services: false,
+            broker_conf: "",
             frontend_env: Vec::new(),
             builder_env: Vec::new(),
         }
@@ -97,7 +100,7 @@ impl Pipeline {
     /// Starts everything and waits until all builders are enrolled.
     pub async fn start(options: PipelineOptions) -> Self {
         let settings = Settings::from_env();
-        let services = Services::start(options.private_services).await;
+        let services = Services::start(options.private_services, options.broker_conf).await;
         let port = free_port();
         let cli = Cli {
             binary: settings.bin.join("millrace"),
@@ -291,6 +294,21 @@ impl Pipeline {
         self.services.admin_broker()
     }
 
+    /// The token with which builders enrol.
+    pub fn enrol_token(&self) -> &'static str {
+        ENROL_TOKEN
+    }
+
+    /// Ends all frontends with `kill -9`; [`Pipeline::start_first_frontend`] starts one again.
+    pub fn kill_frontends(&mut self) {
+        self.frontends.clear();
+    }
+
+    /// Starts the frontend that serves the CLI.
+    pub async fn start_first_frontend(&mut self) {
+        self.start_frontend(self.port).await;
+    }
+
     /// A look at the tables.
     pub fn look(&self) -> Look {
         Look::at(&self.services.database_url()).unwrap()
@@ -342,9 +360,12 @@ impl Pipeline {
 }
 
 impl Services {
-    async fn start(private: bool) -> Self {
+    async fn start(private: bool, broker_conf: &str) -> Self {
         if private {
-            let (database, broker) = tokio::join!(PrivateDatabase::start(), PrivateBroker::start());
+            let (database, broker) = tokio::join!(
+                PrivateDatabase::start(),
+                PrivateBroker::start_with(broker_conf)
+            );
             Self::Private { database, broker }
         } else {
             Self::Shared {

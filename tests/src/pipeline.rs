@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millrace_bus::testing::TestVhost;
-use millrace_store::TestDatabase;
+use millrace_store::{Look, TestDatabase};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,6 +40,8 @@ pub struct PipelineOptions {
     pub private_services: bool,
     /// Chroots beside that of the suite, for builds that need not run.
     pub more_chroots: Vec<String>,
+    /// More lines of a private broker's configuration.
+    pub broker_conf: &'static str,
     /// More environment of the frontend.
     pub frontend_env: Vec<(String, String)>,
     /// More environment of the builders.
@@ -54,6 +56,7 @@ impl Default for PipelineOptions {
             sandboxes: 2,
             private_services: false,
             more_chroots: Vec::new(),
+            broker_conf: "",
             frontend_env: Vec::new(),
             builder_env: Vec::new(),
         }
@@ -100,7 +103,7 @@ impl Pipeline {
     /// Starts everything and waits until all builders are enrolled.
     pub async fn start(options: PipelineOptions) -> Self {
         let settings = Settings::from_env();
-        let services = Services::start(options.private_services).await;
+        let services = Services::start(options.private_services, options.broker_conf).await;
         let port = free_port();
         let cli = Cli {
             binary: settings.bin.join("millrace"),
@@ -337,6 +340,35 @@ impl Pipeline {
         self.services.admin_broker()
     }
 
+    /// The token with which builders enrol.
+    pub fn enrol_token(&self) -> &'static str {
+        ENROL_TOKEN
+    }
+
+    /// Ends all frontends with `kill -9`; [`Pipeline::start_first_frontend`] starts one again.
+    pub fn kill_frontends(&mut self) {
+        self.frontends.clear();
+    }
+
+    /// Starts the frontend that serves the CLI.
+    pub async fn start_first_frontend(&mut self) {
+        self.start_frontend(self.port).await;
+    }
+
+    /// A look at the tables.
+    pub fn look(&self) -> Look {
+        Look::at(&self.services.database_url()).unwrap()
+    }
+
+    /// The first column of the only row of a query, which must be a number.
+    pub async fn count(&self, query: &str) -> i64 {
+        let query = format!("select ({query}) as number");
+        let rows = self.look().rows(&query).await.unwrap();
+        rows[0]["number"]
+            .as_i64()
+            .unwrap_or_else(|| panic!("{query}: {rows:?}"))
+    }
+
     /// Folder of the builders' spools.
     pub fn spool(&self) -> PathBuf {
         self.path("spool")
@@ -374,9 +406,12 @@ impl Pipeline {
 }
 
 impl Services {
-    async fn start(private: bool) -> Self {
+    async fn start(private: bool, broker_conf: &str) -> Self {
         if private {
-            let (database, broker) = tokio::join!(PrivateDatabase::start(), PrivateBroker::start());
+            let (database, broker) = tokio::join!(
+                PrivateDatabase::start(),
+                PrivateBroker::start_with(broker_conf)
+            );
             Self::Private { database, broker }
         } else {
             Self::Shared {

@@ -73,19 +73,24 @@ impl Attempt {
 
     /// Gives the attempt back, uncounted. When the frontend does not answer, the next start reports it lost.
     async fn hand_back(self) {
-        let decline = DeclineRequest {
-            attempt_id: self.live.id(),
-            lease_token: Some(self.live.lease().clone()),
-            reason: DeclineReason::Stopping,
-        };
         crash_point!("handback.begun");
-        if decline_until(&self.ctx, &decline).await {
+        if self.decline().await {
             crash_point!("handback.told");
             tracing::info!(attempt.id = %self.live.id(), "handed back");
             self.forget().await;
         } else {
             tracing::warn!(attempt.id = %self.live.id(), "not handed back, the frontend is away; the next start reports it");
         }
+    }
+
+    /// Gives the lease back; false when the frontend is away.
+    async fn decline(&self) -> bool {
+        let decline = DeclineRequest {
+            attempt_id: self.live.id(),
+            lease_token: Some(self.live.lease().clone()),
+            reason: DeclineReason::Stopping,
+        };
+        decline_until(&self.ctx, &decline).await
     }
 }
 

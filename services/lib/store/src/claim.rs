@@ -141,6 +141,11 @@ impl Store {
                 | AttemptState::Lost
                 | AttemptState::Revoked => return Ok(false),
             };
+            let reason = if locked.cancel_requested {
+                "handed back: the build was cancelled"
+            } else {
+                reason
+            };
             put_back(&mut tx, &locked, reason, delay_ms).await?;
             tx.commit().await?;
             Ok(true)

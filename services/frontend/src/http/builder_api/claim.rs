@@ -70,6 +70,9 @@ pub async fn decline(
     crash_point!("decline.recorded");
     if put_back {
         tracing::info!(attempt.id = %request.attempt_id, builder.id = %builder_id, reason, "attempt declined");
+        if lease.is_some() {
+            state.end_log(request.attempt_id).await;
+        }
         state.relay_wake.notify_one();
     }
     Ok(StatusCode::NO_CONTENT)

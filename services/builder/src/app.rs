@@ -22,10 +22,11 @@ use crate::identity::Identity;
 use crate::intake::Intake;
 use crate::live::Registry;
 use crate::room::Room;
+use crate::self_test::SelfTests;
 use crate::session::{EnrolError, Enrolment, Session};
 use crate::spool::Spool;
 use crate::status::StatusFile;
-use crate::{control, sweeper};
+use crate::{control, self_test, sweeper};
 
 /// From the end of finishing until everything is dropped.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(20);
@@ -101,6 +102,7 @@ fn session(
         url: config.frontend_url.clone(),
         enrol_token: config.enrol_token()?.clone(),
         offer: EnrolRequest {
+            renewal: false,
             builder_id: identity.id(),
             name: config.name(),
             previous_token: identity
@@ -153,6 +155,7 @@ fn context(
         spool: Spool::open(identity.folder()).context("cannot open the spool")?,
         room: Room::new(offer.memory_mib, offer.sandboxes),
         registry: Registry::default(),
+        self_tests: SelfTests::default(),
         nudge: Arc::new(Notify::new()),
         uploads: Semaphore::new(UPLOADS),
         shutdown: shutdown.clone(),
@@ -204,6 +207,10 @@ async fn serve(
     lifecycle.spawn("control", control);
     lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));
     lifecycle.spawn("intake", intake.run());
+    lifecycle.spawn(
+        "self-test",
+        self_test::run(Arc::clone(&ctx), config.clone()),
+    );
     let free = ctx.room.free();
     tracing::info!(
         memory_mib = free.mib,

@@ -18,6 +18,7 @@ use crate::durable::Outlives;
 use crate::fake_frontend::FakeFrontend;
 use crate::live::Registry;
 use crate::room::Room;
+use crate::self_test::SelfTests;
 use crate::spool::Spool;
 
 async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
@@ -46,6 +47,7 @@ async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
         spool: Spool::open(identity).unwrap(),
         room: Room::new(4096, 2),
         registry: Registry::default(),
+        self_tests: SelfTests::default(),
         nudge: Arc::new(Notify::new()),
         uploads: Semaphore::new(2),
         leaving: shutdown.hard().clone(),

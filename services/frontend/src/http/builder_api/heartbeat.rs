@@ -44,6 +44,14 @@ pub async fn heartbeat(
         finish_lease_seconds: leases.finish_lease_seconds,
     };
     let verdicts = state.store.heartbeat(&beat).await?;
+    let standing = state
+        .store
+        .standing(builder_id, request.self_test_passed)
+        .await?;
+    if standing.returns {
+        tracing::info!(builder.id = %builder_id, "builder passed its self-test and returns");
+        state.relay_wake.notify_one();
+    }
     let reserve_mib = state.store.kept_free(builder_id).await?;
     // Presence with free room opens the release window.
     if beat.free_sandboxes > 0 {
@@ -51,8 +59,9 @@ pub async fn heartbeat(
     }
     Ok(Json(HeartbeatAnswer {
         attempts: verdicts.into_iter().map(answer).collect(),
-        drain: false,
+        drain: standing.drained || standing.set_aside_at.is_some(),
         reserve_mib,
+        self_test: standing.set_aside_at,
     }))
 }
 

@@ -6,7 +6,9 @@ use millrace_chassis::{Method, path_segment};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::args::{Args, BuilderCommand, ChrootCommand, Command, Download, List, Log, ParkedCommand, Resubmit};
+use crate::args::{
+    Args, BuilderCommand, ChrootCommand, Command, Download, List, Log, ParkedCommand, Resubmit,
+};
 use crate::client::{self, Answer};
 use crate::config::Config;
 use crate::exit::{Ending, Fault, Usage};
@@ -265,7 +267,7 @@ async fn status(config: &Config, json: bool) -> anyhow::Result<Ending> {
 }
 
 /// Prints the server's JSON or our text.
-pub pub fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
+pub fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
     if json {
         println!("{value}");
     } else {

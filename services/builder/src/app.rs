@@ -15,6 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::attempt::{adopt, recover};
 use crate::config::Config;
 use crate::context::Context;
+use crate::disk::Disk;
 use crate::engine::{self, Offer, ReadyEngine};
 use crate::frontend::Frontend;
 use crate::heartbeat::Heartbeat;
@@ -26,7 +27,7 @@ use crate::self_test::SelfTests;
 use crate::session::{EnrolError, Enrolment, Session};
 use crate::spool::Spool;
 use crate::status::StatusFile;
-use crate::{control, self_test, sweeper};
+use crate::{control, disk, self_test, sweeper};
 
 /// From the end of finishing until everything is dropped.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(20);
@@ -143,6 +144,8 @@ fn context(
         ..FetchLimits::default()
     };
     let fetcher = Fetcher::new(Guard::new(config.fetch.fetch_allow.clone()), limits)?;
+    let room = Room::new(offer.memory_mib, offer.sandboxes);
+    let nudge = Arc::new(Notify::new());
     Ok(Arc::new(Context {
         builder: identity.id(),
         name: config.name(),
@@ -153,10 +156,12 @@ fn context(
         fetcher,
         fetch_patience: Duration::from_secs(config.fetch_retry_seconds.into()),
         spool: Spool::open(identity.folder()).context("cannot open the spool")?,
-        room: Room::new(offer.memory_mib, offer.sandboxes),
+        disk: Disk::new(identity.folder(), config.spool_floor_mb, &room, &nudge),
+        spool_patience: Duration::from_secs(config.spool_wait_seconds.into()),
+        room,
         registry: Registry::default(),
         self_tests: SelfTests::default(),
-        nudge: Arc::new(Notify::new()),
+        nudge,
         uploads: Semaphore::new(UPLOADS),
         shutdown: shutdown.clone(),
         leaving: leave_in_time(shutdown),
@@ -197,14 +202,16 @@ async fn serve(
     let status = StatusFile::new(&config.status_file);
     let heartbeat = Heartbeat::new(Arc::clone(&ctx), bus.clone(), period, status);
     let intake = Intake::new(Arc::clone(&ctx), bus, &archs(), &classes);
-    // Hints are followed as long as the heartbeat goes on, while a stop finishes what runs too.
+    // These go on as long as the heartbeat, while a stop finishes what runs too.
     let told = CancellationToken::new();
     let control = control::run(Arc::clone(&ctx), bus.clone(), told.clone());
+    let disk = disk::run(Arc::clone(&ctx), told.clone());
     lifecycle.spawn("heartbeat", async move {
         let _guard = told.drop_guard();
         heartbeat.run().await
     });
     lifecycle.spawn("control", control);
+    lifecycle.spawn("disk", disk);
     lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));
     lifecycle.spawn("intake", intake.run());
     lifecycle.spawn(

@@ -10,6 +10,7 @@ use millrace_wire::{AttemptStatus, HeartbeatRequest};
 use tokio::time::Instant;
 
 use crate::context::{Context, on_disk};
+use crate::disk::Shortage;
 use crate::room::Closed;
 use crate::status::StatusFile;
 
@@ -156,7 +157,8 @@ impl Heartbeat {
         }
         let trouble = trouble
             .map(|reason| format!("the frontend does not hear this builder: {reason}"))
-            .or_else(|| self.broker_trouble());
+            .or_else(|| self.broker_trouble())
+            .or_else(|| self.disk_trouble());
         let status = self.status.clone();
         let written = on_disk(move || {
             status.write(trouble);
@@ -165,6 +167,16 @@ impl Heartbeat {
         if let Err(error) = written.await {
             tracing::warn!("cannot write the status: {error}");
         }
+    }
+
+    fn disk_trouble(&self) -> Option<String> {
+        let Shortage {
+            free_mib,
+            floor_mib,
+        } = self.ctx.disk.shortage()?;
+        Some(format!(
+            "the spool's disk is short of space: {free_mib} MiB are free, {floor_mib} MiB are wanted"
+        ))
     }
 
     fn broker_trouble(&self) -> Option<String> {

@@ -35,6 +35,8 @@ impl Free {
 pub enum Closed {
     /// The frontend wants it to take nothing: it was drained, or set aside.
     Drained,
+    /// Its spool's disk is short of space.
+    Disk,
 }
 
 #[derive(Debug)]
@@ -235,13 +237,17 @@ mod tests {
         let lent = room.reserve(1024).unwrap();
         let mut changes = room.changes();
         changes.mark_unchanged();
-        room.close(Closed::Drained);
+        room.close(Closed::Disk);
         assert!(changes.has_changed().unwrap(), "the intake looks again");
         assert_eq!((room.free().mib, room.free().sandboxes), (0, 0));
         assert!(room.reserve(1).is_none() && !room.is_idle());
-        drop(lent);
-        assert!(room.is_idle());
+        room.close(Closed::Drained);
         room.open(Closed::Drained);
+        assert_eq!(room.free().mib, 0, "one reason is left");
+        drop(lent);
+        changes.mark_unchanged();
+        room.open(Closed::Disk);
+        assert!(changes.has_changed().unwrap());
         assert_eq!((room.free().mib, room.free().sandboxes), (4096, 2));
     }
 

@@ -24,7 +24,7 @@ pub use fixture::{Expected, Fixture, fixtures};
 pub use http::{http_client, http_get};
 pub use pipeline::{BuilderOptions, Pipeline, PipelineOptions, Sandbox};
 pub use process::Process;
-pub use services::{PrivateBroker, PrivateDatabase};
+pub use services::{PrivateBroker, PrivateDatabase, free_port};
 pub use settings::Settings;
 pub use until::{until, until_within};
 pub use web::SourceServer;

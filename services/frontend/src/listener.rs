@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metrics::counter;
 use millrace_bus::{ConsumerOptions, EVENTS_QUEUE, Incoming, Verdict, run_consumer};
-use millrace_domain::TaskState;
+use millrace_domain::{BuilderId, TaskState};
 use millrace_store::{Acceptance, FileView, Finished, FinishedPackage, StoreError};
 use millrace_wire::{FinishedV1, PackageReport};
 

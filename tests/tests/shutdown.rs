@@ -231,10 +231,10 @@ async fn a_followed_log_goes_on_after_the_frontend_was_restarted() {
 }
 
 /// Submits builds, one after the other, until it is told to stop; says which were accepted.
-async fn load(cli: Cli, chroot: String, stop: watch::Receiver<bool>) -> Vec<i64> {
+async fn load(cli: &Cli, chroot: &str, stop: watch::Receiver<bool>) -> Vec<i64> {
     let mut builds = Vec::new();
     while !*stop.borrow() {
-        builds.push(submit(&cli, &chroot).await);
+        builds.push(submit(cli, chroot).await);
     }
     builds
 }
@@ -254,10 +254,24 @@ async fn a_rolling_restart_of_all_parts_loses_and_doubles_nothing() {
     pipeline.start_frontend(second).await;
     let (stop, stopped) = watch::channel(false);
     let (cli, chroot) = (pipeline.cli.clone(), pipeline.settings.chroot.clone());
-    let loading = tokio::spawn(load(cli, chroot, stopped));
+    let restarts = async {
+        restart_all(&mut pipeline, second).await;
+        stop.send(true).unwrap();
+    };
+    let (builds, ()) = tokio::join!(load(&cli, &chroot, stopped), restarts);
+    assert!(builds.len() >= 10, "there was a load: {}", builds.len());
+    for build in &builds {
+        let ended = assert_built_once(&pipeline, *build).await;
+        // A claim whose answer was cut off may have been given back, but nothing was begun twice.
+        assert!(attempts_in(&ended, "lost").is_empty(), "{ended:#}");
+    }
+    pipeline.assert_nothing_left().await;
+    pipeline.stop().await;
+}
 
+async fn restart_all(pipeline: &mut Pipeline, second: u16) {
     for _ in 0..2 {
-        stop_builder(&mut pipeline).await;
+        stop_builder(pipeline).await;
         pipeline.add_builder(&BuilderOptions::default());
         pipeline.wait_for_builders(2).await;
     }
@@ -274,15 +288,4 @@ async fn a_rolling_restart_of_all_parts_loses_and_doubles_nothing() {
     pipeline.broker().start_again().await;
     pipeline.database().stop();
     pipeline.database().start_again().await;
-
-    stop.send(true).unwrap();
-    let builds = loading.await.unwrap();
-    assert!(builds.len() >= 10, "there was a load: {}", builds.len());
-    for build in &builds {
-        let ended = assert_built_once(&pipeline, *build).await;
-        // A claim whose answer was cut off may have been given back, but nothing was begun twice.
-        assert!(attempts_in(&ended, "lost").is_empty(), "{ended:#}");
-    }
-    pipeline.assert_nothing_left().await;
-    pipeline.stop().await;
 }

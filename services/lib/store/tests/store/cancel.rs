@@ -89,12 +89,12 @@ async fn running_work_is_asked_to_stop_and_the_rest_of_the_build_never_starts() 
     assert_eq!(house.cancel(build).await, hints);
     let answer = house.accept(claimed, OutcomeKind::Cancelled).await;
     assert_eq!(
-           answer,
-           Acceptance::Accepted {
-               task_state: TaskState::Cancelled
-    set_aside: false,
-           }
-       );
+        answer,
+        Acceptance::Accepted {
+            task_state: TaskState::Cancelled,
+            set_aside: false,
+        }
+    );
     assert_eq!(house.build(build).await.state(), BuildState::Cancelled);
 }
 

@@ -11,6 +11,7 @@ use millrace_store::{Acceptance, FileView, Finished, FinishedPackage, StoreError
 use millrace_wire::{FinishedV1, PackageReport};
 
 use crate::state::AppState;
+use crate::suggest;
 
 /// Reports taken in at once.
 const CONCURRENCY: usize = 16;
@@ -62,6 +63,7 @@ pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreEr
     let builder = report.builder_id;
     let mut report = finished(report);
     report.set_aside_faults = state.settings.config.leases.set_aside_faults;
+    suggest::add(state, &mut report).await?;
     let acceptance = state.store.accept(&report).await?;
     if let Acceptance::Accepted {
         set_aside: true, ..

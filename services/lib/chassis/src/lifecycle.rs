@@ -309,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_finish_is_handed_back_and_that_is_no_failure() {
         let lifecycle = Lifecycle::new(Some(Duration::ZERO)).unwrap();
-        let mut lifecycle = lifecycle.handing_back_within(Duration::from_secs(60));
+        let mut lifecycle = lifecycle.handing_back_within(Duration::from_mins(1));
         let shutdown = lifecycle.shutdown();
         let inner = shutdown.clone();
         lifecycle.spawn("slow", async move {

@@ -62,8 +62,7 @@ struct OfferColumns {
     engine_id: String,
     budget_mib: i32,
     is_avoided: bool,
-    is_drained: bool,
-    is_set_aside: bool,
+    resting: Option<String>,
 }
 
 /// Locks task, attempt and engine, in this order. The engine's lock makes grants of its memory take turns.
@@ -74,7 +73,7 @@ const LOCK_OFFER: &str = "
         $2 = any(t.avoid) and t.waiting_since > now() - interval '60 seconds' and exists (
             select from ready_builders o
             where o.id <> all(t.avoid) and t.arch = any(o.archs) and o.memory_mib >= t.memory_mib) as is_avoided,
-        b.drained_at is not null as is_drained, b.set_aside_at is not null as is_set_aside
+        case when b.drained_at is not null then 'drained' when b.set_aside_at is not null then 'set aside' end as resting
     from attempts a join tasks t on t.id = a.task_id, builders b join engines e on e.id = b.engine_id
     where a.id = $1 and b.id = $2
     for no key update of t, a, e";
@@ -245,13 +244,9 @@ async fn answer_offer(
         lease_token_hash: None,
     };
     let delay_ms = hand_back_delay_ms(REFUSED_DELAY_MS, &locked);
-    if offer.is_drained || offer.is_set_aside {
-        let reason = if offer.is_drained {
-            "the builder that asked is drained"
-        } else {
-            "the builder that asked is set aside"
-        };
-        put_back(tx, &locked, reason, delay_ms).await?;
+    if let Some(resting) = &offer.resting {
+        let reason = format!("the builder that asked is {resting}");
+        put_back(tx, &locked, &reason, delay_ms).await?;
         return Ok(ClaimOutcome::NoRoom);
     }
     if offer.is_avoided {

@@ -34,7 +34,7 @@ pub use load::{Answer, Times};
 pub use pipeline::{BuilderOptions, Pipeline, PipelineOptions, Sandbox};
 pub use process::Process;
 pub use proxy::{FaultProxy, Weather};
-pub use services::{PrivateBroker, PrivateDatabase};
+pub use services::{PrivateBroker, PrivateDatabase, free_port};
 pub use settings::Settings;
 pub use until::{until, until_within};
 pub use web::SourceServer;

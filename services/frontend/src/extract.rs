@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use millrace_chassis::crash_point;
-use millrace_domain::{AttemptId, BuildId, TaskId};
+use millrace_domain::{AttemptId, BuildId, BuilderId, TaskId};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::error::{ApiError, FieldError};
@@ -106,6 +106,10 @@ impl Id for TaskId {
 
 impl Id for AttemptId {
     const WHAT: &'static str = "attempt";
+}
+
+impl Id for BuilderId {
+    const WHAT: &'static str = "builder";
 }
 
 impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Segments<T> {

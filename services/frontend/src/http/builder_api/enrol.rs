@@ -42,9 +42,12 @@ pub async fn enrol(
         memory_mib: request.memory_mib,
         sandboxes: request.sandboxes,
         version: request.version,
+        renewal: request.renewal,
     };
     crash_point!("enrolment.unstored");
-    store(&state, &mut builder).await?;
+    if store(&state, &mut builder).await? {
+        tracing::info!(builder.id = %builder.id, "builder was started anew and returns from being set aside");
+    }
     crash_point!("enrolment.stored");
     tracing::info!(
         builder.id = %builder.id,
@@ -65,7 +68,8 @@ pub async fn enrol(
     }))
 }
 
-async fn store(state: &AppState, builder: &mut NewBuilder) -> Result<(), ApiError> {
+/// Says whether the builder had been set aside and returns.
+async fn store(state: &AppState, builder: &mut NewBuilder) -> Result<bool, ApiError> {
     let mut enrolment = state.store.enrol_builder(builder).await?;
     if enrolment == Enrolment::IdTaken && builder.previous_token_hash.is_some() {
         // Perhaps this very enrolment was stored before, and its answer lost: then the new token is known already.
@@ -73,7 +77,7 @@ async fn store(state: &AppState, builder: &mut NewBuilder) -> Result<(), ApiErro
         enrolment = state.store.enrol_builder(builder).await?;
     }
     match enrolment {
-        Enrolment::Enrolled => Ok(()),
+        Enrolment::Enrolled { returns } => Ok(returns),
         Enrolment::IdTaken => Err(ApiError::Conflict {
             detail: format!(
                 "builder {} is known and the previous token is not its own; give the builder an empty spool to enrol as a new one",

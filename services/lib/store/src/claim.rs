@@ -87,8 +87,8 @@ const GRANT: &str = "
     ), kept as (
         -- What drains for a large task must not go to a smaller one.
         select coalesce(sum(k.memory_mib), 0) as memory_mib
-        from reservations k join builders b on b.id = k.builder_id
-        join tasks t on t.id = k.task_id and t.state in ('waiting', 'queued')
+        from reservations k join builders b on b.id = k.builder_id cross join lateral (
+            select t.current_attempt from tasks t where t.id = k.task_id and t.state in ('waiting', 'queued') limit 1) t
         where b.engine_id = $6 and t.current_attempt is distinct from $1
     ), granted as (
         update attempts a set state = 'claimed', builder_id = $2, claim_nonce_hash = $3, lease_token_hash = $4,
@@ -98,12 +98,11 @@ const GRANT: &str = "
         returning a.task_id
     ), started as (
         update tasks t set state = 'running', started_at = coalesce(t.started_at, now())
-        from granted
-        where t.id = granted.task_id and t.state in ('waiting', 'queued') and t.current_attempt = $1
+        where t.id = (select task_id from granted) and t.state in ('waiting', 'queued') and t.current_attempt = $1
         returning t.build_id
     ), noted as (
         update builds b set first_claim_at = now()
-        from started where b.id = started.build_id and b.first_claim_at is null
+        where b.id = (select build_id from started) and b.first_claim_at is null
     ), unpublished as (
         delete from outbox where attempt_id = $1 and exists (select from granted)
     )

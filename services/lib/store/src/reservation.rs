@@ -82,8 +82,7 @@ const LARGE: &str = concat!(
             order by t.memory_mib limit 1
         ) n
         where n.memory_mib <= reach.largest_mib
-            and not exists (select from kept k join tasks t on t.id = k.task_id
-                where t.arch = ro.arch and t.memory_class = ro.memory_class)
+            and not exists (select from kept k where k.arch = ro.arch and k.memory_class = ro.memory_class)
         union all
         select d.arch, d.memory_class, d.largest_mib, n.memory_mib
         from needs d cross join lateral (
@@ -127,7 +126,7 @@ const READY: &str = concat!(
     room!(),
     " select t.id as task_id, t.owner_id, coalesce(a.max_running, $3)::bigint as most
     from kept k join tasks t on t.id = k.task_id join accounts a on a.id = t.owner_id
-    where exists (select from unnest($1::text[], $2::text[]) as w(arch, memory_class)
+    where t.id = any(array(select task_id from kept)) and exists (select from unnest($1::text[], $2::text[]) as w(arch, memory_class)
             where w.arch = t.arch and w.memory_class = t.memory_class)
         and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.not_before <= now()
         and (select count(*) from tasks o where o.owner_id = t.owner_id

@@ -5,7 +5,7 @@
 ///
 /// - `live`: builders that take work;
 /// - `held`: memory and sandboxes of each builder that claims take;
-/// - `kept`: reservations that hold, with the engine of their builder;
+/// - `kept`: reservations that hold, with the engine of their builder and the route of their task;
 /// - `engine_room`: what is left of each engine's memory, reservations taken off: builders of one engine share its
 ///   memory, so what drains for a large task must not go to a neighbour;
 /// - `room`: for each live builder what is left of its own offer and of its engine, in MiB, and sandboxes.
@@ -18,9 +18,9 @@ macro_rules! room {
             from attempts a where a.state = 'claimed' and a.phase in ('fetching', 'building', 'collecting')
             group by a.builder_id
         ), kept as (
-            select k.builder_id, k.task_id, k.memory_mib, l.engine_id, l.name
-            from reservations k join live l on l.id = k.builder_id 
-            join tasks t on t.id = k.task_id and t.state in ('waiting', 'queued')
+            select k.builder_id, k.task_id, k.memory_mib, l.engine_id, l.name, t.arch, t.memory_class
+            from reservations k join live l on l.id = k.builder_id cross join lateral (
+                select t.arch, t.memory_class from tasks t where t.id = k.task_id and t.state in ('waiting', 'queued') limit 1) t
         ), engine_room as (
             select e.id, e.budget_mib, e.budget_mib - coalesce(sum(h.memory_mib), 0)
                 - coalesce((select sum(k.memory_mib) from kept k where k.engine_id = e.id), 0) as memory_mib

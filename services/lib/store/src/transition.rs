@@ -217,8 +217,7 @@ pub(crate) async fn settle(
                 waiting_since = case when $9 then now() else t.waiting_since end,
                 not_before = now() + $11 * interval '1 millisecond',
                 delayed = $11 > 0
-            from ended
-            where t.id = ended.task_id and t.state = $6 and t.current_attempt = $1
+            where t.id = (select task_id from ended) and t.state = $6 and t.current_attempt = $1
             returning t.id
         )
         select count(*) from moved",

@@ -40,15 +40,15 @@ struct TaskColumns {
 /// over.
 const TAKE: &str = "
     with taken as (
-        select t.*, chosen.place from unnest($1::bigint[]) with ordinality as chosen(id, place)
-        join tasks t on t.id = chosen.id
-        where t.state = 'waiting' and t.current_attempt is null and t.not_before <= now()
+        select t.*, array_position($1::bigint[], t.id) as place from tasks t
+        where t.id = any($1) and t.state = 'waiting' and t.current_attempt is null and t.not_before <= now()
         order by t.id
         for no key update of t skip locked
     )
     select t.id, t.build_id, t.attempts_made, t.memory_class, o.name as owner, p.name as project,
         b.repositories, b.memory_mib, b.timeout_seconds, c.name, c.arch, c.image, c.mock_root, c.enabled
-    from taken t join builds b on b.id = t.build_id join projects p on p.id = b.project_id
+    from taken t cross join lateral (select b.* from builds b where b.id = t.build_id limit 1) b
+        join projects p on p.id = b.project_id
         join accounts o on o.id = p.account_id join chroots c on c.name = t.chroot
     order by t.place";
 

@@ -95,12 +95,13 @@ async fn one_way(house: &House) -> Vec<(&'static str, i64)> {
 }
 
 async fn assert_nothing_reads_the_backlog(house: &House, scene: &str) {
-    for (step, read) in one_way(house).await {
-        assert!(
-            read < MOST_READ,
-            "{scene}: {step} read {read} rows and index entries"
-        );
-    }
+    let steps = one_way(house).await;
+    let too_much = |(_, read): &&(&str, i64)| *read >= MOST_READ;
+    let found: Vec<_> = steps.iter().filter(too_much).collect();
+    assert!(
+        found.is_empty(),
+        "{scene}: rows and index entries read: {found:?}"
+    );
 }
 
 async fn a_long_backlog(owners: u32) {
@@ -131,6 +132,16 @@ async fn no_step_reads_a_long_backlog_of_one_owner() {
 #[tokio::test]
 async fn no_step_reads_a_long_backlog_of_many_owners() {
     a_long_backlog(500).await;
+}
+
+#[tokio::test]
+async fn no_step_reads_a_backlog_with_plans_made_for_small_tables() {
+    let house = House::on(TestDatabase::create_narrow().await).await;
+    house.database.add_backlog(&backlog(30, 5)).await;
+    house.database.execute("vacuum analyze").await;
+    assert_nothing_reads_the_backlog(&house, "small tables").await;
+    house.database.add_backlog(&backlog(WAITING, 500)).await;
+    assert_nothing_reads_the_backlog(&house, "plans made for small tables").await;
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ pub use store::Store;
 pub use submit::{NewBuild, NewSource, Submission, SubmissionKey, SubmitRefused};
 pub use sweep::{SweepConfig, Swept};
 #[cfg(feature = "testing")]
-pub use testing::TestDatabase;
+pub use testing::{Look, TestDatabase};
 pub use views::{
     AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_tests::{Fixture, Program, Sandbox};
+use millrace_tests::{Fixture, Program, Sandbox, until};
 use reqwest::StatusCode;
 use rustix::process::Signal;
 
@@ -76,8 +76,21 @@ impl Rig {
         self.pipeline.revive(program);
     }
 
-    fn terminate_builder(&mut self) {
+    /// Stops the builder once: it takes nothing more and finishes what it has.
+    fn stop_builder(&mut self) {
         self.pipeline.process(Builder).signal(Signal::TERM);
+    }
+
+    /// Stops the builder twice: it hands back what it has.
+    async fn hurry_builder(&mut self) {
+        let told = |log: String| log.matches("a second signal hands").count();
+        let before = told(self.pipeline.process(Builder).log());
+        self.stop_builder();
+        until("the builder stops", async || {
+            (told(self.pipeline.process(Builder).log()) > before).then_some(())
+        })
+        .await;
+        self.stop_builder();
     }
 }
 
@@ -108,14 +121,14 @@ async fn work_that_is_handed_back_survives_builder_and_frontend() {
     for point in HANDBACKS {
         rig.pipeline.arm(Builder, point);
         let build = rig.running().await;
-        rig.terminate_builder();
+        rig.hurry_builder().await;
         rig.died_and_revived(Builder, point).await;
         rig.expect(point, build, succeeded(2)).await;
     }
     for point in DECLINES {
         rig.pipeline.arm(Frontend, point);
         let build = rig.running().await;
-        rig.terminate_builder();
+        rig.hurry_builder().await;
         rig.died_and_revived(Frontend, point).await;
         rig.pipeline.process(Builder).ended(STOPPED).await;
         rig.pipeline.revive(Builder);
@@ -132,7 +145,7 @@ async fn an_order_that_is_not_taken_survives_its_builder() {
         rig.pipeline.arm(Frontend, "claim.asked");
         let build = rig.submitted().await;
         rig.pipeline.died(Frontend, "claim.asked").await;
-        rig.terminate_builder();
+        rig.stop_builder();
         rig.pipeline.revive(Frontend);
         rig.died_and_revived(Builder, point).await;
         rig.expect(point, build, succeeded(claimed)).await;

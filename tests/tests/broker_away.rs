@@ -134,9 +134,10 @@ impl Load<'_> {
 
     async fn one(&self, is_cancelled: bool) -> (Duration, Option<Duration>) {
         let (build, submitted) = self.submit(&json!({})).await;
-        let cancelled = match is_cancelled {
-            true => Some(self.cancel(build).await),
-            false => None,
+        let cancelled = if is_cancelled {
+            Some(self.cancel(build).await)
+        } else {
+            None
         };
         (submitted, cancelled)
     }
@@ -235,7 +236,7 @@ async fn live_through(outage: Outage) {
 }
 
 fn assert_told(told: Option<(Instant, DateTime<Utc>)>, began: Instant, began_at: DateTime<Utc>) {
-    let (heard, since) = told.expect("the status tells of the outage");
+    let (heard, since) = told.unwrap();
     let after = heard - began;
     println!("the status told of it after {after:.1?}, since {since}");
     assert!(after < TOLD_WITHIN, "told after {after:?}");

@@ -9,6 +9,8 @@
 
 pub mod chaos;
 mod cli;
+mod client;
+mod crash;
 mod engine;
 mod fixture;
 mod http;
@@ -22,6 +24,8 @@ mod until;
 mod web;
 
 pub use cli::{Cli, CliOutput};
+pub use client::Client;
+pub use crash::{Program, crash_points};
 pub use engine::{leftovers, running_sandboxes_of, sandboxes_of};
 pub use fixture::{Expected, Fixture, fixtures};
 pub use http::{http_client, http_get};

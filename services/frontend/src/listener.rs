@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use metrics::counter;
 use millrace_bus::{ConsumerOptions, EVENTS_QUEUE, Incoming, Verdict, run_consumer};
+use millrace_chassis::crash_point;
 use millrace_domain::{BuilderId, TaskState};
 use millrace_store::{Acceptance, FileView, Finished, FinishedPackage, StoreError};
 use millrace_wire::{FinishedV1, PackageReport};
@@ -64,7 +65,9 @@ pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreEr
     let mut report = finished(report);
     report.set_aside_faults = state.settings.config.leases.set_aside_faults;
     suggest::add(state, &mut report).await?;
+    crash_point!("report.received");
     let acceptance = state.store.accept(&report).await?;
+    crash_point!("report.settled");
     if let Acceptance::Accepted {
         set_aside: true, ..
     } = acceptance
@@ -74,6 +77,7 @@ pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreEr
     if settle(state, &report, acceptance) && has_log {
         state.sealer.seal(report.attempt_id).await;
     }
+    crash_point!("report.unacknowledged");
     Ok(())
 }
 

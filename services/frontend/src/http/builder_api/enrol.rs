@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use millrace_chassis::random_bytes;
+use millrace_chassis::{crash_point, random_bytes};
 use millrace_domain::Token;
 use millrace_store::{Enrolment, NewBuilder};
 use millrace_wire::{EnrolRequest, Enrolled};
@@ -44,7 +44,10 @@ pub async fn enrol(
         version: request.version,
         renewal: request.renewal,
     };
-    if store(&state, &mut builder).await? {
+    crash_point!("enrolment.unstored");
+    let returns = store(&state, &mut builder).await?;
+    crash_point!("enrolment.stored");
+    if returns {
         tracing::info!(builder.id = %builder.id, "builder was started anew and returns from being set aside");
     }
     tracing::info!(

@@ -45,10 +45,11 @@ pub async fn enrol(
         renewal: request.renewal,
     };
     crash_point!("enrolment.unstored");
-    if store(&state, &mut builder).await? {
+    let returns = store(&state, &mut builder).await?;
+    crash_point!("enrolment.stored");
+    if returns {
         tracing::info!(builder.id = %builder.id, "builder was started anew and returns from being set aside");
     }
-    crash_point!("enrolment.stored");
     tracing::info!(
         builder.id = %builder.id,
         builder.name,

@@ -46,7 +46,6 @@ pub async fn heartbeat(
     };
     crash_point!("heartbeat.heard");
     let verdicts = state.store.heartbeat(&beat).await?;
-    crash_point!("heartbeat.recorded");
     let standing = state
         .store
         .standing(builder_id, request.self_test_passed)
@@ -55,6 +54,7 @@ pub async fn heartbeat(
         tracing::info!(builder.id = %builder_id, "builder passed its self-test and returns");
         state.relay_wake.notify_one();
     }
+    crash_point!("heartbeat.recorded");
     let reserve_mib = state.store.kept_free(builder_id).await?;
     // Presence with free room opens the release window.
     if beat.free_sandboxes > 0 {

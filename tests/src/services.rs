@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::{http_client, until_within};
+use crate::http_client;
 
 const READY: Duration = Duration::from_mins(2);
 
@@ -79,8 +80,16 @@ impl Container {
         must(&[verb, &self.name]);
     }
 
-    fn answers(&self, probe: &[&str]) -> bool {
-        docker(&[&["exec", &self.name], probe].concat()).0
+    /// Asks inside until the probe succeeds. A plain loop, so that the future may move between threads.
+    async fn ready(&self, probe: &[&str], what: &str) {
+        let end = Instant::now() + READY;
+        while !docker(&[&["exec", &self.name], probe].concat()).0 {
+            assert!(
+                Instant::now() < end,
+                "waited {READY:?} in vain until {what}"
+            );
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 
@@ -167,10 +176,7 @@ impl PrivateDatabase {
 
     async fn ready(&self) {
         let probe = ["pg_isready", "--quiet", "--host", "127.0.0.1"];
-        until_within(READY, "PostgreSQL serves", async || {
-            self.container.answers(&probe).then_some(())
-        })
-        .await;
+        self.container.ready(&probe, "PostgreSQL serves").await;
     }
 
     /// Its address, with the superuser's password.
@@ -231,10 +237,7 @@ impl PrivateBroker {
 
     async fn ready(&self) {
         let probe = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/5672"];
-        until_within(READY, "RabbitMQ serves", async || {
-            self.container.answers(&probe).then_some(())
-        })
-        .await;
+        self.container.ready(&probe, "RabbitMQ serves").await;
     }
 
     /// Its address, with the administrator's password.

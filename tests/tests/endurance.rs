@@ -3,7 +3,11 @@
 //!
 //! `MILLRACE_TEST_RESTARTS` sets how often it is restarted.
 
-#![expect(clippy::unwrap_used, reason = "a test fails on the spot")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails on the spot"
+)]
 
 use std::time::{Duration, Instant};
 

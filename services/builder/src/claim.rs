@@ -37,11 +37,15 @@ pub async fn take(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reservation
     let mut record = match prepare(&ctx, &folder, job.clone()).await {
         Ok(record) => record,
         Err(error) => {
-            // Back to the queue it would come again at once; the frontend keeps it for a while.
             tracing::error!("cannot write to the spool, declining a job: {error}");
+            // Before the room is given back: nothing more is taken until a write has succeeded.
+            ctx.disk.failed(&error);
+            forget(&ctx, folder).await;
+            // Back to the queue it would come again at once; the frontend keeps it for a while.
             return decline(ctx, job, delivery, DeclineReason::NoRoom).await;
         }
     };
+    ctx.disk.worked();
     let id = record.job.attempt_id;
     match ask(&ctx, &record).await {
         Asked::Granted(granted) => {
@@ -150,6 +154,7 @@ async fn keep_lease(attempt: &Attempt) {
     if let Err(error) = attempt.ctx.on_disk(write).await {
         // The work can go on; only a restart would not know of it, and the lease would run out.
         tracing::error!(attempt.id = %attempt.live.id(), "cannot keep the lease in the spool: {error}");
+        attempt.ctx.disk.failed(&error);
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use chrono::Utc;
 use millrace_chassis::init_logging;
+use millrace_domain::BuilderId;
 
 use crate::app;
 use crate::config::{Cli, Command, Config};
@@ -44,9 +45,9 @@ fn healthcheck(config: &Config) -> ExitCode {
 }
 
 async fn self_test(config: &Config) -> anyhow::Result<ExitCode> {
-    let (_, tested) = engine::test(config).await?;
+    let (_, tested) = engine::test(config, BuilderId::generate()).await?;
     println!(
-        "passed: profile {} accepted, memory limit enforced, swap no way around it{}",
+        "passed: profile {} accepted, memory limit enforced, swap no way around it, network can be cut{}",
         config.sandbox_profile,
         if tested.device_nodes {
             ""

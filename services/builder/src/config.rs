@@ -82,6 +82,22 @@ pub struct Config {
         value_name = "DIR"
     )]
     pub spool_dir: PathBuf,
+    /// Below this free space on the spool's disk the builder takes no work, in MiB
+    #[arg(
+        long,
+        env = "MILLRACE_SPOOL_FLOOR_MB",
+        default_value_t = 1024,
+        value_name = "MIB"
+    )]
+    pub spool_floor_mb: u32,
+    /// How long results wait in their sandbox for space on a full spool disk, in seconds
+    #[arg(
+        long,
+        env = "MILLRACE_SPOOL_WAIT_SECONDS",
+        default_value_t = 600,
+        value_name = "SECONDS"
+    )]
+    pub spool_wait_seconds: u32,
     /// The container engine's API: a unix:// socket of Docker or Podman
     #[arg(
         long,
@@ -160,6 +176,15 @@ pub struct Config {
         value_name = "SECONDS"
     )]
     pub fetch_retry_seconds: u32,
+    /// How long a builder that is asked to stop finishes what it has, in seconds, before it hands running attempts back;
+    /// a second signal does so at once, 0 is at once too
+    #[arg(
+        long,
+        env = "MILLRACE_DRAIN_SECONDS",
+        default_value_t = 300,
+        value_name = "SECONDS"
+    )]
+    pub drain_seconds: u32,
     /// Limits on each sandbox
     #[command(flatten)]
     pub caps: CapsArgs,

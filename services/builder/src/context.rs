@@ -11,6 +11,7 @@ use millrace_sandbox::{Profile, Runtime};
 use millrace_supervisor::LogCaps;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::disk::Disk;
 use crate::durable::Outlives;
 use crate::frontend::Frontend;
 use crate::live::Registry;
@@ -92,8 +93,12 @@ pub struct Context {
     pub fetcher: Fetcher,
     /// How long a fetch that may succeed later is tried again.
     pub fetch_patience: Duration,
-    /// The disk.
+    /// The attempts on the disk.
     pub spool: Spool,
+    /// Whether the disk has space.
+    pub disk: Disk,
+    /// How long work that is done waits for space on the disk.
+    pub spool_patience: Duration,
     /// The room.
     pub room: Room,
     /// Attempts that this builder has.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use millrace_domain::BuilderId;
 use millrace_sandbox::{
     Engine, EngineInfo, NetworkSpec, NoopEngine, Runtime, SandboxError, SelfTest, self_test,
+    test_cut,
 };
 
 use crate::config::{Config, SandboxKind};
@@ -41,7 +42,7 @@ pub struct Offer {
 pub async fn prepare(config: &Config, builder: BuilderId) -> Result<ReadyEngine, SandboxError> {
     let (runtime, device_nodes) = match config.sandbox {
         SandboxKind::Mock => {
-            let (engine, tested) = test(config).await?;
+            let (engine, tested) = test(config, builder).await?;
             (Runtime::Engine(engine), tested.device_nodes)
         }
         SandboxKind::Noop => {
@@ -54,11 +55,6 @@ pub async fn prepare(config: &Config, builder: BuilderId) -> Result<ReadyEngine,
         }
     };
     let info = runtime.info().await?;
-    let network = NetworkSpec {
-        mtu: config.network_mtu,
-        ..NetworkSpec::new(&config.sandbox_network)
-    };
-    runtime.ensure_network(&network).await?;
     Ok(ReadyEngine {
         runtime,
         settings: SandboxSettings {
@@ -73,12 +69,20 @@ pub async fn prepare(config: &Config, builder: BuilderId) -> Result<ReadyEngine,
     })
 }
 
-/// The self-test: engine reachable, profile accepted, memory limit enforced, swap no way around it.
-pub async fn test(config: &Config) -> Result<(Engine, SelfTest), SandboxError> {
+/// The self-test: engine reachable, profile accepted, memory limit enforced, swap no way around it, and sandboxes can
+/// be cut off from their network.
+pub async fn test(config: &Config, builder: BuilderId) -> Result<(Engine, SelfTest), SandboxError> {
     let engine = Engine::connect(&config.engine_url).await?;
-    let tested = self_test(&engine, config.sandbox_profile, &config.supervisor).await?;
+    let (profile, supervisor) = (config.sandbox_profile, &config.supervisor);
+    let tested = self_test(&engine, profile, supervisor).await?;
+    let network = NetworkSpec {
+        mtu: config.network_mtu,
+        ..NetworkSpec::new(&config.sandbox_network)
+    };
+    engine.ensure_network(&network).await?;
+    test_cut(&engine, builder, profile, supervisor, &network).await?;
     tracing::info!(
-        profile = %config.sandbox_profile,
+        %profile,
         device_nodes = tested.device_nodes,
         duration_ms = tested.millis,
         "the engine passed the self-test"

@@ -9,6 +9,7 @@ mod command;
 mod config;
 mod context;
 mod control;
+mod disk;
 mod durable;
 mod engine;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Room: the memory and the sandboxes that this builder offers, and what of them is taken. Room is reserved before
-//! an order is claimed and given back once its sandbox is gone and its results are safe on the spool.
+//! an order is claimed and given back once its sandbox is gone and its results are safe on the spool. A room that is
+//! closed has nothing free, whatever is left of it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millrace_domain::MemoryClass;
@@ -28,10 +30,24 @@ impl Free {
     }
 }
 
+/// Why a builder takes nothing, although it may have room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closed {
+    /// Its spool's disk is short of space.
+    Disk,
+}
+
+#[derive(Debug)]
+struct Inner {
+    free: Free,
+    closed: BTreeSet<Closed>,
+}
+
 /// The room of one builder. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Room {
-    free: Arc<Mutex<Free>>,
+    sandboxes: u32,
+    inner: Arc<Mutex<Inner>>,
     changed: Arc<watch::Sender<()>>,
 }
 
@@ -39,21 +55,53 @@ impl Room {
     /// A room in which everything is free.
     pub fn new(mib: u32, sandboxes: u32) -> Self {
         Self {
-            free: Arc::new(Mutex::new(Free {
-                mib,
-                sandboxes,
-                least_mib: 0,
+            sandboxes,
+            inner: Arc::new(Mutex::new(Inner {
+                free: Free {
+                    mib,
+                    sandboxes,
+                    least_mib: 0,
+                },
+                closed: BTreeSet::new(),
             })),
             changed: Arc::new(watch::Sender::new(())),
         }
     }
 
-    /// What is free now.
+    /// What is free now; nothing while the room is closed.
     pub fn free(&self) -> Free {
-        *self.lock()
+        let inner = self.lock();
+        if inner.closed.is_empty() {
+            inner.free
+        } else {
+            Free {
+                mib: 0,
+                sandboxes: 0,
+                ..inner.free
+            }
+        }
     }
 
-    /// Tells when room was given back.
+    /// Whether nothing is taken, nor an order being asked for.
+    pub fn is_idle(&self) -> bool {
+        self.lock().free.sandboxes == self.sandboxes
+    }
+
+    /// Takes nothing more until every reason to be closed is gone.
+    pub fn close(&self, reason: Closed) {
+        if self.lock().closed.insert(reason) {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// A reason to be closed is gone.
+    pub fn open(&self, reason: Closed) {
+        if self.lock().closed.remove(&reason) {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Tells when room was given back, or the room was opened or closed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -62,7 +110,7 @@ impl Room {
     pub fn keep_free(&self, mib: Option<u32>) {
         let least_mib = mib.unwrap_or(0);
         {
-            let mut free = self.lock();
+            let free = &mut self.lock().free;
             if free.least_mib == least_mib {
                 return;
             }
@@ -73,8 +121,10 @@ impl Room {
 
     /// Takes one sandbox with its memory; none when it does not fit.
     pub fn reserve(&self, mib: u32) -> Option<Reservation> {
-        let mut free = self.lock();
-        if free.sandboxes == 0 || free.mib < mib || mib < free.least_mib {
+        let mut inner = self.lock();
+        let is_open = inner.closed.is_empty();
+        let free = &mut inner.free;
+        if !is_open || free.sandboxes == 0 || free.mib < mib || mib < free.least_mib {
             return None;
         }
         free.sandboxes -= 1;
@@ -89,16 +139,16 @@ impl Room {
 
     fn give_back(&self, mib: u32) {
         {
-            let mut free = self.lock();
+            let free = &mut self.lock().free;
             free.sandboxes += 1;
             free.mib += mib;
         }
         self.changed.send_replace(());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Free> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // Numbers that are always written together: a panic elsewhere cannot leave them torn.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -140,8 +190,10 @@ mod tests {
         assert!(room.reserve(0).is_none(), "no sandbox left");
         assert!(!changes.has_changed().unwrap());
         drop(first);
+        assert!(!room.is_idle());
         assert!(changes.has_changed().unwrap());
         drop(second);
+        assert!(room.is_idle());
         assert_eq!(
             room.free(),
             Free {
@@ -175,6 +227,23 @@ mod tests {
         room.keep_free(Some(7000));
         room.keep_free(None);
         assert_eq!(open(&room), ["2g", "4g", "8g"]);
+    }
+
+    #[test]
+    fn a_closed_room_has_nothing_free_and_keeps_what_it_lent() {
+        let room = Room::new(4096, 2);
+        let lent = room.reserve(1024).unwrap();
+        let mut changes = room.changes();
+        changes.mark_unchanged();
+        room.close(Closed::Disk);
+        assert!(changes.has_changed().unwrap(), "the intake looks again");
+        assert_eq!((room.free().mib, room.free().sandboxes), (0, 0));
+        assert!(room.reserve(1).is_none());
+        drop(lent);
+        changes.mark_unchanged();
+        room.open(Closed::Disk);
+        assert!(changes.has_changed().unwrap());
+        assert_eq!((room.free().mib, room.free().sandboxes), (4096, 2));
     }
 
     #[test]

@@ -150,10 +150,15 @@ impl AttemptFolder {
 
     /// Makes an empty folder for the files of a package.
     pub fn make_results(&self, position: u32) -> io::Result<PathBuf> {
+        self.remove_results(position)?;
         let folder = self.results(position);
-        remove_folder(&folder)?;
         make_folder(&folder)?;
         Ok(folder)
+    }
+
+    /// Removes the files of a package; fine when there are none.
+    pub fn remove_results(&self, position: u32) -> io::Result<()> {
+        remove_folder(&self.results(position))
     }
 
     /// Removes everything; fine when nothing is there.

@@ -201,26 +201,37 @@ fn check_fairness(fairness: &FairnessArgs) -> Result<(), SettingsError> {
 }
 
 fn check_keep(keep: &KeepArgs) -> Result<(), SettingsError> {
+    // The database reckons in signed 32-bit numbers, and its calendar begins 6,700 years ago.
+    for (name, days) in [
+        ("MILLRACE_KEEP_KEYS_DAYS", keep.keep_keys_days),
+        ("MILLRACE_KEEP_PARKED_DAYS", keep.keep_parked_days),
+        ("MILLRACE_KEEP_LOGS_DAYS", keep.keep_logs_days),
+        ("MILLRACE_KEEP_BUILDERS_DAYS", keep.keep_builders_days),
+    ] {
+        if !(1..=1_000_000).contains(&days) {
+            return Err(wrong(name, "at least 1 day and at most 1000000 days"));
+        }
+    }
     for (name, value, least) in [
-        ("MILLRACE_KEEP_KEYS_DAYS", keep.keep_keys_days, 1),
-        ("MILLRACE_KEEP_PARKED", keep.keep_parked, 1),
-        ("MILLRACE_KEEP_PARKED_DAYS", keep.keep_parked_days, 1),
-        ("MILLRACE_STAGING_HOURS", keep.staging_hours, 1),
+        (
+            "MILLRACE_STAGING_HOURS",
+            keep.staging_hours,
+            "at least 1 hour",
+        ),
         (
             "MILLRACE_KEEP_ORPHAN_SOURCES_HOURS",
             keep.keep_orphan_sources_hours,
-            1,
+            "at least 1 hour",
         ),
-        ("MILLRACE_KEEP_LOGS_DAYS", keep.keep_logs_days, 1),
-        ("MILLRACE_KEEP_LOGS", keep.keep_logs, 1),
-        ("MILLRACE_KEEP_BUILDERS_DAYS", keep.keep_builders_days, 1),
+        (
+            "MILLRACE_KEEP_PARKED",
+            keep.keep_parked,
+            "at least 1 message",
+        ),
+        ("MILLRACE_KEEP_LOGS", keep.keep_logs, "at least 1 log"),
     ] {
-        // The database reckons in signed 32-bit numbers, and its calendar begins 6,700 years ago.
-        if value < least || (name.ends_with("_DAYS") && value > 1_000_000) {
-            return Err(wrong(
-                name,
-                format!("at least {least}, and at most 1000000 days"),
-            ));
+        if value == 0 {
+            return Err(wrong(name, least));
         }
     }
     Ok(())
@@ -330,7 +341,18 @@ mod tests {
             ),
             (&["--memory-classes-gib=4,2"], "MILLRACE_MEMORY_CLASSES_GIB"),
             (&["--keep-logs-days=0"], "MILLRACE_KEEP_LOGS_DAYS"),
-            (&["--keep-parked=0"], "MILLRACE_KEEP_PARKED"),
+            (
+                &["--keep-parked=0"],
+                "MILLRACE_KEEP_PARKED: at least 1 message",
+            ),
+            (
+                &["--staging-hours=0"],
+                "MILLRACE_STAGING_HOURS: at least 1 hour",
+            ),
+            (
+                &["--keep-keys-days=1000001"],
+                "MILLRACE_KEEP_KEYS_DAYS: at least 1 day and",
+            ),
             (&["--public-url=localhost:1"], "MILLRACE_PUBLIC_URL"),
             (
                 &["--database-connections=1"],

@@ -42,6 +42,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         ["selftest", mib] => selftest::run(mib),
+        ["selftest-links", when] => selftest::links(when),
         [selftest::HOG, mib] => selftest::hog(mib),
         [plan] if !plan.starts_with('-') => supervise(plan),
         _ => refuse("expected the path of a plan; see --help"),

@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::cgroup::Meter;
+use crate::netcut;
 use crate::protocol::SelfTestFacts;
 
 /// What the child is started with.
@@ -48,6 +49,16 @@ fn facts(mib: &str) -> io::Result<SelfTestFacts> {
         capabilities: field(&own, "CapEff").map(str::to_owned),
         no_new_privileges: field(&own, "NoNewPrivs").map(|value| value == "1"),
     })
+}
+
+/// Looks at the links that are there: some are expected `before` the cut, none but loopback after it.
+pub(crate) fn links(when: &str) -> ExitCode {
+    let is_right = netcut::is_connected() == Some(when == "before");
+    if is_right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Touches the given number of MiB, with bytes that no kernel merges or leaves out.

@@ -1,55 +1,88 @@
 //! Takes results out of an ended sandbox onto the spool. A full disk repeats only this step.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
-use millrace_chassis::Backoff;
 use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_sandbox::{CollectCaps, Collected, SandboxHandle};
 use millrace_supervisor::RESULT_DIR;
 use millrace_wire::ManifestFile;
-use tokio::time::Instant;
 
 use super::Attempt;
-use super::ending::{Unfinished, disk_failed, is_disk_full, sandbox_failed};
-use crate::context::on_disk;
+use super::ending::{Unfinished, disk_failed, sandbox_failed};
+use super::patience::Patience;
+use crate::context::{Context, on_disk};
+use crate::durable::{Outlives, sync_folder};
+use crate::spool::AttemptFolder;
 
-/// How long a full disk is waited for.
-const PATIENCE: Duration = Duration::from_mins(5);
-/// Time between two looks at it, at first and at most.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-
-/// Collects the files of a package.
+/// Collects the files of a package; they outlive the host afterwards.
 pub async fn collect(
     attempt: &Attempt,
     handle: &SandboxHandle,
     position: u32,
 ) -> Result<Collected, Unfinished> {
-    let give_up = Instant::now() + PATIENCE;
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut patience = Patience::new(&attempt.ctx);
     loop {
-        let folder = attempt.folder.clone();
-        let error = match on_disk(move || folder.make_results(position)).await {
-            Ok(into) => match handle
-                .collect(RESULT_DIR, &into, &CollectCaps::default())
-                .await
-            {
-                Ok(collected) => return Ok(collected),
-                Err(error) if is_disk_full(&error) => sandbox_failed(&error, Stage::Collect),
-                Err(error) => return Err(sandbox_failed(&error, Stage::Collect).into()),
-            },
-            Err(error) => disk_failed(&error, Stage::Collect),
+        let full = match collect_once(attempt, handle, position).await {
+            Ok(collected) => return Ok(collected),
+            Err(outcome) if outcome.kind == OutcomeKind::BuilderDiskFull => outcome,
+            Err(outcome) => return Err(outcome.into()),
         };
-        if error.kind != OutcomeKind::BuilderDiskFull || Instant::now() >= give_up {
-            return Err(error.into());
-        }
+        remove_partial(attempt, position).await;
         tracing::warn!(attempt.id = %attempt.live.id(), "the spool disk is full, the results wait in their sandbox");
-        tokio::select! {
-            biased;
-            interrupt = attempt.live.interrupted(&attempt.ctx.shutdown) => return Err(interrupt.into()),
-            () = tokio::time::sleep(backoff.next_delay()) => {}
+        if !patience.pause(attempt, &full.message).await? {
+            return Err(patience.exhausted(full).into());
         }
+    }
+}
+
+async fn collect_once(
+    attempt: &Attempt,
+    handle: &SandboxHandle,
+    position: u32,
+) -> Result<Collected, Outcome> {
+    let of_disk = |error: std::io::Error| disk_failed(&error, Stage::Collect);
+    let folder = attempt.folder.clone();
+    let into = on_disk(move || folder.make_results(position))
+        .await
+        .map_err(of_disk)?;
+    let collected = handle
+        .collect(RESULT_DIR, &into, &CollectCaps::default())
+        .await
+        .map_err(|error| sandbox_failed(&error, Stage::Collect))?;
+    let files = manifest(&collected);
+    // Some disks say only now that they are full.
+    sync(&attempt.ctx, &attempt.folder, position, files)
+        .await
+        .map_err(of_disk)?;
+    Ok(collected)
+}
+
+/// Makes the files of a package outlive the host.
+async fn sync(
+    ctx: &Arc<Context>,
+    folder: &AttemptFolder,
+    position: u32,
+    files: Vec<ManifestFile>,
+) -> std::io::Result<()> {
+    if ctx.results_outlive() != Outlives::Host || files.is_empty() {
+        return Ok(());
+    }
+    let results = folder.results(position);
+    on_disk(move || {
+        for file in &files {
+            std::fs::File::open(results.join(file.name.as_str()))?.sync_all()?;
+        }
+        sync_folder(&results)
+    })
+    .await
+}
+
+/// What was taken before the disk was full would only fill it further.
+async fn remove_partial(attempt: &Attempt, position: u32) {
+    let folder = attempt.folder.clone();
+    if let Err(error) = on_disk(move || folder.remove_results(position)).await {
+        tracing::warn!(attempt.id = %attempt.live.id(), "cannot remove partial results: {error}");
     }
 }
 

@@ -28,14 +28,17 @@ impl From<Outcome> for Unfinished {
     }
 }
 
+/// The disk of the spool is full. It is the operator's to do something.
+fn disk_full(stage: Stage) -> Outcome {
+    let message = "the builder's spool disk is full; make room on the disk of its MILLRACE_SPOOL_DIR, \
+                   or let it stop taking work earlier (MILLRACE_SPOOL_FLOOR_MB)";
+    Outcome::new(OutcomeKind::BuilderDiskFull, message).at(stage)
+}
+
 /// A failure of this builder's disk.
 pub fn disk_failed(error: &std::io::Error, stage: Stage) -> Outcome {
     if durable::is_full(error) {
-        Outcome::new(
-            OutcomeKind::BuilderDiskFull,
-            "the builder's spool disk is full",
-        )
-        .at(stage)
+        disk_full(stage)
     } else {
         Outcome::new(
             OutcomeKind::InternalError,
@@ -52,17 +55,13 @@ pub fn sandbox_failed(error: &SandboxError, stage: Stage) -> Outcome {
         SandboxError::SourceTooLarge { .. } => {
             Outcome::new(OutcomeKind::SourceFailed, error.to_string()).at(stage)
         }
-        _ if is_disk_full(error) => Outcome::new(
-            OutcomeKind::BuilderDiskFull,
-            "the builder's spool disk is full",
-        )
-        .at(stage),
+        _ if is_disk_full(error) => disk_full(stage),
         _ => Outcome::new(OutcomeKind::SandboxFailed, error.to_string()).at(stage),
     }
 }
 
 /// Whether results could not be taken because the own disk is full. The sandbox tells it in words only.
-pub fn is_disk_full(error: &SandboxError) -> bool {
+fn is_disk_full(error: &SandboxError) -> bool {
     match error {
         SandboxError::File { source, .. } => durable::is_full(source),
         SandboxError::CollectFailed { reason } => {

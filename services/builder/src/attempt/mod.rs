@@ -15,6 +15,7 @@ mod ending;
 mod fetch;
 mod finish;
 mod package;
+mod patience;
 mod recover;
 mod sandbox;
 mod stages;

@@ -2,6 +2,7 @@
 
 use chrono::Utc;
 use millrace_domain::{Outcome, OutcomeKind, Phase, Stage};
+use millrace_sandbox::SandboxHandle;
 use millrace_wire::{JobSource, ManifestFile, PackageReport};
 
 use super::ending::Unfinished;
@@ -12,37 +13,46 @@ use crate::live::Interrupt;
 use crate::log::SpooledLog;
 use crate::mock::{Evidence, judge};
 
+/// A package that was built, or was not.
+pub struct Built {
+    /// What became of it.
+    pub report: PackageReport,
+    /// Still holds its results; to be [discarded](sandbox::discard).
+    pub sandbox: Option<SandboxHandle>,
+}
+
 /// Builds one package. The error says that nothing is to be reported.
 pub async fn build(
     attempt: &Attempt,
     log: &mut SpooledLog,
     source: &JobSource,
-) -> Result<PackageReport, Interrupt> {
-    let (outcome, files) = match try_build(attempt, log, source).await {
-        Ok(built) => built,
-        Err(Unfinished::Failed(outcome)) => (*outcome, Vec::new()),
+) -> Result<Built, Interrupt> {
+    let (outcome, files, sandbox) = match try_build(attempt, log, source).await {
+        Ok((outcome, files, sandbox)) => (outcome, files, Some(sandbox)),
+        Err(Unfinished::Failed(outcome)) => (*outcome, Vec::new(), None),
         Err(Unfinished::Interrupted(Interrupt::Cancelled)) => {
             let outcome = Outcome::new(OutcomeKind::Cancelled, "cancelled on request");
-            (outcome, Vec::new())
+            (outcome, Vec::new(), None)
         }
         Err(Unfinished::Interrupted(interrupt @ (Interrupt::Revoked | Interrupt::Stopping))) => {
             return Err(interrupt);
         }
     };
     attempt.live.end_stage(Utc::now());
-    Ok(PackageReport {
+    let report = PackageReport {
         position: source.position,
         source: source.name.clone(),
         outcome,
         files,
-    })
+    };
+    Ok(Built { report, sandbox })
 }
 
 async fn try_build(
     attempt: &Attempt,
     log: &mut SpooledLog,
     source: &JobSource,
-) -> Result<(Outcome, Vec<ManifestFile>), Unfinished> {
+) -> Result<(Outcome, Vec<ManifestFile>, SandboxHandle), Unfinished> {
     let live = &attempt.live;
     if !attempt.ctx.is_noop() {
         live.begin_stage(Stage::Fetch, Utc::now());
@@ -62,16 +72,18 @@ async fn try_build(
     if let Some(report) = &run.ended.report {
         live.replace_stages(first_stage, stages::of_report(&report.stages));
     }
-    let taken = take_results(attempt, log, source, &run).await;
-    let judged = taken.map(|(files, left_behind)| {
-        let outcome = judge(&evidence(attempt, &run, &files));
-        match left_behind {
-            Some(failure) if outcome.kind == OutcomeKind::Succeeded => (failure, files),
-            _ => (outcome, files),
+    let (files, left_behind) = match take_results(attempt, log, source, &run).await {
+        Ok(taken) => taken,
+        Err(unfinished) => {
+            sandbox::discard(attempt, run.handle);
+            return Err(unfinished);
         }
-    });
-    sandbox::discard(attempt, run.handle);
-    judged
+    };
+    let outcome = match (judge(&evidence(attempt, &run, &files)), left_behind) {
+        (outcome, Some(failure)) if outcome.kind == OutcomeKind::Succeeded => failure,
+        (outcome, _) => outcome,
+    };
+    Ok((outcome, files, run.handle))
 }
 
 /// The files, and what makes a success none.

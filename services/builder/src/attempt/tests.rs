@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::context::{SandboxCaps, SandboxSettings};
+use crate::disk::Disk;
 use crate::durable::Outlives;
 use crate::fake_frontend::FakeFrontend;
 use crate::live::Registry;
@@ -31,6 +32,7 @@ async fn context_on(engine: NoopEngine, fake: &FakeFrontend, identity: &Path) ->
     let nowhere = "amqp://u:p@127.0.0.1:1/x".into();
     let bus = Bus::start(BusConfig::new(&nowhere, "test").unwrap(), Topology::none());
     let guard = Guard::new(AllowList::default());
+    let (room, nudge) = (Room::new(4096, 2), Arc::new(Notify::new()));
     Arc::new(Context {
         builder: BuilderId::generate(),
         name: "test".to_owned(),
@@ -48,9 +50,11 @@ async fn context_on(engine: NoopEngine, fake: &FakeFrontend, identity: &Path) ->
         fetcher: Fetcher::new(guard, FetchLimits::default()).unwrap(),
         fetch_patience: Duration::ZERO,
         spool: Spool::open(identity).unwrap(),
-        room: Room::new(4096, 2),
+        disk: Disk::new(identity, 0, &room, &nudge),
+        spool_patience: Duration::from_secs(5),
+        room,
         registry: Registry::default(),
-        nudge: Arc::new(Notify::new()),
+        nudge,
         uploads: Semaphore::new(2),
         leaving: shutdown.hard().clone(),
         shutdown,
@@ -261,4 +265,57 @@ async fn an_attempt_whose_lease_is_gone_leaves_nothing() {
     run(attempt, reservation).await;
     assert!(ctx.spool.find().unwrap().is_empty());
     assert_eq!(ctx.room.free().sandboxes, 2);
+}
+
+/// Results of a package on the spool, and the record that a restart would go on with.
+fn built(ctx: &Arc<Context>) -> Attempt {
+    let mut attempt = claimed(ctx, Phase::Building);
+    attempt.record.packages = vec![PackageReport {
+        position: 0,
+        source: "pkg-1-1.src.rpm".parse().unwrap(),
+        outcome: samples::finished().outcome,
+        files: vec![ManifestFile {
+            name: "build.log".parse().unwrap(),
+            size: 5,
+            sha256: "digest".to_owned(),
+        }],
+    }];
+    attempt
+}
+
+#[tokio::test]
+async fn that_results_are_on_the_spool_is_written_again_until_it_is_and_nothing_is_taken_meanwhile()
+{
+    let identity = tempfile::tempdir().unwrap();
+    let fake = FakeFrontend::start().await;
+    let ctx = context(&fake, identity.path()).await;
+    let mut attempt = built(&ctx);
+    let folder = attempt.folder.clone();
+    // A folder in the way stands for the full disk.
+    let in_the_way = folder.log().with_file_name("attempt.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let keeping = tokio::spawn(async move {
+        work::keep(&mut attempt).await;
+        attempt
+    });
+    until("the first try", || ctx.disk.shortage().is_some()).await;
+    assert_eq!(folder.read().unwrap().phase, Phase::Building);
+    assert_eq!(ctx.room.free().sandboxes, 0);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let attempt = keeping.await.unwrap();
+    assert_eq!(folder.read().unwrap().phase, Phase::Spooled);
+    assert_eq!(attempt.record.phase, Phase::Spooled);
+}
+
+#[tokio::test]
+async fn work_that_is_done_goes_on_although_a_restart_would_not_find_it() {
+    let identity = tempfile::tempdir().unwrap();
+    let fake = FakeFrontend::start().await;
+    let ctx = context(&fake, identity.path()).await;
+    let mut attempt = built(&ctx);
+    std::fs::create_dir(attempt.folder.log().with_file_name("attempt.tmp")).unwrap();
+    attempt.live.cancel();
+    work::keep(&mut attempt).await;
+    assert_eq!(attempt.record.phase, Phase::Spooled);
+    assert!(ctx.registry.statuses()[0].phase == Phase::Spooled);
 }

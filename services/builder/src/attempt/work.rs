@@ -1,13 +1,14 @@
 //! The working part of an attempt: all its packages in order, until everything is safe on the spool.
 
 use millrace_domain::{Origin, OutcomeKind, Phase, Stage};
+use millrace_sandbox::SandboxHandle;
 use millrace_wire::PackageReport;
 use tokio::task::JoinHandle;
 
 use super::ending::{self, disk_failed};
-use super::package::say;
-use super::{Attempt, package};
-use crate::durable::{Outlives, sync_folder};
+use super::package::{Built, say};
+use super::patience::Patience;
+use super::{Attempt, package, sandbox};
 use crate::live::Interrupt;
 use crate::log::{LogError, SpooledLog, Unshipped, ship};
 
@@ -39,15 +40,22 @@ pub async fn work(attempt: &mut Attempt) -> Result<Worked, Interrupt> {
         .await;
     }
     let ended = log.end().await;
-    if let Err(interrupt) = built {
-        shipping.abort();
-        return Err(interrupt);
-    }
+    let last = match built {
+        Ok(last) => last,
+        Err(interrupt) => {
+            shipping.abort();
+            return Err(interrupt);
+        }
+    };
     if let Err(error) = ended {
         tracing::error!(attempt.id = %attempt.live.id(), "{error}");
     }
     tracing::info!(attempt.id = %attempt.live.id(), outcome = %outcome.kind, "ended: {}", outcome.message);
     keep(attempt).await;
+    // Not before a restart would find the results.
+    if let Some(handle) = last {
+        sandbox::discard(attempt, handle);
+    }
     Ok(Worked { shipping })
 }
 
@@ -71,7 +79,11 @@ fn without_log(attempt: &mut Attempt, error: &std::io::Error) -> Worked {
     }
 }
 
-async fn build_all(attempt: &mut Attempt, log: &mut SpooledLog) -> Result<(), Interrupt> {
+/// Gives the last sandbox, which still holds its results.
+async fn build_all(
+    attempt: &mut Attempt,
+    log: &mut SpooledLog,
+) -> Result<Option<SandboxHandle>, Interrupt> {
     greet(attempt, log).await;
     if !attempt.ctx.is_noop() {
         // That the image is missing comes out when the sandbox is made.
@@ -79,6 +91,7 @@ async fn build_all(attempt: &mut Attempt, log: &mut SpooledLog) -> Result<(), In
         attempt.record.image_digest = attempt.ctx.runtime.image_digest(image).await.ok();
     }
     let sources = attempt.record.job.sources.clone();
+    let mut last = None;
     for (index, source) in sources.iter().enumerate() {
         if sources.len() > 1 {
             let line = format!(
@@ -89,7 +102,11 @@ async fn build_all(attempt: &mut Attempt, log: &mut SpooledLog) -> Result<(), In
             );
             say(attempt, log, &line).await;
         }
-        let report = package::build(attempt, log, source).await?;
+        if let Some(handle) = last.take() {
+            sandbox::discard(attempt, handle);
+        }
+        let Built { report, sandbox } = package::build(attempt, log, source).await?;
+        last = sandbox;
         let kind = report.outcome.kind;
         attempt.record.packages.push(report);
         // A package that fails does not keep the others from being built; a fault of ours and a cancel do.
@@ -97,7 +114,7 @@ async fn build_all(attempt: &mut Attempt, log: &mut SpooledLog) -> Result<(), In
             break;
         }
     }
-    Ok(())
+    Ok(last)
 }
 
 async fn greet(attempt: &Attempt, log: &mut SpooledLog) {
@@ -115,20 +132,16 @@ async fn greet(attempt: &Attempt, log: &mut SpooledLog) {
     say(attempt, log, &line).await;
 }
 
-/// Makes the results outlive this process and this host, then says so.
-async fn keep(attempt: &mut Attempt) {
-    let has_files = attempt
-        .record
-        .packages
-        .iter()
-        .any(|package| !package.files.is_empty());
+/// Writes down that the results are on the spool, again where the disk is full, so that a restarted builder goes on
+/// with them.
+pub(super) async fn keep(attempt: &mut Attempt) {
+    let packages = &attempt.record.packages;
+    let has_files = packages.iter().any(|package| !package.files.is_empty());
     attempt.record.phase = Phase::Spooled;
     attempt.record.stages = attempt.live.stages();
     // An attempt without files goes on to its report at once, which is all there is to keep.
-    if has_files && let Err(error) = sync(attempt).await {
-        // The results are there, only not proof against a crash of the host: better than to build again.
-        let outcome = disk_failed(&error, Stage::Collect);
-        tracing::error!(attempt.id = %attempt.live.id(), "the results are not synced: {}", outcome.message);
+    if has_files {
+        write_record(attempt).await;
     }
     attempt.live.advance(Phase::Spooled);
     if has_files {
@@ -136,25 +149,20 @@ async fn keep(attempt: &mut Attempt) {
     }
 }
 
-async fn sync(attempt: &Attempt) -> std::io::Result<()> {
+async fn write_record(attempt: &Attempt) {
+    let mut patience = Patience::new(&attempt.ctx);
     let outlives = attempt.ctx.results_outlive();
-    let folder = attempt.folder.clone();
-    let record = attempt.record.clone();
-    attempt
-        .ctx
-        .on_disk(move || {
-            if outlives == Outlives::Host {
-                for package in &record.packages {
-                    let results = folder.results(package.position);
-                    for file in &package.files {
-                        std::fs::File::open(results.join(file.name.as_str()))?.sync_all()?;
-                    }
-                    if !package.files.is_empty() {
-                        sync_folder(&results)?;
-                    }
-                }
-            }
-            folder.write(&record, outlives)
-        })
-        .await
+    loop {
+        let (folder, record) = (attempt.folder.clone(), attempt.record.clone());
+        let write = move || folder.write(&record, outlives);
+        let Err(error) = attempt.ctx.on_disk(write).await else {
+            return;
+        };
+        tracing::warn!(attempt.id = %attempt.live.id(), "cannot note in the spool that the results are there: {error}");
+        // Whoever interrupts hears of the results: work that is done goes on to the frontend.
+        if !patience.pause(attempt, &error).await.unwrap_or(false) {
+            tracing::error!(attempt.id = %attempt.live.id(), "a restart before the upload would lose the results");
+            return;
+        }
+    }
 }

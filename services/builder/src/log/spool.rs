@@ -86,7 +86,13 @@ impl SpooledLog {
         let room = usize::try_from(self.cap.saturating_sub(size)).unwrap_or(usize::MAX);
         let kept = &bytes[..bytes.len().min(room)];
         self.left_out += (bytes.len() - kept.len()) as u64;
-        self.write(kept).await?;
+        if let Err(error) = self.write(kept).await {
+            // What was written of it is cut off, or the next bytes would not stand where they are counted.
+            if let Err(error) = self.file.set_len(size) {
+                tracing::error!("cannot cut a torn log: {error}");
+            }
+            return Err(error.into());
+        }
         let size = size + kept.len() as u64;
         self.written.send_replace(Written { size, ended: false });
         Ok(())
@@ -132,8 +138,15 @@ impl SpooledLog {
         }
     }
 
-    /// Says that nothing more will come.
+    /// Says that nothing more will come, also when the last line does not fit on the disk.
     pub async fn end(mut self) -> Result<u64, LogError> {
+        let closed = self.close().await;
+        let size = self.size();
+        self.written.send_replace(Written { size, ended: true });
+        closed.map(|()| size)
+    }
+
+    async fn close(&mut self) -> Result<(), LogError> {
         if self.left_out > 0 {
             let note = format!(
                 "\nmillrace: the log is too large; {} bytes from here on were left out\n",
@@ -142,9 +155,7 @@ impl SpooledLog {
             self.cap = u64::MAX;
             self.append(note.as_bytes()).await?;
         }
-        let size = self.size();
-        self.written.send_replace(Written { size, ended: true });
-        Ok(size)
+        Ok(())
     }
 }
 
@@ -189,6 +200,18 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("123456\nmillrace:"), "{text}");
         assert!(text.contains("3 bytes"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_log_whose_disk_is_full_ends_all_the_same() {
+        // Every write to it says that no space is left.
+        let mut log = SpooledLog::open_capped(Path::new("/dev/full"), 4).unwrap();
+        assert!(log.append(b"1234").await.is_err());
+        assert_eq!(log.size(), 0);
+        log.left_out = 1;
+        let progress = log.progress();
+        assert!(log.end().await.is_err());
+        assert!(progress.borrow().ended, "nobody waits for more");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 mod archive;
 mod attach;
 mod collect;
+mod cuttest;
 mod engine;
 mod error;
 mod network;
@@ -16,6 +17,7 @@ mod spool;
 mod sweep;
 mod wiring;
 
+pub use cuttest::test_cut;
 pub use engine::{Engine, EngineInfo};
 pub use error::SandboxError;
 pub use network::NetworkSpec;

@@ -176,7 +176,10 @@ fn check_confinement(facts: &SelfTestFacts) -> Result<(), SandboxError> {
 
 /// An image that holds the supervisor and nothing else, named by its content, so that it is imported
 /// once for each version.
-async fn ensure_image(engine: &Engine, supervisor: &Path) -> Result<String, SandboxError> {
+pub(crate) async fn ensure_image(
+    engine: &Engine,
+    supervisor: &Path,
+) -> Result<String, SandboxError> {
     let binary = tokio::fs::read(supervisor).await;
     let binary = binary.map_err(|error| SandboxError::file(supervisor, error))?;
     let repository = format!("{IMAGE}-{}", hex::encode(&Sha256::digest(&binary)[..6]));

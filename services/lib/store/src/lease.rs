@@ -18,6 +18,8 @@ pub struct Heartbeat {
     pub free_mib: u32,
     /// Sandboxes left.
     pub free_sandboxes: u32,
+    /// It takes nothing more.
+    pub stopping: bool,
     /// The attempts that it has.
     pub attempts: Vec<HeldAttempt>,
     /// How long a claim holds without news.
@@ -109,7 +111,7 @@ struct HeldColumns {
 /// Attempts are locked in order of id, as everywhere where there are several; no task is locked.
 const HEARTBEAT: &str = "
     with seen as (
-        update builders set free_mib = $2, free_sandboxes = $3, last_seen_at = now() where id = $1
+        update builders set free_mib = $2, free_sandboxes = $3, stopping = $11, last_seen_at = now() where id = $1
     ), held as (
         select n.position, n.phase, n.stage, n.stages, a.id, a.state,
             coalesce(a.lease_token_hash = n.lease and a.builder_id = $1, false) as is_ours,
@@ -161,6 +163,7 @@ impl Store {
                 .bind(held.iter().map(|a| Json(&a.stages)).collect::<Vec<_>>())
                 .bind(int4(beat.lease_seconds))
                 .bind(int4(beat.finish_lease_seconds))
+                .bind(beat.stopping)
                 .fetch_all(&self.pool)
                 .await?;
             let mut verdicts: Vec<_> = held

@@ -30,6 +30,7 @@ mod sweep;
 mod testing;
 mod transition;
 mod turns;
+mod usage;
 mod views;
 mod wait;
 mod wakeups;

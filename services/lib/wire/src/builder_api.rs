@@ -115,6 +115,9 @@ pub struct HeartbeatRequest {
     pub free_sandboxes: u32,
     /// Attempts that this builder still has.
     pub attempts: Vec<AttemptStatus>,
+    /// It stops: it finishes what it has and takes nothing more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopping: bool,
 }
 
 /// How far one attempt is.

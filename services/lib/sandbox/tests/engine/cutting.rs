@@ -1,9 +1,9 @@
 //! The network cut, seen from inside.
 
-use millrace_sandbox::{NetworkSpec, Runtime, SandboxSpec};
+use millrace_sandbox::{NetworkSpec, Runtime, SandboxError, SandboxSpec, test_cut};
 use millrace_supervisor::{Network, Plan, REQUIRES_PATH, Rounds, Step, StepEnd};
 
-use crate::house::{Finished, House, shell};
+use crate::house::{Finished, House, profile, shell, supervisor};
 
 const NETWORK: &str = "millrace-test-sandbox";
 
@@ -148,4 +148,20 @@ async fn rounds_end_where_nothing_new_is_asked_for() {
     let finished = run(&house, Plan::new(vec![step], 60), Some(NETWORK)).await;
     assert_eq!(finished.report().exit_code(), Some(30));
     assert_eq!((finished.report().rounds, finished.log.as_str()), (0, ""));
+}
+
+#[tokio::test]
+async fn an_engine_that_cuts_passes_and_a_network_that_is_none_does_not() {
+    let house = House::open().await;
+    let network = NetworkSpec::new(NETWORK);
+    house.engine.ensure_network(&network).await.unwrap();
+    let test = async |network: &NetworkSpec| {
+        let program = supervisor();
+        test_cut(&house.engine, house.builder, profile(), &program, network).await
+    };
+    test(&network).await.unwrap();
+    // The engine's own word for "no network": there is nothing to cut, and nothing to install from.
+    let none = test(&NetworkSpec::new("none")).await.unwrap_err();
+    assert!(matches!(none, SandboxError::NetworkFailed { .. }), "{none}");
+    house.assert_empty().await;
 }

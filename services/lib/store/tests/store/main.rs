@@ -16,4 +16,5 @@ mod silence;
 mod submit;
 mod sweep;
 mod unavailable;
+mod usage;
 mod walk;

@@ -95,6 +95,7 @@ fn decline_request() -> DeclineRequest {
 
 fn heartbeat_request() -> HeartbeatRequest {
     HeartbeatRequest {
+        stopping: false,
         free_mib: 2048,
         free_sandboxes: 1,
         attempts: vec![AttemptStatus {

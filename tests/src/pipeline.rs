@@ -40,7 +40,7 @@ pub struct PipelineOptions {
     pub private_services: bool,
     /// Chroots beside that of the suite, for builds that need not run.
     pub more_chroots: Vec<String>,
-    /// More lines of a private broker's configuration.
+    /// A private broker's `advanced.config`.
     pub broker_conf: &'static str,
     /// More environment of the frontend.
     pub frontend_env: Vec<(String, String)>,
@@ -56,7 +56,7 @@ impl Default for PipelineOptions {
             sandboxes: 2,
             private_services: false,
             more_chroots: Vec::new(),
-            broker_conf: "",
+            broker_conf: "[].",
             frontend_env: Vec::new(),
             builder_env: Vec::new(),
         }

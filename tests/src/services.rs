@@ -95,6 +95,10 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (_, tail) = docker(&["logs", "--tail", "20", &self.name]);
+            eprintln!("--- end of the log of {} ---\n{tail}", self.name);
+        }
         docker(&["rm", "--force", "--volumes", &self.name]);
         drop(self.folder.take());
     }
@@ -194,11 +198,11 @@ verbs!(PrivateBroker);
 impl PrivateBroker {
     /// Starts one and waits until it serves.
     pub async fn start() -> Self {
-        Self::start_with("").await
+        Self::start_with("[].").await
     }
 
-    /// Starts one with these lines in its configuration, too.
-    pub async fn start_with(more: &str) -> Self {
+    /// Starts one with this `advanced.config`: what `rabbitmq.conf` has no words for.
+    pub async fn start_with(advanced: &str) -> Self {
         let (port, api_port) = (free_port(), free_port());
         let folder = tempfile::tempdir().unwrap();
         let conf = "loopback_users = none\nlog.console = true\nlog.file = false\n\
@@ -208,7 +212,8 @@ impl PrivateBroker {
             format!("--publish=127.0.0.1:{api_port}:15672"),
         ];
         for (name, text) in [
-            ("rabbitmq.conf", format!("{conf}{more}\n")),
+            ("rabbitmq.conf", conf.to_owned()),
+            ("advanced.config", format!("{advanced}\n")),
             ("enabled_plugins", "[rabbitmq_management].\n".to_owned()),
         ] {
             let file = folder.path().join(name);

@@ -3,7 +3,11 @@
 //!
 //! `MILLRACE_TEST_RESTARTS` sets how often it is restarted.
 
-#![expect(clippy::unwrap_used, reason = "a test fails on the spot")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails on the spot"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +44,7 @@ async fn a_build_longer_than_the_acknowledgement_timeout_is_delivered_once_and_s
     let pipeline = Pipeline::start(PipelineOptions {
         sandbox: Sandbox::Noop,
         private_services: true,
-        broker_conf: "consumer_timeout = 5000\nchannel_tick_interval = 1000",
+        broker_conf: "[{rabbit, [{consumer_timeout, 5000}, {channel_tick_interval, 1000}]}].",
         builder_env: vec![("MILLRACE_NOOP_MILLIS".to_owned(), "30000".to_owned())],
         ..PipelineOptions::default()
     })

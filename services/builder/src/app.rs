@@ -20,13 +20,14 @@ use crate::engine::{self, Offer, ReadyEngine};
 use crate::frontend::Frontend;
 use crate::heartbeat::Heartbeat;
 use crate::identity::Identity;
+use crate::images::Images;
 use crate::intake::Intake;
 use crate::live::Registry;
 use crate::room::Room;
 use crate::session::{EnrolError, Enrolment, Session};
 use crate::spool::Spool;
 use crate::status::StatusFile;
-use crate::{control, disk, sweeper};
+use crate::{control, disk, images, sweeper};
 
 /// From the first signal until everything is dropped.
 const GRACE: Duration = Duration::from_secs(25);
@@ -152,6 +153,7 @@ fn context(
         fetch_patience: Duration::from_secs(config.fetch_retry_seconds.into()),
         spool: Spool::open(identity.folder()).context("cannot open the spool")?,
         disk: Disk::new(identity.folder(), config.spool_floor_mb, &room, &nudge),
+        images: Images::default(),
         spool_patience: Duration::from_secs(config.spool_wait_seconds.into()),
         room,
         registry: Registry::default(),
@@ -199,6 +201,7 @@ async fn serve(
     lifecycle.spawn("heartbeat", heartbeat.run());
     lifecycle.spawn("control", control::run(Arc::clone(&ctx), bus.clone()));
     lifecycle.spawn("disk", disk::run(Arc::clone(&ctx)));
+    lifecycle.spawn("images", images::run(Arc::clone(&ctx)));
     lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));
     lifecycle.spawn("intake", intake.run());
     let free = ctx.room.free();

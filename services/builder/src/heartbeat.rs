@@ -105,6 +105,7 @@ impl Heartbeat {
             free_mib: if stopping { 0 } else { free.mib },
             free_sandboxes: if stopping { 0 } else { free.sandboxes },
             attempts: attempts.to_vec(),
+            hindrances: self.ctx.hindrances(),
         };
         let answer = tokio::time::timeout(DEADLINE, self.ctx.frontend.heartbeat(&beat))
             .await

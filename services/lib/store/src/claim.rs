@@ -72,6 +72,7 @@ const LOCK_OFFER: &str = "
         $2 = any(t.avoid) and t.waiting_since > now() - interval '60 seconds' and exists (
             select from builders o
             where o.id <> all(t.avoid) and t.arch = any(o.archs) and o.memory_mib >= t.memory_mib
+                and o.disk_floor_mib is null
                 and o.last_seen_at > now() - interval '25 seconds') as is_avoided
     from attempts a join tasks t on t.id = a.task_id, builders b join engines e on e.id = b.engine_id
     where a.id = $1 and b.id = $2

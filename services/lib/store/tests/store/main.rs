@@ -5,6 +5,7 @@ mod accept;
 mod cancel;
 mod claim;
 mod fairness;
+mod hindrance;
 mod house;
 mod keep;
 mod lease;

@@ -53,19 +53,19 @@ const HOLD: &str = concat!(
         from tasks t join chroots c on c.name = t.chroot
         left join room r on c.arch = any(r.archs) and c.image <> all(r.missing_images)
         where t.id = $1 group by c.name, c.arch
-    ), held as (
+    ), taken_out as (
         select w.id from lacking k join tasks w on w.chroot = k.name and w.arch = k.arch
         where w.state = 'waiting' and w.current_attempt is null and not w.lacks_image and w.memory_mib > k.fit_mib
         order by w.id limit $2 for no key update of w skip locked
     )
     update tasks t set delayed = true, lacks_image = true
-    from held where t.id = held.id and t.state = 'waiting' and t.current_attempt is null"
+    from taken_out o where t.id = o.id and t.state = 'waiting' and t.current_attempt is null"
 );
 
 /// Puts back what can start.
 const UNHOLD: &str = concat!(
     room!(),
-    ", held as (
+    ", lacked as (
         select c.name, c.arch, c.image, oldest.memory_mib
         from chroots c cross join lateral (
             select t.memory_mib from tasks t where t.chroot = c.name and t.state = 'waiting' and t.lacks_image
@@ -75,7 +75,7 @@ const UNHOLD: &str = concat!(
         select h.name, count(*) filter (where h.image = any(l.missing_images)) as lacking,
             coalesce(sum(greatest(least(r.sandboxes, r.own_mib / h.memory_mib), 0))
                 filter (where h.image <> all(l.missing_images)), 0)::bigint as slots
-        from held h left join live l on h.arch = any(l.archs) left join room r on r.id = l.id
+        from lacked h left join live l on h.arch = any(l.archs) left join room r on r.id = l.id
         group by h.name
     ), freed as (
         select w.id from ready cross join lateral (

@@ -18,7 +18,7 @@ fn lacking() -> Hindered {
 }
 
 impl House {
-    async fn beat(&self, builder: BuilderId, hindered: Hindered) {
+    async fn say(&self, builder: BuilderId, hindered: Hindered) {
         let beat = Heartbeat {
             builder_id: builder,
             free_mib: 1,
@@ -64,7 +64,7 @@ async fn a_builder_short_of_disk_is_given_nothing_until_it_has_space() {
         }),
         missing_images: Vec::new(),
     };
-    house.beat(builder, short.clone()).await;
+    house.say(builder, short.clone()).await;
     let build = house.submit().await;
     assert!(house.release().await.is_empty());
     let wait = house.wait_of(build).await;
@@ -81,7 +81,7 @@ async fn a_builder_short_of_disk_is_given_nothing_until_it_has_space() {
         (1, 1)
     );
 
-    house.beat(builder, Hindered::default()).await;
+    house.say(builder, Hindered::default()).await;
     assert_eq!(house.wait_of(build).await.largest_open_mib, Some(8192));
     assert_eq!(house.release().await.len(), 1);
 }
@@ -107,7 +107,7 @@ async fn what_needs_an_image_that_no_builder_has_waits_for_it_uncounted_and_star
     assert_eq!(wait.lacking_image, Some(image()));
     assert!(!wait.is_image_somewhere);
 
-    house.beat(builder, Hindered::default()).await;
+    house.say(builder, Hindered::default()).await;
     assert_eq!(house.store().release_held().await.unwrap(), 2);
     assert_eq!(house.wait_of(build).await.lacking_image, None);
     assert_eq!(house.release().await.len(), 2);

@@ -8,6 +8,7 @@
 )]
 
 mod cli;
+mod disk;
 mod engine;
 mod fixture;
 mod http;
@@ -19,6 +20,7 @@ mod until;
 mod web;
 
 pub use cli::{Cli, CliOutput};
+pub use disk::{SmallDisk, can_mount};
 pub use engine::{leftovers, running_sandboxes_of, sandboxes_of};
 pub use fixture::{Expected, Fixture, fixtures};
 pub use http::{http_client, http_get};

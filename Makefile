@@ -1,7 +1,7 @@
 # Everything a person or CI does here is one of these; the work is in deploy/bin/ and scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: up down clean test bench lint schemas help
+.PHONY: up down clean test bench chaos lint schemas help
 
 up: ## bring everything up, the first time with a sample build
 	@deploy/bin/up
@@ -17,6 +17,9 @@ test: ## all that CI runs
 
 bench: ## measure, with ratios to a floor of the same run
 	@scripts/bench.sh
+
+chaos: ## break a running pipeline for MINUTES=20 and prove that nothing is lost; SEED=, SANDBOX=real|noop, TASKS= (scripts/chaos.sh --help)
+	@scripts/chaos.sh
 
 lint: ## format, clippy with warnings denied, documentation
 	cargo fmt --all --check

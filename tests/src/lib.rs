@@ -7,13 +7,16 @@
     reason = "a broken harness fails its test on the spot"
 )]
 
+pub mod chaos;
 mod cli;
 mod disk;
 mod engine;
 mod fixture;
 mod http;
+pub mod invariants;
 mod pipeline;
 mod process;
+mod proxy;
 mod services;
 mod settings;
 mod until;
@@ -26,6 +29,7 @@ pub use fixture::{Expected, Fixture, fixtures};
 pub use http::{http_client, http_get};
 pub use pipeline::{BuilderOptions, Pipeline, PipelineOptions, Sandbox};
 pub use process::Process;
+pub use proxy::{FaultProxy, Weather};
 pub use services::{PrivateBroker, PrivateDatabase};
 pub use settings::Settings;
 pub use until::{until, until_within};

@@ -5,9 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
-
-use crate::until_within;
 
 const READY: Duration = Duration::from_mins(2);
 
@@ -79,8 +78,16 @@ impl Container {
         must(&[verb, &self.name]);
     }
 
-    fn answers(&self, probe: &[&str]) -> bool {
-        docker(&[&["exec", &self.name], probe].concat()).0
+    /// Asks inside until the probe succeeds. A plain loop, so that the future may move between threads.
+    async fn ready(&self, probe: &[&str], what: &str) {
+        let end = Instant::now() + READY;
+        while !docker(&[&["exec", &self.name], probe].concat()).0 {
+            assert!(
+                Instant::now() < end,
+                "waited {READY:?} in vain until {what}"
+            );
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 
@@ -103,6 +110,32 @@ macro_rules! verbs {
             pub async fn start_again(&self) {
                 self.container.act("start");
                 self.ready().await;
+            }
+
+            /// Ends it as a power cut would.
+            pub fn kill(&self) {
+                self.container.act("kill");
+            }
+
+            /// Freezes all its processes.
+            pub fn pause(&self) {
+                self.container.act("pause");
+            }
+
+            /// Lets them go on.
+            pub fn unpause(&self) {
+                self.container.act("unpause");
+            }
+
+            /// Runs a command inside and gives what it prints; an error is what it printed when it failed.
+            pub fn exec(&self, command: &[&str]) -> Result<String, String> {
+                let (done, text) = docker(&[&["exec", &self.container.name], command].concat());
+                if done { Ok(text) } else { Err(text) }
+            }
+
+            /// Its port on this machine.
+            pub fn port(&self) -> u16 {
+                self.port
             }
         }
     };
@@ -137,10 +170,7 @@ impl PrivateDatabase {
 
     async fn ready(&self) {
         let probe = ["pg_isready", "--quiet", "--host", "127.0.0.1"];
-        until_within(READY, "PostgreSQL serves", async || {
-            self.container.answers(&probe).then_some(())
-        })
-        .await;
+        self.container.ready(&probe, "PostgreSQL serves").await;
     }
 
     /// Its address, with the superuser's password.
@@ -184,10 +214,7 @@ impl PrivateBroker {
 
     async fn ready(&self) {
         let probe = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/5672"];
-        until_within(READY, "RabbitMQ serves", async || {
-            self.container.answers(&probe).then_some(())
-        })
-        .await;
+        self.container.ready(&probe, "RabbitMQ serves").await;
     }
 
     /// Its address, with the administrator's password.
@@ -197,7 +224,7 @@ impl PrivateBroker {
 
     /// Ends it as a power cut would, and starts it again.
     pub async fn crash_and_start(&self) {
-        self.container.act("kill");
+        self.kill();
         self.start_again().await;
     }
 }

@@ -144,7 +144,7 @@ async fn a_restarted_builder_says_what_became_of_its_work() {
 }
 
 #[tokio::test]
-async fn a_stopped_builder_hands_its_work_back_at_once() {
+async fn a_builder_stopped_twice_hands_its_work_back_at_once() {
     let mut pipeline = Pipeline::start(PipelineOptions {
         sandboxes: 1,
         ..PipelineOptions::default()
@@ -153,10 +153,20 @@ async fn a_stopped_builder_hands_its_work_back_at_once() {
     let builds = submit_many(&pipeline, &Fixture::named("chatty"), 1).await;
     pipeline.logged(builds[0], "Executing(%build)").await;
     pipeline.builders[0].signal(Signal::TERM);
+    let builder = &pipeline.builders[0];
+    until("the first signal is followed", async || {
+        builder
+            .log()
+            .contains("a second signal hands")
+            .then_some(())
+    })
+    .await;
+    pipeline.builders[0].signal(Signal::TERM);
     let status = pipeline.builders[0].ended(Duration::from_secs(20)).await;
     assert!(status.success(), "{status}");
     let build = pipeline.cli.show(builds[0]).await;
     assert_eq!(claimed(&build)[0]["state"], "revoked", "{build:#}");
+    assert_eq!(build["tasks"][0]["attempts_counted"], 0, "{build:#}");
     pipeline.add_builder(&BuilderOptions::default());
     assert_each_ended_once(&pipeline, &builds).await;
     pipeline.assert_nothing_left().await;

@@ -101,6 +101,13 @@ async fn a_memory_limit_is_enforced_and_explained() {
     assert_eq!(outcome["limit"]["value"], 512);
     let peak = outcome["peak_memory_bytes"].as_u64().unwrap();
     assert!((300 << 20..=512 << 20).contains(&peak), "peak {peak}");
+    assert_eq!(outcome["suggested_limit"]["value"], 768, "{ended:#}");
+    let number = build.to_string();
+    let again = pipeline
+        .cli
+        .json(&["resubmit", &number, "--with-suggested-limits"])
+        .await;
+    assert_eq!(again["limits"]["memory_mib"], 768, "{again:#}");
 
     let tolerated = Fixture::named("memory-hog-tolerated");
     let build = pipeline

@@ -29,16 +29,19 @@ use crate::spool::Spool;
 use crate::status::StatusFile;
 use crate::{control, disk, images, sweeper};
 
-/// From the first signal until everything is dropped.
-const GRACE: Duration = Duration::from_secs(25);
-/// How long a stopping builder waits for frontend and broker, before it leaves the rest to the next start.
+/// From the end of finishing until everything is dropped.
+const HAND_BACK_WITHIN: Duration = Duration::from_secs(20);
+/// How long a builder that hands back waits for frontend and broker, before it leaves the rest to the next start.
 const LEAVE_AFTER: Duration = Duration::from_secs(8);
 /// Files that are uploaded at once.
 const UPLOADS: usize = 8;
 
 /// Runs the builder until it is stopped.
 pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    let lifecycle = Lifecycle::new(Some(GRACE)).context("cannot catch signals")?;
+    let drain = Duration::from_secs(config.drain_seconds.into());
+    let lifecycle = Lifecycle::new(Some(drain))
+        .context("cannot catch signals")?
+        .handing_back_within(HAND_BACK_WITHIN);
     let shutdown = lifecycle.shutdown();
     let amqp = BusConfig::new(config.amqp_url()?, format!("builder {}", config.name()))
         .context("MILLRACE_AMQP_URL cannot be used")?;
@@ -164,12 +167,12 @@ fn context(
     }))
 }
 
-/// Cancelled a while after the stop begins, or at once when everything is to be dropped.
+/// Cancelled a while after handing back begins, or at once when everything is to be dropped.
 fn leave_in_time(shutdown: &Shutdown) -> CancellationToken {
     let leaving = shutdown.hard().child_token();
     let (token, shutdown) = (leaving.clone(), shutdown.clone());
     tokio::spawn(async move {
-        shutdown.stopping().await;
+        shutdown.handing_back().await;
         tokio::time::sleep(LEAVE_AFTER).await;
         token.cancel();
     });
@@ -198,8 +201,14 @@ async fn serve(
     let status = StatusFile::new(&config.status_file);
     let heartbeat = Heartbeat::new(Arc::clone(&ctx), bus.clone(), period, status);
     let intake = Intake::new(Arc::clone(&ctx), bus, &archs(), &classes);
-    lifecycle.spawn("heartbeat", heartbeat.run());
-    lifecycle.spawn("control", control::run(Arc::clone(&ctx), bus.clone()));
+    // Hints are followed as long as the heartbeat goes on, while a stop finishes what runs too.
+    let told = CancellationToken::new();
+    let control = control::run(Arc::clone(&ctx), bus.clone(), told.clone());
+    lifecycle.spawn("heartbeat", async move {
+        let _guard = told.drop_guard();
+        heartbeat.run().await
+    });
+    lifecycle.spawn("control", control);
     lifecycle.spawn("disk", disk::run(Arc::clone(&ctx)));
     lifecycle.spawn("images", images::run(Arc::clone(&ctx)));
     lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));

@@ -176,6 +176,15 @@ pub struct Config {
         value_name = "SECONDS"
     )]
     pub fetch_retry_seconds: u32,
+    /// How long a builder that is asked to stop finishes what it has, in seconds, before it hands running attempts back;
+    /// a second signal does so at once, 0 is at once too
+    #[arg(
+        long,
+        env = "MILLRACE_DRAIN_SECONDS",
+        default_value_t = 300,
+        value_name = "SECONDS"
+    )]
+    pub drain_seconds: u32,
     /// Limits on each sandbox
     #[command(flatten)]
     pub caps: CapsArgs,

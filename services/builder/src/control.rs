@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use millrace_bus::{Bus, ConsumerOptions, Incoming, Verdict, control_queue, run_consumer};
+use millrace_chassis::CancellationToken;
 use millrace_wire::ControlV1;
 
 use crate::context::Context;
 
-/// Follows hints until the stop.
-pub async fn run(ctx: Arc<Context>, bus: Bus) -> anyhow::Result<()> {
+/// Follows hints until `stop`.
+pub async fn run(ctx: Arc<Context>, bus: Bus, stop: CancellationToken) -> anyhow::Result<()> {
     let options = ConsumerOptions::new(control_queue(ctx.builder), 1);
-    let stop = ctx.shutdown.soft().clone();
     run_consumer(&bus, options, stop, move |incoming| {
         let verdict = follow(&ctx, &incoming);
         std::future::ready(verdict)

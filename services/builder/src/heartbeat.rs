@@ -62,23 +62,37 @@ impl Heartbeat {
 
     /// Waits for the next beat; true when there is none.
     async fn pause(&mut self, began: Instant) -> bool {
-        let ctx = &self.ctx;
-        let stopping = ctx.shutdown.is_stopping();
-        if stopping && (ctx.registry.count() == 0 || ctx.leaving.is_cancelled()) {
-            return true;
-        }
-        let next = match (self.is_away, stopping) {
+        let ctx = Arc::clone(&self.ctx);
+        let (stopping, handing_back) = (ctx.shutdown.is_stopping(), ctx.shutdown.is_handing_back());
+        let next = match (self.is_away, handing_back) {
             (true, _) => Instant::now() + self.backoff.next_delay(),
             (false, true) => began + MIN_GAP,
+            // A builder that stops keeps its leases while it finishes what it has.
             (false, false) => began + self.period,
         };
-        tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
-            () = ctx.nudge.notified() => tokio::time::sleep_until(began + MIN_GAP).await,
-            () = ctx.shutdown.stopping(), if !stopping => {}
-            () = ctx.leaving.cancelled() => {}
+        let mut forgotten = ctx.registry.forgotten();
+        let mut room = ctx.room.changes();
+        loop {
+            if stopping && (self.is_idle() || ctx.leaving.is_cancelled()) {
+                return true;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = ctx.nudge.notified() => tokio::time::sleep_until(began + MIN_GAP).await,
+                () = ctx.shutdown.stopping(), if !stopping => {}
+                () = ctx.shutdown.handing_back(), if !handing_back => {}
+                () = ctx.leaving.cancelled() => {}
+                // Perhaps that was the last. Their senders live as long as the context.
+                Ok(()) = forgotten.changed(), if stopping => continue,
+                Ok(()) = room.changed(), if stopping => continue,
+            }
+            return false;
         }
-        false
+    }
+
+    /// Whether there is no attempt, and none that is being asked for.
+    fn is_idle(&self) -> bool {
+        self.ctx.registry.count() == 0 && self.ctx.room.is_idle()
     }
 
     /// One heartbeat.
@@ -106,6 +120,7 @@ impl Heartbeat {
             free_sandboxes: if stopping { 0 } else { free.sandboxes },
             attempts: attempts.to_vec(),
             hindrances: self.ctx.hindrances(),
+            stopping,
         };
         let answer = tokio::time::timeout(DEADLINE, self.ctx.frontend.heartbeat(&beat))
             .await

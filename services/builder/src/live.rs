@@ -19,7 +19,7 @@ pub enum Interrupt {
     Cancelled,
     /// The lease is gone: say no more.
     Revoked,
-    /// The builder stops: hand the attempt back.
+    /// The builder stops and waits no longer: hand the attempt back.
     Stopping,
 }
 
@@ -155,7 +155,7 @@ impl Live {
             biased;
             () = self.revoked.cancelled() => Interrupt::Revoked,
             () = self.cancelled.cancelled() => Interrupt::Cancelled,
-            () = shutdown.stopping() => Interrupt::Stopping,
+            () = shutdown.handing_back() => Interrupt::Stopping,
         }
     }
 
@@ -244,6 +244,7 @@ fn close_last(stages: &mut [StageTime], end: chrono::DateTime<chrono::Utc>) {
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     attempts: Arc<Mutex<HashMap<AttemptId, Known>>>,
+    forgotten: Arc<watch::Sender<()>>,
 }
 
 /// How an attempt is known.
@@ -275,6 +276,12 @@ impl Registry {
     /// Forgets an attempt that is closed.
     pub fn forget(&self, attempt: AttemptId) {
         self.lock().remove(&attempt);
+        self.forgotten.send_replace(());
+    }
+
+    /// Tells when an attempt was forgotten.
+    pub fn forgotten(&self) -> watch::Receiver<()> {
+        self.forgotten.subscribe()
     }
 
     /// Whether an order for it needs no answer any more.
@@ -314,6 +321,7 @@ impl Registry {
 mod tests {
     use super::*;
     use chrono::{TimeDelta, Utc};
+    use futures_util::FutureExt as _;
 
     fn live() -> Arc<Live> {
         Live::new(
@@ -384,6 +392,9 @@ mod tests {
         let live = live();
         let shutdown = Shutdown::manual();
         shutdown.stop();
+        let early = live.interrupted(&shutdown).now_or_never();
+        assert_eq!(early, None, "a builder that stops finishes what it has");
+        shutdown.hand_back();
         assert_eq!(live.interrupted(&shutdown).await, Interrupt::Stopping);
         live.cancel();
         assert_eq!(live.interrupted(&shutdown).await, Interrupt::Cancelled);

@@ -46,6 +46,7 @@ struct Inner {
 /// The room of one builder. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Room {
+    sandboxes: u32,
     inner: Arc<Mutex<Inner>>,
     changed: Arc<watch::Sender<()>>,
 }
@@ -54,6 +55,7 @@ impl Room {
     /// A room in which everything is free.
     pub fn new(mib: u32, sandboxes: u32) -> Self {
         Self {
+            sandboxes,
             inner: Arc::new(Mutex::new(Inner {
                 free: Free {
                     mib,
@@ -78,6 +80,11 @@ impl Room {
                 ..inner.free
             }
         }
+    }
+
+    /// Whether nothing is taken, nor an order being asked for.
+    pub fn is_idle(&self) -> bool {
+        self.lock().free.sandboxes == self.sandboxes
     }
 
     /// Takes nothing more until every reason to be closed is gone.
@@ -183,8 +190,10 @@ mod tests {
         assert!(room.reserve(0).is_none(), "no sandbox left");
         assert!(!changes.has_changed().unwrap());
         drop(first);
+        assert!(!room.is_idle());
         assert!(changes.has_changed().unwrap());
         drop(second);
+        assert!(room.is_idle());
         assert_eq!(
             room.free(),
             Free {

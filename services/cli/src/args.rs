@@ -160,6 +160,9 @@ pub struct Resubmit {
     pub build: i64,
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// Take the limits that the build's outcomes suggest; --memory and --timeout go before.
+    #[arg(long)]
+    pub with_suggested_limits: bool,
     #[command(flatten)]
     pub waiting: Waiting,
 }

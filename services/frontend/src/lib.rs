@@ -29,6 +29,7 @@ mod sealer;
 mod settings;
 mod state;
 mod submit;
+mod suggest;
 mod sweeper;
 mod views;
 mod wait;

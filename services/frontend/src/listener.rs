@@ -11,6 +11,7 @@ use millrace_store::{Acceptance, FileView, Finished, FinishedPackage, StoreError
 use millrace_wire::{FinishedV1, PackageReport};
 
 use crate::state::AppState;
+use crate::suggest;
 
 /// Reports taken in at once.
 const CONCURRENCY: usize = 16;
@@ -59,7 +60,8 @@ async fn handle(state: AppState, incoming: Arc<Incoming>) -> Verdict {
 /// Takes a report in, whatever comes of it.
 pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreError> {
     let has_log = report.log_size > 0;
-    let report = finished(report);
+    let mut report = finished(report);
+    suggest::add(state, &mut report).await?;
     let acceptance = state.store.accept(&report).await?;
     if settle(state, &report, acceptance) && has_log {
         state.sealer.seal(report.attempt_id).await;

@@ -88,6 +88,8 @@ pub struct Task {
     pub state: TaskState,
     /// How it ended.
     pub outcome: Option<Outcome>,
+    /// Tries that count: those that ended, or were lost, after a builder had claimed them and not given them back.
+    pub attempts_counted: u32,
     /// Tries, oldest first.
     pub attempts: Vec<Attempt>,
     /// When it was made.
@@ -240,6 +242,7 @@ impl Task {
                 .into_iter()
                 .map(|attempt| Attempt::new(attempt, links))
                 .collect(),
+            attempts_counted: view.attempts_counted,
             created_at: view.created_at,
             started_at: view.started_at,
             ended_at: view.ended_at,

@@ -66,6 +66,9 @@ pub struct ResubmitRequest {
     /// Time limit in seconds; as before when absent.
     #[serde(default)]
     pub timeout: Option<i64>,
+    /// Takes the limits that the build's outcomes suggest, where no other is given here.
+    #[serde(default)]
+    pub with_suggested_limits: bool,
 }
 
 // By hand, so that an error names the entry's own field instead of "no variant matched".

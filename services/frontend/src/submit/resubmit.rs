@@ -1,6 +1,6 @@
 //! Submitting again: the same frozen sources, chroots and repositories, with other limits where asked.
 
-use millrace_domain::{BuildId, IdempotencyKey};
+use millrace_domain::{BuildId, IdempotencyKey, LimitName};
 use millrace_store::{BuildView, NewBuild, NewSource};
 
 use super::check::check_limits;
@@ -25,17 +25,24 @@ pub async fn resubmit(
         .find_project(&view.owner, &view.project)
         .await?
         .ok_or_else(|| FieldError::new("project", "the build's project is gone"))?;
+    let suggested = if request.with_suggested_limits {
+        Suggested::of(&view)?
+    } else {
+        Suggested::default()
+    };
     // An earlier limit may lie outside today's bounds: then it is refused like any other.
     let limits = check_limits(
         &state.settings.limits,
         Some(
             request
                 .memory_reqs
+                .or(suggested.memory)
                 .unwrap_or_else(|| view.limits.memory_mib.into()),
         ),
         Some(
             request
                 .timeout
+                .or(suggested.timeout)
                 .unwrap_or_else(|| view.limits.timeout_seconds.into()),
         ),
     )?;
@@ -53,6 +60,37 @@ pub async fn resubmit(
         key: key.map(|key| submission_key(key, &format!("resubmit {earlier}"), request)),
     };
     store_build(state, &build).await
+}
+
+/// The largest limits that the outcomes of a build suggest.
+#[derive(Debug, Default)]
+struct Suggested {
+    memory: Option<i64>,
+    timeout: Option<i64>,
+}
+
+impl Suggested {
+    fn of(view: &BuildView) -> Result<Self, FieldError> {
+        let largest = |name: LimitName| {
+            view.tasks
+                .iter()
+                .filter_map(|task| task.outcome.as_ref()?.suggested_limit)
+                .filter(|limit| limit.name == name)
+                .filter_map(|limit| i64::try_from(limit.value).ok())
+                .max()
+        };
+        let found = Self {
+            memory: largest(LimitName::Memory),
+            timeout: largest(LimitName::Timeout),
+        };
+        if found.memory.is_none() && found.timeout.is_none() {
+            return Err(FieldError::new(
+                "with_suggested_limits",
+                "no outcome of this build suggests a limit; give memory_reqs or timeout",
+            ));
+        }
+        Ok(found)
+    }
 }
 
 fn sources_of(view: &BuildView) -> Vec<NewSource> {

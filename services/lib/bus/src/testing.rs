@@ -6,6 +6,8 @@
     reason = "a test without a broker can only end, with a sentence that says what to run"
 )]
 
+mod tamper;
+
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -13,6 +15,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
+
+pub use tamper::{Stolen, TamperError, plant, steal};
 
 /// The rights of production; read from there, so that tests notice when they do not suffice.
 const DEFINITIONS: &str = include_str!("../../../../deploy/rabbitmq/definitions.template.json");

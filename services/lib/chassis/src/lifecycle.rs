@@ -4,8 +4,13 @@
 //! running ──first SIGTERM/SIGINT, or a part that ended early──▶ finishing ──all parts ended──▶ exit
 //!                                                                  │
 //!                                        second signal or deadline ▼
+//!                                                            handing back ──all parts ended──▶ exit
+//!                                                                  │
+//!                                                signal or deadline ▼
 //!                                                               dropping ──ended, or 5 s──▶ exit 1
 //! ```
+//!
+//! A process that has nothing to hand back goes from finishing to dropping at once.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -29,6 +34,7 @@ type PartResult = Result<(), Box<dyn Error + Send + Sync>>;
 pub struct Lifecycle {
     shutdown: Shutdown,
     grace: Option<Duration>,
+    hand_back_within: Option<Duration>,
     parts: JoinSet<PartResult>,
     names: Vec<(Id, &'static str)>,
     terminate: Signal,
@@ -38,12 +44,13 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Catches SIGTERM and SIGINT from here on. `grace` is the time from the first signal until everything
-    /// is dropped; without it, only a second signal drops work. Needs a running tokio runtime.
+    /// Catches SIGTERM and SIGINT from here on. `grace` is the time for finishing, from the first signal until
+    /// work is dropped (or handed back); without it, only a second signal ends that. Needs a running tokio runtime.
     pub fn new(grace: Option<Duration>) -> std::io::Result<Self> {
         Ok(Self {
             shutdown: Shutdown::manual(),
             grace,
+            hand_back_within: None,
             parts: JoinSet::new(),
             names: Vec::new(),
             terminate: signal(SignalKind::terminate())?,
@@ -51,6 +58,13 @@ impl Lifecycle {
             failed: false,
             drop_within: DROP_WITHIN,
         })
+    }
+
+    /// Lets parts hand back what they did not finish, for at most this long, before it is dropped.
+    #[must_use]
+    pub fn handing_back_within(mut self, time: Duration) -> Self {
+        self.hand_back_within = Some(time);
+        self
     }
 
     /// The wish to stop, to be handed to parts.
@@ -77,7 +91,7 @@ impl Lifecycle {
         self.wait_for_stop().await;
         self.shutdown.stop();
         self.shutdown.tracker().close();
-        if !self.finish().await {
+        if !self.finish().await && !self.hand_back().await {
             self.failed = true;
             self.shutdown.stop_now();
             if tokio::time::timeout(self.drop_within, self.join_all())
@@ -96,21 +110,43 @@ impl Lifecycle {
     }
 
     async fn wait_for_stop(&mut self) {
+        let second = match self.hand_back_within {
+            Some(_) => "a second signal hands running work back",
+            None => "a second signal drops running work",
+        };
         tokio::select! {
             () = self.shutdown.stopping() => tracing::info!("stopping"),
-            _ = self.terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping, a second signal drops running work"),
-            _ = self.interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping, a second signal drops running work"),
+            _ = self.terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping, {second}"),
+            _ = self.interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping, {second}"),
             Some(ended) = self.parts.join_next_with_id() => self.note_end(ended),
         }
     }
 
-    /// Waits for all parts; false when a second signal or the deadline ends the patience.
+    /// Waits for all parts to finish what they have; false when there is no more patience.
     async fn finish(&mut self) -> bool {
+        let (early, grace) = (self.shutdown.clone(), self.grace);
+        tokio::select! {
+            ended = self.ended_within(grace, "finishing") => ended,
+            () = early.handing_back() => false,
+        }
+    }
+
+    /// Waits for all parts to hand back what they did not finish; false when they did not, or have no such thing.
+    async fn hand_back(&mut self) -> bool {
+        let Some(time) = self.hand_back_within else {
+            return false;
+        };
+        tracing::info!(parts = ?self.running(), "handing running work back");
+        self.shutdown.hand_back();
+        self.ended_within(Some(time), "handing back").await
+    }
+
+    /// Waits for all parts; false when a signal or the deadline ends the patience.
+    async fn ended_within(&mut self, time: Option<Duration>, what: &'static str) -> bool {
         let hard = self.shutdown.hard().clone();
-        let grace = self.grace;
         let deadline = async move {
-            match grace {
-                Some(grace) => tokio::time::sleep(grace).await,
+            match time {
+                Some(time) => tokio::time::sleep(time).await,
                 None => std::future::pending().await,
             }
         };
@@ -125,16 +161,16 @@ impl Lifecycle {
                 }
                 () = tracker.wait(), if self.parts.is_empty() => return true,
                 () = &mut deadline => {
-                    tracing::warn!(parts = ?self.running(), "the time for finishing is over, dropping running work");
+                    tracing::warn!(parts = ?self.running(), "the time for {what} is over");
                     return false;
                 }
                 () = hard.cancelled() => return false,
                 _ = self.terminate.recv() => {
-                    tracing::warn!(signal = "SIGTERM", "second signal, dropping running work");
+                    tracing::warn!(signal = "SIGTERM", "another signal ends {what}");
                     return false;
                 }
                 _ = self.interrupt.recv() => {
-                    tracing::warn!(signal = "SIGINT", "second signal, dropping running work");
+                    tracing::warn!(signal = "SIGINT", "another signal ends {what}");
                     return false;
                 }
             }
@@ -267,6 +303,35 @@ mod tests {
             Ok::<(), io::Error>(())
         });
         shutdown.stop();
+        assert_failed(lifecycle.run().await);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_finish_is_handed_back_and_that_is_no_failure() {
+        let lifecycle = Lifecycle::new(Some(Duration::ZERO)).unwrap();
+        let mut lifecycle = lifecycle.handing_back_within(Duration::from_mins(1));
+        let shutdown = lifecycle.shutdown();
+        let inner = shutdown.clone();
+        lifecycle.spawn("slow", async move {
+            inner.handing_back().await;
+            assert!(!inner.hard().is_cancelled());
+            Ok::<(), io::Error>(())
+        });
+        shutdown.stop();
+        assert_eq!(text(lifecycle.run().await), text(ExitCode::SUCCESS));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_handed_back_in_time_is_dropped() {
+        let lifecycle = Lifecycle::new(None).unwrap();
+        let mut lifecycle = lifecycle.handing_back_within(Duration::from_millis(10));
+        let shutdown = lifecycle.shutdown();
+        let inner = shutdown.clone();
+        lifecycle.spawn("slow", async move {
+            inner.hard().cancelled().await;
+            Ok::<(), io::Error>(())
+        });
+        shutdown.hand_back();
         assert_failed(lifecycle.run().await);
     }
 

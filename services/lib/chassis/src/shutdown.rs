@@ -1,4 +1,5 @@
-//! The wish to stop, as every part of a process sees it: softly first, then hard.
+//! The wish to stop, as every part of a process sees it: softly first, then a wish to hand
+//! unfinished work back, then hard.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     soft: CancellationToken,
+    back: CancellationToken,
     hard: CancellationToken,
     tracker: TaskTracker,
 }
@@ -18,6 +20,7 @@ impl Shutdown {
     pub fn manual() -> Self {
         Self {
             soft: CancellationToken::new(),
+            back: CancellationToken::new(),
             hard: CancellationToken::new(),
             tracker: TaskTracker::new(),
         }
@@ -38,9 +41,15 @@ impl Shutdown {
         self.soft.cancel();
     }
 
-    /// Asks all parts to drop what they do, as the second signal does.
-    pub fn stop_now(&self) {
+    /// Asks all parts to hand back what they have not finished.
+    pub fn hand_back(&self) {
         self.soft.cancel();
+        self.back.cancel();
+    }
+
+    /// Asks all parts to drop what they do, as the last signal does.
+    pub fn stop_now(&self) {
+        self.hand_back();
         self.hard.cancel();
     }
 
@@ -52,6 +61,16 @@ impl Shutdown {
     /// Resolves when the stop begins.
     pub async fn stopping(&self) {
         self.soft.cancelled().await;
+    }
+
+    /// Whether unfinished work is to be handed back.
+    pub fn is_handing_back(&self) -> bool {
+        self.back.is_cancelled()
+    }
+
+    /// Resolves when unfinished work is to be handed back, at the latest when everything is dropped.
+    pub async fn handing_back(&self) {
+        self.back.cancelled().await;
     }
 
     /// Waits for the time given; false when the stop came first.
@@ -78,6 +97,7 @@ mod tests {
         assert!(!shutdown.is_stopping());
         shutdown.clone().stop_now();
         shutdown.stopping().await;
+        shutdown.handing_back().await;
         assert!(shutdown.hard().is_cancelled());
         assert!(!shutdown.sleep(Duration::from_hours(1)).await);
     }

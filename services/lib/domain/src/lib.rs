@@ -7,6 +7,7 @@ mod limits;
 mod name;
 mod outcome;
 mod state;
+mod suggest;
 mod token;
 mod weblink;
 
@@ -19,5 +20,6 @@ pub use outcome::{
     FirstError, Limit, LimitName, Origin, Outcome, OutcomeKind, Stage, StageTime, Unit,
 };
 pub use state::{AttemptState, BuildState, Phase, Priority, TaskState, UnknownWord};
+pub use suggest::{EarlierUse, suggest};
 pub use token::{Token, TokenHash};
 pub use weblink::{LinkError, RepositoryUrl, SourceUrl};

@@ -6,6 +6,12 @@ ALTER TABLE builders
     ADD COLUMN missing_images text[] NOT NULL DEFAULT '{}',
     ADD CONSTRAINT builders_short_of_disk CHECK ((disk_free_mib IS NULL) = (disk_floor_mib IS NULL));
 
+CREATE OR REPLACE VIEW ready_builders AS
+SELECT id, name, archs, engine_id, memory_mib, sandboxes, disk_floor_mib, missing_images
+FROM builders
+WHERE last_seen_at > now() - interval '25 seconds'
+    AND NOT stopping AND drained_at IS NULL AND set_aside_at IS NULL;
+
 -- What an attempt waits for whose work is done.
 ALTER TABLE attempts ADD COLUMN waits_for text;
 

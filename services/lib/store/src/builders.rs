@@ -116,7 +116,7 @@ impl Store {
                         name = excluded.name, token_hash = excluded.token_hash, engine_id = excluded.engine_id,
                         archs = excluded.archs, memory_mib = excluded.memory_mib, sandboxes = excluded.sandboxes,
                         free_mib = excluded.free_mib, free_sandboxes = excluded.free_sandboxes,
-                        version = excluded.version, last_seen_at = now()
+                        version = excluded.version, last_seen_at = now(), stopping = false
                     where b.token_hash = $4
                     returning engine_id
                 ), budgeted as (

@@ -70,10 +70,9 @@ const LOCK_OFFER: &str = "
         t.attempts_counted, t.attempts_made, a.state as attempt_state, a.builder_id, a.claim_nonce_hash,
         e.id as engine_id, e.budget_mib,
         $2 = any(t.avoid) and t.waiting_since > now() - interval '60 seconds' and exists (
-            select from builders o
+            select from ready_builders o
             where o.id <> all(t.avoid) and t.arch = any(o.archs) and o.memory_mib >= t.memory_mib
-                and o.disk_floor_mib is null
-                and o.last_seen_at > now() - interval '25 seconds') as is_avoided
+                and o.disk_floor_mib is null) as is_avoided
     from attempts a join tasks t on t.id = a.task_id, builders b join engines e on e.id = b.engine_id
     where a.id = $1 and b.id = $2
     for no key update of t, a, e";

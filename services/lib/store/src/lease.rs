@@ -21,6 +21,8 @@ pub struct Heartbeat {
     pub free_sandboxes: u32,
     /// What keeps it from work.
     pub hindered: Hindered,
+    /// It takes nothing more.
+    pub stopping: bool,
     /// The attempts that it has.
     pub attempts: Vec<HeldAttempt>,
     /// How long a claim holds without news.
@@ -114,8 +116,8 @@ struct HeldColumns {
 /// Attempts are locked in order of id, as everywhere where there are several; no task is locked.
 const HEARTBEAT: &str = "
     with seen as (
-        update builders set free_mib = $2, free_sandboxes = $3, last_seen_at = now(),
-            disk_free_mib = $11, disk_floor_mib = $12, missing_images = $13
+        update builders set free_mib = $2, free_sandboxes = $3, stopping = $11, last_seen_at = now(),
+            disk_free_mib = $12, disk_floor_mib = $13, missing_images = $14
         where id = $1
     ), held as (
         select n.position, n.phase, n.stage, n.stages, n.waits_for, a.id, a.state,
@@ -127,7 +129,7 @@ const HEARTBEAT: &str = "
                 where not exists (select from result_files r where r.attempt_id = a.id
                     and r.position = m.position and r.name = m.name and r.sha256 = m.sha256)
             ) end as missing
-        from unnest($4::uuid[], $5::bytea[], $6::text[], $7::text[], $8::jsonb[], $14::text[]) with ordinality
+        from unnest($4::uuid[], $5::bytea[], $6::text[], $7::text[], $8::jsonb[], $15::text[]) with ordinality
                 as n(attempt_id, lease, phase, stage, stages, waits_for, position)
             join attempts a on a.id = n.attempt_id
             join tasks t on t.id = a.task_id
@@ -168,6 +170,7 @@ impl Store {
                 .bind(held.iter().map(|a| Json(&a.stages)).collect::<Vec<_>>())
                 .bind(int4(beat.lease_seconds))
                 .bind(int4(beat.finish_lease_seconds))
+                .bind(beat.stopping)
                 .bind(beat.hindered.disk.map(|disk| int4(disk.free_mib)))
                 .bind(beat.hindered.disk.map(|disk| int4(disk.floor_mib)))
                 .bind(&beat.hindered.missing_images)

@@ -31,6 +31,7 @@ mod sweep;
 mod testing;
 mod transition;
 mod turns;
+mod usage;
 mod views;
 mod wait;
 mod wakeups;
@@ -58,7 +59,7 @@ pub use store::Store;
 pub use submit::{NewBuild, NewSource, Submission, SubmissionKey, SubmitRefused};
 pub use sweep::{SweepConfig, Swept};
 #[cfg(feature = "testing")]
-pub use testing::TestDatabase;
+pub use testing::{Look, TestDatabase};
 pub use views::{
     AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
 };

@@ -13,7 +13,7 @@ macro_rules! room {
     () => {
         "with recursive live as (
             select b.id, b.name, b.archs, b.engine_id, b.memory_mib, b.sandboxes, b.disk_floor_mib, b.missing_images
-            from builders b where b.last_seen_at > now() - interval '25 seconds'
+            from ready_builders b
         ), held as (
             select a.builder_id, sum(a.memory_mib) as memory_mib, count(*) as sandboxes, min(a.memory_mib) as smallest_mib
             from attempts a where a.state = 'claimed' and a.phase in ('fetching', 'building', 'collecting')

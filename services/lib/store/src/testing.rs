@@ -1,11 +1,15 @@
 //! A database per test on a real server, dropped with the value.
 
+mod look;
+
 use std::str::FromStr;
 
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
+
+pub use look::Look;
 
 use crate::{Store, StoreConfig};
 

@@ -151,6 +151,9 @@ pub struct HeartbeatRequest {
     /// What keeps it from work.
     #[serde(default, skip_serializing_if = "Hindrances::is_nothing")]
     pub hindrances: Hindrances,
+    /// It stops: it finishes what it has and takes nothing more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopping: bool,
 }
 
 /// How far one attempt is.

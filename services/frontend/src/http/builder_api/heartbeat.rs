@@ -44,6 +44,7 @@ pub async fn heartbeat(
         hindered,
         free_mib: request.free_mib.min(MAX_NUMBER),
         free_sandboxes: request.free_sandboxes.min(MAX_NUMBER),
+        stopping: request.stopping,
         attempts: request.attempts.into_iter().map(held).collect(),
         lease_seconds: leases.lease_seconds,
         finish_lease_seconds: leases.finish_lease_seconds,

@@ -24,6 +24,7 @@ impl House {
             free_mib: 1,
             free_sandboxes: 1,
             hindered,
+            stopping: false,
             attempts: Vec::new(),
             lease_seconds: 45,
             finish_lease_seconds: 1800,

@@ -206,6 +206,7 @@ impl House {
 
     pub async fn beat(&self, claimed: Claimed, phase: Phase) -> Verdict {
         let beat = Heartbeat {
+            stopping: false,
             builder_id: claimed.builder,
             free_mib: 1,
             free_sandboxes: 1,

@@ -25,6 +25,7 @@ async fn a_heartbeat_extends_the_lease_and_tells_how_far_the_builder_is() {
     beating.stage = Some(Stage::Build);
     beating.stages.clone_from(&stages);
     let beat = Heartbeat {
+        stopping: false,
         builder_id: builder,
         free_mib: 11,
         free_sandboxes: 3,
@@ -110,6 +111,7 @@ async fn each_attempt_of_a_heartbeat_gets_its_own_verdict_in_the_order_asked() {
     let attempt = house.release().await[0].attempt_id;
     let working = house.claim(builder, attempt).await;
     let beat = Heartbeat {
+        stopping: false,
         builder_id: builder,
         free_mib: 0,
         free_sandboxes: 0,

@@ -17,4 +17,5 @@ mod silence;
 mod submit;
 mod sweep;
 mod unavailable;
+mod usage;
 mod walk;

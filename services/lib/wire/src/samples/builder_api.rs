@@ -130,6 +130,7 @@ fn heartbeat_request_hindered() -> HeartbeatRequest {
 
 fn heartbeat_request() -> HeartbeatRequest {
     HeartbeatRequest {
+        stopping: false,
         free_mib: 2048,
         free_sandboxes: 1,
         attempts: vec![AttemptStatus {

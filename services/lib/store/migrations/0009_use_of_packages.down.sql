@@ -1,0 +1,1 @@
+DROP INDEX attempt_packages_by_name;

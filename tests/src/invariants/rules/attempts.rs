@@ -1,0 +1,102 @@
+//! Rules about attempts.
+
+use crate::invariants::Facts;
+use crate::invariants::facts::{Attempt, is_infrastructure, kind};
+
+/// Attempts of a task are numbered from 1, and there are as many as were made.
+pub(super) fn numbered(facts: &Facts) -> Vec<String> {
+    let mut found = Vec::new();
+    for task in &facts.tasks {
+        let numbers: Vec<i64> = facts
+            .attempts_of(task.id)
+            .iter()
+            .map(|a| a.number)
+            .collect();
+        let wanted: Vec<i64> = (1..=task.attempts_made).collect();
+        if numbers != wanted {
+            found.push(format!(
+                "task {} made {} attempts and has {numbers:?}",
+                task.id, task.attempts_made
+            ));
+        }
+    }
+    found
+}
+
+/// An attempt whose report was accepted as the task's outcome.
+fn is_accepted(attempt: &Attempt) -> bool {
+    attempt.state == "finished" && !attempt.outcome.as_ref().is_some_and(is_infrastructure)
+}
+
+/// A task has at most one accepted attempt; it is the current and the last one, and its outcome is the task's.
+pub(super) fn one_accepted(facts: &Facts) -> Vec<String> {
+    let mut found = Vec::new();
+    for task in &facts.tasks {
+        let attempts = facts.attempts_of(task.id);
+        let accepted: Vec<&Attempt> = attempts
+            .iter()
+            .copied()
+            .filter(|attempt| is_accepted(attempt))
+            .collect();
+        let ids: Vec<&str> = accepted.iter().map(|a| a.id.as_str()).collect();
+        let fault = match (task.state.as_str(), accepted.as_slice()) {
+            ("succeeded", []) => Some("succeeded without an accepted attempt"),
+            (_, [_, _, ..]) => Some("has several accepted attempts"),
+            ("waiting" | "queued" | "running", [_]) => Some("goes on after an accepted attempt"),
+            (_, [one]) if task.current_attempt.as_deref() != Some(&one.id) => {
+                Some("counts another attempt than the accepted one")
+            }
+            (_, [one]) if attempts.last().is_some_and(|last| last.id != one.id) => {
+                Some("was tried again after an accepted attempt")
+            }
+            ("succeeded" | "failed", [one])
+                if one.outcome.as_ref().map(kind) != task.outcome.as_ref().map(kind) =>
+            {
+                Some("has another outcome than its accepted attempt")
+            }
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            found.push(format!(
+                "task {} of build {} {fault}: {ids:?}",
+                task.id, task.build_id
+            ));
+        }
+    }
+    found
+}
+
+/// An attempt counts when a builder had it and it ended in a fault of ours; after three the task has failed.
+pub(super) fn counted(facts: &Facts) -> Vec<String> {
+    let mut found = Vec::new();
+    for task in &facts.tasks {
+        let faults = facts.attempts_of(task.id).into_iter().filter(|attempt| {
+            attempt.claimed
+                && (attempt.state == "lost"
+                    || attempt.state == "finished"
+                        && attempt.outcome.as_ref().is_some_and(is_infrastructure))
+        });
+        let faults = i64::try_from(faults.count()).unwrap_or(i64::MAX);
+        // The last one of a task that was cancelled meanwhile does not count.
+        let spared = i64::from(task.state == "cancelled");
+        let fits = task.attempts_counted <= faults && faults <= task.attempts_counted + spared;
+        if task.attempts_counted > 3 || !fits {
+            found.push(format!(
+                "task {} counts {} attempts, {faults} ended in a fault of ours",
+                task.id, task.attempts_counted
+            ));
+        }
+    }
+    found
+}
+
+/// No lease and no offer is left.
+pub(super) fn none_alive(facts: &Facts) -> Vec<String> {
+    let alive = facts
+        .attempts
+        .iter()
+        .filter(|a| matches!(a.state.as_str(), "offered" | "claimed"));
+    alive
+        .map(|a| format!("attempt {} of task {} is {}", a.id, a.task_id, a.state))
+        .collect()
+}

@@ -1,0 +1,89 @@
+//! Rules about what clients asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::invariants::Facts;
+
+/// Each answer of success names a build that is stored with its sources and a task.
+pub(super) fn stored(facts: &Facts) -> Vec<String> {
+    let builds: BTreeMap<i64, _> = facts.builds.iter().map(|build| (build.id, build)).collect();
+    let mut found = Vec::new();
+    for submission in facts.known.submissions.values() {
+        for answer in &submission.answers {
+            match builds.get(answer) {
+                None => found.push(format!(
+                    "build {answer}, answered for {}, is not stored",
+                    submission.key
+                )),
+                Some(build) if build.tasks == 0 => {
+                    found.push(format!("build {answer} has no task"));
+                }
+                Some(build) if build.sources.len() != submission.sources.len() => {
+                    found.push(format!(
+                        "build {answer} has sources {:?} in place of {:?}",
+                        build.sources, submission.sources
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    found
+}
+
+/// All answers for a key name one build, and it is the one that is stored under the key.
+pub(super) fn one_build_a_key(facts: &Facts) -> Vec<String> {
+    let mut by_key: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
+    for submission in facts.known.submissions.values() {
+        by_key
+            .entry(&submission.key)
+            .or_default()
+            .extend(&submission.answers);
+    }
+    for build in &facts.builds {
+        if let Some(key) = &build.key {
+            by_key.entry(key).or_default().insert(build.id);
+        }
+    }
+    by_key
+        .into_iter()
+        .filter(|(_, builds)| builds.len() > 1)
+        .map(|(key, builds)| format!("{key} has builds {builds:?}"))
+        .collect()
+}
+
+/// Each build has a key that a client used.
+pub(super) fn none_from_nowhere(facts: &Facts) -> Vec<String> {
+    let ours = |key: &Option<String>| {
+        key.as_ref()
+            .is_some_and(|key| facts.known.submissions.contains_key(key))
+    };
+    let strange = facts.builds.iter().filter(|build| !ours(&build.key));
+    strange
+        .map(|build| {
+            format!(
+                "build {} has the key {:?}, which nobody used",
+                build.id, build.key
+            )
+        })
+        .collect()
+}
+
+/// All submissions are well formed, so none is refused.
+pub(super) fn none_refused(facts: &Facts) -> Vec<String> {
+    let refused = |submission: &crate::chaos::Submission| {
+        let reason = submission.refused.as_ref()?;
+        Some(format!("{} was refused: {reason}", submission.key))
+    };
+    facts
+        .known
+        .submissions
+        .values()
+        .filter_map(refused)
+        .collect()
+}
+
+/// What clients saw while it ran.
+pub(super) fn no_contradiction(facts: &Facts) -> Vec<String> {
+    facts.known.contradictions.clone()
+}

@@ -206,7 +206,7 @@ async fn a_full_result_store_costs_only_the_upload() {
     .await;
     let build = submit(&pipeline, "bulky").await;
     pipeline.logged(build, "bulky has begun").await;
-    pipeline.results_disk().fill(2 << 10);
+    pipeline.results_disk().fill(512);
     waits_with_results(&pipeline, build, "results_space").await;
     let shown = pipeline.cli.run(&["show", &build.to_string()]).await.stdout;
     assert!(
@@ -241,7 +241,7 @@ async fn spooled_results_outlive_a_killed_builder_and_a_restarted_frontend() {
     let build = submit(&pipeline, "bulky").await;
     pipeline.logged(build, "bulky has begun").await;
     // A full result store holds the results on the spool.
-    pipeline.results_disk().fill(2 << 10);
+    pipeline.results_disk().fill(512);
     waits_with_results(&pipeline, build, "results_space").await;
     pipeline.builders[0].kill();
     pipeline.restart_frontend().await;

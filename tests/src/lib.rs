@@ -9,6 +9,8 @@
 
 pub mod chaos;
 mod cli;
+mod client;
+mod crash;
 mod disk;
 mod engine;
 mod fixture;
@@ -23,6 +25,8 @@ mod until;
 mod web;
 
 pub use cli::{Cli, CliOutput};
+pub use client::Client;
+pub use crash::{Program, crash_points};
 pub use disk::{SmallDisk, can_mount};
 pub use engine::{leftovers, running_sandboxes_of, sandboxes_of};
 pub use fixture::{Expected, Fixture, fixtures};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use metrics::counter;
 use millrace_bus::{ConsumerOptions, EVENTS_QUEUE, Incoming, Verdict, run_consumer};
+use millrace_chassis::crash_point;
 use millrace_domain::TaskState;
 use millrace_store::{Acceptance, FileView, Finished, FinishedPackage, StoreError};
 use millrace_wire::{FinishedV1, PackageReport};
@@ -62,10 +63,13 @@ pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreEr
     let has_log = report.log_size > 0;
     let mut report = finished(report);
     suggest::add(state, &mut report).await?;
+    crash_point!("report.received");
     let acceptance = state.store.accept(&report).await?;
+    crash_point!("report.settled");
     if settle(state, &report, acceptance) && has_log {
         state.sealer.seal(report.attempt_id).await;
     }
+    crash_point!("report.unacknowledged");
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use metrics::counter;
+use millrace_chassis::crash_point;
 use millrace_store::{ClaimInput, ClaimOutcome};
 use millrace_wire::{ClaimGranted, ClaimRefusal, ClaimRequest, DeclineReason, DeclineRequest};
 
@@ -28,7 +29,9 @@ pub async fn claim(
         lease_token_hash: lease_token.hash(),
         lease_seconds,
     };
+    crash_point!("claim.asked");
     let outcome = state.store.claim(&input).await?;
+    crash_point!("claim.recorded");
     // Whatever came of it, the release window has changed.
     state.room_is_free();
     let refusal = match outcome {
@@ -61,6 +64,7 @@ pub async fn decline(
         // Before the task is put back: what is released next must not count on this builder.
         state.store.note_hindered(builder_id, &hindered).await?;
     }
+    crash_point!("decline.asked");
     let id = request.attempt_id;
     let put_back = match request.lease_token {
         None if request.missing_image.is_some() || hindered.disk.is_some() => {
@@ -73,7 +77,9 @@ pub async fn decline(
             declined.await
         }
     };
-    if put_back? {
+    let put_back = put_back?;
+    crash_point!("decline.recorded");
+    if put_back {
         tracing::info!(attempt.id = %request.attempt_id, builder.id = %builder_id, reason, "attempt declined");
         state.relay_wake.notify_one();
     }

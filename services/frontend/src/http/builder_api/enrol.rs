@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use millrace_chassis::random_bytes;
+use millrace_chassis::{crash_point, random_bytes};
 use millrace_domain::Token;
 use millrace_store::{Enrolment, NewBuilder};
 use millrace_wire::{EnrolRequest, Enrolled};
@@ -43,7 +43,9 @@ pub async fn enrol(
         sandboxes: request.sandboxes,
         version: request.version,
     };
+    crash_point!("enrolment.unstored");
     store(&state, &mut builder).await?;
+    crash_point!("enrolment.stored");
     tracing::info!(
         builder.id = %builder.id,
         builder.name,

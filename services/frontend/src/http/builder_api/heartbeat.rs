@@ -3,6 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use millrace_chassis::crash_point;
 use millrace_domain::AttemptId;
 use millrace_store::{DiskShort, FileKey, Heartbeat, HeldAttempt, Hindered, Verdict};
 use millrace_wire::{
@@ -49,7 +50,9 @@ pub async fn heartbeat(
         lease_seconds: leases.lease_seconds,
         finish_lease_seconds: leases.finish_lease_seconds,
     };
+    crash_point!("heartbeat.heard");
     let verdicts = state.store.heartbeat(&beat).await?;
+    crash_point!("heartbeat.recorded");
     let reserve_mib = state.store.kept_free(builder_id).await?;
     // Presence with free room opens the release window.
     if beat.free_sandboxes > 0 {

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::services::free_port;
 use crate::{
-    Cli, PrivateBroker, PrivateDatabase, Process, Settings, leftovers, until, until_within,
+    Cli, PrivateBroker, PrivateDatabase, Process, Settings, SmallDisk, leftovers, until,
+    until_within,
 };
 use crate::{http_client, http_get};
 
@@ -42,6 +43,12 @@ pub struct PipelineOptions {
     pub more_chroots: Vec<String>,
     /// A private broker's `advanced.config`.
     pub broker_conf: &'static str,
+    /// Another image of the chroot than the settings'.
+    pub image: Option<String>,
+    /// Puts the builders' spools on a disk of so many MiB.
+    pub spool_mib: Option<u32>,
+    /// Puts the result store on a disk of so many MiB.
+    pub results_mib: Option<u32>,
     /// More environment of the frontend.
     pub frontend_env: Vec<(String, String)>,
     /// More environment of the builders.
@@ -57,6 +64,9 @@ impl Default for PipelineOptions {
             private_services: false,
             more_chroots: Vec::new(),
             broker_conf: "[].",
+            image: None,
+            spool_mib: None,
+            results_mib: None,
             frontend_env: Vec::new(),
             builder_env: Vec::new(),
         }
@@ -95,6 +105,8 @@ pub struct Pipeline {
     pub settings: Settings,
     services: Services,
     options: PipelineOptions,
+    spool_disk: Option<SmallDisk>,
+    results_disk: Option<SmallDisk>,
     folder: TempDir,
     port: u16,
 }
@@ -112,6 +124,11 @@ impl Pipeline {
         };
         let folder = tempfile::tempdir().unwrap();
         let builders = options.builders;
+        let disk = |name, mib: Option<u32>| {
+            mib.map(|mib| SmallDisk::mount(&folder.path().join(name), mib))
+        };
+        let spool_disk = disk("spool", options.spool_mib);
+        let results_disk = disk("results", options.results_mib);
         let mut pipeline = Self {
             frontends: Vec::new(),
             builders: Vec::new(),
@@ -119,6 +136,8 @@ impl Pipeline {
             settings,
             services,
             options,
+            spool_disk,
+            results_disk,
             folder,
             port,
         };
@@ -138,6 +157,7 @@ impl Pipeline {
             mock_root,
             ..
         } = &self.settings;
+        let image = self.options.image.as_ref().unwrap_or(image);
         let entry = |name: &String| {
             format!(
                 "[[chroot]]\nname = \"{name}\"\nimage = \"{image}\"\nbase = \"{image}\"\nmock_root = \"{mock_root}\"\n"
@@ -335,6 +355,14 @@ impl Pipeline {
         }
     }
 
+    /// Runs a statement on the shared database.
+    pub async fn execute(&self, sql: &str) -> u64 {
+        match &self.services {
+            Services::Shared { database, .. } => database.execute(sql).await,
+            Services::Private { .. } => panic!("the pipeline has private_services"),
+        }
+    }
+
     /// Address of the broker with an administrator's rights.
     pub fn broker_url(&self) -> SecretString {
         self.services.admin_broker()
@@ -377,6 +405,16 @@ impl Pipeline {
     /// Folder of the result store.
     pub fn results(&self) -> PathBuf {
         self.path("results")
+    }
+
+    /// The disk of the spools, where it is a small one.
+    pub fn spool_disk(&self) -> &SmallDisk {
+        self.spool_disk.as_ref().expect("spool_mib is set")
+    }
+
+    /// The disk of the result store, where it is a small one.
+    pub fn results_disk(&self) -> &SmallDisk {
+        self.results_disk.as_ref().expect("results_mib is set")
     }
 
     /// Panics if a sandbox, or something in a spool, was left behind.

@@ -89,6 +89,8 @@ impl Attempt {
             attempt_id: self.live.id(),
             lease_token: Some(self.live.lease().clone()),
             reason: DeclineReason::Stopping,
+            missing_image: None,
+            hindrances: self.ctx.hindrances(),
         };
         decline_until(&self.ctx, &decline).await
     }
@@ -105,7 +107,7 @@ pub async fn decline_until(ctx: &Context, decline: &DeclineRequest) -> bool {
         match ctx.leaving.run_until_cancelled(call).await {
             None => return false,
             Some(Ok(()) | Err(CallError::LeaseGone)) => return true,
-            Some(Err(CallError::Away(reason))) => {
+            Some(Err(CallError::Away(reason) | CallError::StoreFull(reason))) => {
                 tracing::debug!(attempt.id = %decline.attempt_id, "cannot decline yet: {reason}");
             }
             Some(Err(error)) => {

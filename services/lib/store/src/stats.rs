@@ -24,6 +24,10 @@ pub struct Counts {
     pub builders_drained: u64,
     /// Those of them that are set aside.
     pub builders_set_aside: u64,
+    /// Those of them whose spool disks are short of space.
+    pub builders_short_of_disk: u64,
+    /// Those of them whose engines lack images that were asked for.
+    pub builders_lacking_images: u64,
 }
 
 #[derive(FromRow)]
@@ -36,6 +40,8 @@ struct CountColumns {
     builders_live: i64,
     builders_drained: i64,
     builders_set_aside: i64,
+    builders_short_of_disk: i64,
+    builders_lacking_images: i64,
 }
 
 const COUNTS: &str = "
@@ -45,7 +51,9 @@ const COUNTS: &str = "
             count(*) filter (where state = 'running') as running
         from tasks where state in ('waiting', 'queued', 'running') and build_id > 0
     ) t cross join (
-        select count(*) as builders_live, count(drained_at) as builders_drained, count(set_aside_at) as builders_set_aside
+        select count(*) as builders_live, count(drained_at) as builders_drained, count(set_aside_at) as builders_set_aside,
+            count(disk_floor_mib) as builders_short_of_disk,
+            count(*) filter (where cardinality(missing_images) > 0) as builders_lacking_images
         from builders where last_seen_at > now() - interval '25 seconds'
     ) b";
 
@@ -64,6 +72,8 @@ impl Store {
                 builders_live: row.number(counted.builders_live)?,
                 builders_drained: row.number(counted.builders_drained)?,
                 builders_set_aside: row.number(counted.builders_set_aside)?,
+                builders_short_of_disk: row.number(counted.builders_short_of_disk)?,
+                builders_lacking_images: row.number(counted.builders_lacking_images)?,
             })
         })
         .await

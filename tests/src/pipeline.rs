@@ -158,7 +158,22 @@ impl Pipeline {
 
     /// Starts a frontend on a port and waits until it is ready.
     pub async fn start_frontend(&mut self, port: u16) {
-        let url = format!("http://127.0.0.1:{port}");
+        let process = self.frontend_process(self.frontends.len(), port, &[]);
+        self.frontends.push(process);
+        let ready = format!("http://127.0.0.1:{port}/readyz");
+        until("the frontend is ready", async || {
+            reqwest_ok(&ready).await.then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a frontend's process, with more environment over the pipeline's; its log is numbered.
+    pub(crate) fn frontend_process(
+        &self,
+        number: usize,
+        port: u16,
+        more: &[(String, String)],
+    ) -> Process {
         let env = pairs(&[
             ("MILLRACE_LISTEN", format!("127.0.0.1:{port}")),
             ("MILLRACE_PUBLIC_URL", self.cli.url.clone()),
@@ -178,16 +193,23 @@ impl Pipeline {
             ("MILLRACE_TOKEN", TOKEN.to_owned()),
             ("MILLRACE_ENROL_TOKEN", ENROL_TOKEN.to_owned()),
         ]);
-        let env = [env, self.options.frontend_env.clone()].concat();
-        let log = self.path(&format!("frontend-{}.log", self.frontends.len()));
+        let env = [&env, self.options.frontend_env.as_slice(), more].concat();
+        let log = self.path(&format!("frontend-{number}.log"));
         let binary = self.settings.bin.join("millrace-frontend");
-        self.frontends
-            .push(Process::start(&binary, &[], &env, &log));
-        let ready = format!("{url}/readyz");
-        until("the frontend is ready", async || {
-            reqwest_ok(&ready).await.then_some(())
-        })
-        .await;
+        Process::start(&binary, &[], &env, &log)
+    }
+
+    /// The first frontend's port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The database, where it is a corner of the shared server.
+    pub fn shared_database(&self) -> &TestDatabase {
+        match &self.services {
+            Services::Shared { database, .. } => database,
+            Services::Private { .. } => panic!("the pipeline has a private database"),
+        }
     }
 
     /// Starts the first frontend once more, on its old port.
@@ -201,6 +223,13 @@ impl Pipeline {
 
     /// Starts a further builder and returns its index.
     pub fn add_builder(&mut self, more: &BuilderOptions) -> usize {
+        let process = self.builder_process(self.builders.len(), &more.env);
+        self.builders.push(process);
+        self.builders.len() - 1
+    }
+
+    /// Starts a builder's process, with more environment over the pipeline's; its log is numbered.
+    pub(crate) fn builder_process(&self, number: usize, more: &[(String, String)]) -> Process {
         let env = pairs(&[
             ("MILLRACE_FRONTEND_URL", self.cli.url.clone()),
             (
@@ -229,11 +258,10 @@ impl Pipeline {
                 self.options.sandboxes.to_string(),
             ),
         ]);
-        let env = [env, self.options.builder_env.clone(), more.env.clone()].concat();
-        let log = self.path(&format!("builder-{}.log", self.builders.len()));
+        let env = [&env, self.options.builder_env.as_slice(), more].concat();
+        let log = self.path(&format!("builder-{number}.log"));
         let binary = self.settings.bin.join("millrace-builder");
-        self.builders.push(Process::start(&binary, &[], &env, &log));
-        self.builders.len() - 1
+        Process::start(&binary, &[], &env, &log)
     }
 
     /// Waits until this many builders are known.

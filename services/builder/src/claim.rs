@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_bus::{Delivery, Verdict};
-use millrace_chassis::{Backoff, random_bytes};
+use millrace_chassis::{Backoff, crash_point, random_bytes};
 use millrace_domain::{Phase, Token};
 use millrace_wire::{ClaimGranted, ClaimRequest, DeclineReason, DeclineRequest, JobV1};
 use tokio::time::Instant;
@@ -47,8 +47,10 @@ pub async fn take(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reservation
     };
     ctx.disk.worked();
     let id = record.job.attempt_id;
+    crash_point!("nonce.kept");
     match ask(&ctx, &record).await {
         Asked::Granted(granted) => {
+            crash_point!("claim.granted");
             record.lease_token = Some(granted.lease_token.clone());
             let live = Live::new(id, granted.lease_token, Phase::Fetching, Vec::new());
             if !ctx.registry.insert(&live) {
@@ -62,11 +64,15 @@ pub async fn take(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reservation
                 record,
             };
             keep_lease(&attempt).await;
+            crash_point!("lease.kept");
             acknowledge(delivery).await;
+            crash_point!("order.acknowledged");
             attempt::run(attempt, reservation).await;
         }
         Asked::NotOurs => {
+            crash_point!("claim.refused");
             forget(&ctx, folder).await;
+            crash_point!("refused.forgotten");
             acknowledge(delivery).await;
         }
         // The claim may have been recorded: the nonce stays on the disk.
@@ -82,7 +88,9 @@ pub async fn decline(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reason: 
         lease_token: None,
         reason,
     };
+    crash_point!("decline.begun");
     if decline_until(&ctx, &decline).await {
+        crash_point!("decline.told");
         acknowledge(delivery).await;
     } else {
         give_back(delivery).await;
@@ -93,9 +101,9 @@ pub async fn decline(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reason: 
 async fn prepare(ctx: &Context, folder: &AttemptFolder, job: JobV1) -> std::io::Result<Record> {
     let folder = folder.clone();
     ctx.on_disk(move || {
-        if let Ok(record) = folder.read()
-            && record.lease_token.is_none()
-        {
+        // Delivered twice at almost the same time the order may even be claimed by now: the nonce stays the same, or
+        // the refusal of another one would take the folder away from under the work.
+        if let Ok(record) = folder.read() {
             return Ok(record);
         }
         let record = Record {

@@ -16,6 +16,7 @@ use crate::durable::Outlives;
 use crate::frontend::Frontend;
 use crate::live::Registry;
 use crate::room::Room;
+use crate::self_test::SelfTests;
 use crate::spool::Spool;
 
 /// How sandboxes are made.
@@ -103,6 +104,8 @@ pub struct Context {
     pub room: Room,
     /// Attempts that this builder has.
     pub registry: Registry,
+    /// Self-tests that the frontend asks for.
+    pub self_tests: SelfTests,
     /// Wakes the heartbeat.
     pub nudge: Arc<Notify>,
     /// Files that are uploaded at once.

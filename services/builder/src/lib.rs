@@ -22,6 +22,7 @@ mod live;
 mod log;
 mod mock;
 mod room;
+mod self_test;
 mod session;
 mod spool;
 mod srpm;

@@ -88,7 +88,7 @@ pub struct Task {
     pub state: TaskState,
     /// How it ended.
     pub outcome: Option<Outcome>,
-    /// Tries that count: those that ended, or were lost, after a builder had claimed them and not given them back.
+    /// Tries that ended in a fault of ours; the task fails with the third.
     pub attempts_counted: u32,
     /// Tries, oldest first.
     pub attempts: Vec<Attempt>,

@@ -37,6 +37,8 @@ pub enum WaitWord {
     NoBuilder,
     /// No live builder is large enough.
     TooLarge,
+    /// All builders that could run it are drained, or set aside for faults of their own.
+    BuildersDrained,
     /// RabbitMQ is away; nothing is released.
     BrokerAway,
     /// It is released; its order is on the way to RabbitMQ.
@@ -69,7 +71,28 @@ pub async fn explain(state: &AppState, tasks: &mut [&mut Task]) -> Result<(), St
 }
 
 fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
-    let (word, message) = match wait.largest_mib {
+    let (word, message) = told(wait, broker_up);
+    let is_out = matches!(
+        word,
+        WaitWord::NoBuilder | WaitWord::TooLarge | WaitWord::BuildersDrained | WaitWord::OnItsWay
+    );
+    let ahead = place(wait);
+    WaitReason {
+        reason: word,
+        message,
+        ahead,
+        position: (!is_out).then(|| ahead.saturating_add(1)),
+        estimated_start: estimate(wait, word),
+        not_before: wait.not_before,
+    }
+}
+
+fn told(wait: &Wait, broker_up: bool) -> (WaitWord, String) {
+    let fits = wait.largest_mib.is_some_and(|mib| mib >= wait.memory_mib);
+    if let (false, Some(message)) = (fits, resting(wait)) {
+        return (WaitWord::BuildersDrained, message);
+    }
+    match wait.largest_mib {
         None => (
             WaitWord::NoBuilder,
             format!("no builder offers this architecture ({})", wait.arch),
@@ -87,19 +110,19 @@ fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
             "broker away; it goes on by itself when RabbitMQ is back".to_owned(),
         ),
         Some(_) => by_turn(wait),
+    }
+}
+
+/// Builders that could run it, were they ready for work.
+fn resting(wait: &Wait) -> Option<String> {
+    let told = |what: &str, names: &[String]| {
+        (!names.is_empty()).then(|| format!("builders {what}: {}", names.join(", ")))
     };
-    let is_out = matches!(
-        word,
-        WaitWord::NoBuilder | WaitWord::TooLarge | WaitWord::OnItsWay
-    );
-    let ahead = place(wait);
-    WaitReason {
-        reason: word,
-        message,
-        ahead,
-        position: (!is_out).then(|| ahead.saturating_add(1)),
-        estimated_start: estimate(wait, word),
-        not_before: wait.not_before,
+    let drained = told("drained", &wait.drained);
+    let set_aside = told("set aside", &wait.set_aside);
+    match (drained, set_aside) {
+        (Some(drained), Some(set_aside)) => Some(format!("{drained}; {set_aside}")),
+        (drained, set_aside) => drained.or(set_aside),
     }
 }
 
@@ -115,9 +138,11 @@ fn place(wait: &Wait) -> u64 {
 fn estimate(wait: &Wait, word: WaitWord) -> Option<DateTime<Utc>> {
     match word {
         // Somebody has to do something first, or an end of the owner's other tasks is waited for.
-        WaitWord::NoBuilder | WaitWord::TooLarge | WaitWord::BrokerAway | WaitWord::OwnerLimit => {
-            None
-        }
+        WaitWord::NoBuilder
+        | WaitWord::TooLarge
+        | WaitWord::BuildersDrained
+        | WaitWord::BrokerAway
+        | WaitWord::OwnerLimit => None,
         WaitWord::OnItsWay => Some(Utc::now()),
         WaitWord::BackOff | WaitWord::Behind | WaitWord::BuildersFull => {
             #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
@@ -185,6 +210,8 @@ mod tests {
             arch: "x86_64".to_owned(),
             memory_mib: 2048,
             largest_mib: Some(16384),
+            drained: Vec::new(),
+            set_aside: Vec::new(),
             not_before: None,
             owner_active: 0,
             owner_limit: 4,
@@ -211,6 +238,17 @@ mod tests {
         assert_eq!(large.0, WaitWord::TooLarge);
         assert_eq!(large.1, "needs 64 GB, largest builder offers 16 GB");
         assert_eq!(word(|w| w.ahead = 3, false).0, WaitWord::BrokerAway);
+        let resting = |w: &mut Wait| {
+            w.largest_mib = None;
+            w.drained = vec!["b1".to_owned(), "b2".to_owned()];
+            w.set_aside = vec!["b3".to_owned()];
+        };
+        let drained = word(resting, false);
+        assert_eq!(drained.0, WaitWord::BuildersDrained);
+        assert_eq!(
+            drained.1,
+            "builders drained: b1, b2; builders set aside: b3"
+        );
         assert_eq!(
             word(|w| w.not_before = Some(Utc::now()), true).0,
             WaitWord::BackOff

@@ -26,6 +26,7 @@ mod work;
 
 use std::sync::Arc;
 
+use millrace_chassis::crash_point;
 use millrace_wire::{DeclineReason, DeclineRequest};
 
 use crate::context::Context;
@@ -61,11 +62,13 @@ impl Attempt {
 
     /// Removes all traces: the attempt is closed.
     async fn forget(self) {
+        crash_point!("attempt.closed");
         self.ctx.registry.forget(self.live.id());
         let folder = self.folder.clone();
         if let Err(error) = self.ctx.on_disk(move || folder.remove()).await {
             tracing::error!(attempt.id = %self.live.id(), "cannot remove a closed attempt from the spool: {error}");
         }
+        crash_point!("attempt.forgotten");
     }
 
     /// Gives the attempt back, uncounted. When the frontend does not answer, the next start reports it lost.
@@ -75,7 +78,9 @@ impl Attempt {
             lease_token: Some(self.live.lease().clone()),
             reason: DeclineReason::Stopping,
         };
+        crash_point!("handback.begun");
         if decline_until(&self.ctx, &decline).await {
+            crash_point!("handback.told");
             tracing::info!(attempt.id = %self.live.id(), "handed back");
             self.forget().await;
         } else {

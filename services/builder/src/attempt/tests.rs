@@ -19,6 +19,7 @@ use crate::durable::Outlives;
 use crate::fake_frontend::FakeFrontend;
 use crate::live::Registry;
 use crate::room::Room;
+use crate::self_test::SelfTests;
 use crate::spool::Spool;
 
 async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
@@ -50,6 +51,7 @@ async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
         spool_patience: Duration::from_secs(5),
         room,
         registry: Registry::default(),
+        self_tests: SelfTests::default(),
         nudge,
         uploads: Semaphore::new(2),
         leaving: shutdown.hard().clone(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_wire::ManifestFile;
 
@@ -74,7 +74,10 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
             sent = send(attempt, &file) => sent,
         };
         match sent {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                crash_point!("upload.done");
+                return Ok(());
+            }
             Err(CallError::LeaseGone) => return Err(NotUploaded::LeaseGone),
             Err(CallError::Away(reason)) => {
                 tracing::info!(attempt.id = %attempt.live.id(), file = %file.file.name, "upload waits: {reason}");
@@ -101,6 +104,7 @@ async fn send(attempt: &Attempt, file: &SpooledFile) -> Result<(), CallError> {
     let _permit = attempt.ctx.uploads.acquire().await.ok();
     let live = &attempt.live;
     let frontend = &attempt.ctx.frontend;
+    crash_point!("upload.begun");
     frontend
         .send_file(
             live.id(),

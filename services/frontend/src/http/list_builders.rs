@@ -35,6 +35,14 @@ pub struct Builder {
     pub free_sandboxes: u32,
     /// Its program's version.
     pub version: String,
+    /// Whether it stops: it finishes what it has and takes nothing more.
+    pub stopping: bool,
+    /// Since when it gets no work because an administrator drained it.
+    pub drained_at: Option<DateTime<Utc>>,
+    /// Since when it gets no work because of repeated faults of its own; it returns when its self-test has passed.
+    pub set_aside_at: Option<DateTime<Utc>>,
+    /// Those faults.
+    pub set_aside_reason: Option<String>,
     /// When it first came.
     pub enrolled_at: DateTime<Utc>,
     /// When it was last heard of.
@@ -75,6 +83,10 @@ impl From<BuilderView> for Builder {
             sandboxes: view.sandboxes,
             free_sandboxes: view.free_sandboxes,
             version: view.version,
+            stopping: view.stopping,
+            drained_at: view.drained_at,
+            set_aside_at: view.set_aside_at,
+            set_aside_reason: view.set_aside_reason,
             enrolled_at: view.enrolled_at,
             last_seen_at: view.last_seen_at,
         }

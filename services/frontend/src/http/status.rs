@@ -29,6 +29,10 @@ pub struct Status {
     pub parked: Option<u64>,
     /// Builders heard of lately.
     pub builders_live: Option<u64>,
+    /// Those of them that an administrator drained.
+    pub builders_drained: Option<u64>,
+    /// Those of them that were set aside for repeated faults of their own.
+    pub builders_set_aside: Option<u64>,
 }
 
 /// How a part is.
@@ -85,6 +89,8 @@ pub async fn status(State(state): State<AppState>) -> Json<Status> {
         outbox: counts.map(|counts| counts.outbox),
         parked: counts.map(|counts| counts.parked),
         builders_live: counts.map(|counts| counts.builders_live),
+        builders_drained: counts.map(|counts| counts.builders_drained),
+        builders_set_aside: counts.map(|counts| counts.builders_set_aside),
     })
 }
 

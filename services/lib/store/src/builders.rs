@@ -30,13 +30,18 @@ pub struct NewBuilder {
     pub sandboxes: u32,
     /// The program's version.
     pub version: String,
+    /// It only renews its token: the same process, with all that is known of it.
+    pub renewal: bool,
 }
 
 /// What became of an enrolment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enrolment {
     /// The builder is known under its new token.
-    Enrolled,
+    Enrolled {
+        /// It had been set aside and, started anew, is ready again.
+        returns: bool,
+    },
     /// The id belongs to a builder with another token.
     IdTaken,
 }
@@ -79,6 +84,14 @@ pub struct BuilderView {
     pub last_seen_at: Time,
     /// Whether that is recent enough to give it work.
     pub live: bool,
+    /// It finishes what it has and ends.
+    pub stopping: bool,
+    /// Since when it gets no work because an administrator drained it.
+    pub drained_at: Option<Time>,
+    /// Since when it gets no work because of faults of its own.
+    pub set_aside_at: Option<Time>,
+    /// Those faults.
+    pub set_aside_reason: Option<String>,
 }
 
 #[derive(FromRow)]
@@ -95,14 +108,20 @@ struct BuilderColumns {
     enrolled_at: Time,
     last_seen_at: Time,
     live: bool,
+    stopping: bool,
+    drained_at: Option<Time>,
+    set_aside_at: Option<Time>,
+    set_aside_reason: Option<String>,
 }
 
 impl Store {
     /// Enrols a builder, or takes up its identity again.
     pub async fn enrol_builder(&self, new: &NewBuilder) -> Result<Enrolment, StoreError> {
         self.within(async {
-            let enrolled: i64 = sqlx::query_scalar(
-                "with enrolled as (
+            let (enrolled, returned): (i64, i64) = sqlx::query_as(
+                "with before as (
+                    select id from builders where id = $1 and set_aside_at is not null and not $11
+                ), enrolled as (
                     insert into builders as b (id, name, token_hash, engine_id, archs, memory_mib, sandboxes,
                         free_mib, free_sandboxes, version)
                     values ($1, $2, $3, $5, $6, $7, $8, $7, $8, $9)
@@ -110,14 +129,18 @@ impl Store {
                         name = excluded.name, token_hash = excluded.token_hash, engine_id = excluded.engine_id,
                         archs = excluded.archs, memory_mib = excluded.memory_mib, sandboxes = excluded.sandboxes,
                         free_mib = excluded.free_mib, free_sandboxes = excluded.free_sandboxes,
-                        version = excluded.version, last_seen_at = now(), stopping = false
+                        version = excluded.version, last_seen_at = now(), stopping = b.stopping and $11,
+                        -- A builder passes its self-test before it enrols.
+                        faults = case when $11 then b.faults else 0 end,
+                        set_aside_at = case when $11 then b.set_aside_at end,
+                        set_aside_reason = case when $11 then b.set_aside_reason end
                     where b.token_hash = $4
                     returning engine_id
                 ), budgeted as (
                     insert into engines (id, budget_mib) select engine_id, $10 from enrolled
                     on conflict (id) do update set budget_mib = excluded.budget_mib
                 )
-                select count(*) from enrolled",
+                select (select count(*) from enrolled), (select count(*) from before)",
             )
             .bind(new.id.0)
             .bind(&new.name)
@@ -129,9 +152,10 @@ impl Store {
             .bind(int4(new.sandboxes))
             .bind(&new.version)
             .bind(int4(new.engine_budget_mib))
+            .bind(new.renewal)
             .fetch_one(&self.pool)
             .await?;
-            Ok(if enrolled == 1 { Enrolment::Enrolled } else { Enrolment::IdTaken })
+            Ok(if enrolled == 1 { Enrolment::Enrolled { returns: returned == 1 } } else { Enrolment::IdTaken })
         })
         .await
     }
@@ -161,7 +185,8 @@ impl Store {
         self.within(async {
             let rows: Vec<BuilderColumns> = sqlx::query_as(
                 "select id, name, engine_id, archs, memory_mib, sandboxes, free_mib, free_sandboxes, version,
-                     enrolled_at, last_seen_at, last_seen_at > now() - interval '25 seconds' as live
+                     enrolled_at, last_seen_at, last_seen_at > now() - interval '25 seconds' as live,
+                     stopping, drained_at, set_aside_at, set_aside_reason
                  from builders order by name, id",
             )
             .fetch_all(&self.pool)
@@ -187,5 +212,9 @@ fn builder_view(columns: BuilderColumns) -> Result<BuilderView, StoreError> {
         enrolled_at: columns.enrolled_at,
         last_seen_at: columns.last_seen_at,
         live: columns.live,
+        stopping: columns.stopping,
+        drained_at: columns.drained_at,
+        set_aside_at: columns.set_aside_at,
+        set_aside_reason: columns.set_aside_reason,
     })
 }

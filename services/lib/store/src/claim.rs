@@ -43,7 +43,7 @@ pub enum ClaimOutcome {
     Taken,
     /// An earlier attempt failed on this builder, and another one can take it. The task was put back.
     Avoid,
-    /// The engine's memory is promised to others. The task was put back.
+    /// The engine's memory is promised to others, or the builder is drained or set aside. The task was put back.
     NoRoom,
     /// The attempt was taken back, is over, or never existed.
     Revoked,
@@ -62,6 +62,7 @@ struct OfferColumns {
     engine_id: String,
     budget_mib: i32,
     is_avoided: bool,
+    resting: Option<String>,
 }
 
 /// Locks task, attempt and engine, in this order. The engine's lock makes grants of its memory take turns.
@@ -71,7 +72,8 @@ const LOCK_OFFER: &str = "
         e.id as engine_id, e.budget_mib,
         $2 = any(t.avoid) and t.waiting_since > now() - interval '60 seconds' and exists (
             select from ready_builders o
-            where o.id <> all(t.avoid) and t.arch = any(o.archs) and o.memory_mib >= t.memory_mib) as is_avoided
+            where o.id <> all(t.avoid) and t.arch = any(o.archs) and o.memory_mib >= t.memory_mib) as is_avoided,
+        case when b.drained_at is not null then 'drained' when b.set_aside_at is not null then 'set aside' end as resting
     from attempts a join tasks t on t.id = a.task_id, builders b join engines e on e.id = b.engine_id
     where a.id = $1 and b.id = $2
     for no key update of t, a, e";
@@ -241,6 +243,11 @@ async fn answer_offer(
         lease_token_hash: None,
     };
     let delay_ms = hand_back_delay_ms(REFUSED_DELAY_MS, &locked);
+    if let Some(resting) = &offer.resting {
+        let reason = format!("the builder that asked is {resting}");
+        put_back(tx, &locked, &reason, delay_ms).await?;
+        return Ok(ClaimOutcome::NoRoom);
+    }
     if offer.is_avoided {
         let reason = "an earlier attempt failed on the builder that asked";
         put_back(tx, &locked, reason, delay_ms).await?;

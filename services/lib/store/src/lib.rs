@@ -2,6 +2,7 @@
 //! lost and nothing happens twice.
 
 mod accept;
+mod aside;
 mod builders;
 mod builds;
 mod cancel;
@@ -41,6 +42,7 @@ mod wakeups;
 mod window;
 
 pub use accept::{Acceptance, Finished, FinishedPackage};
+pub use aside::Standing;
 pub use builders::{BuilderRow, BuilderView, Enrolment, NewBuilder};
 pub use builds::ListQuery;
 pub use cancel::CancelResult;

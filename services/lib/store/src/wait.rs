@@ -23,6 +23,10 @@ pub struct Wait {
     pub memory_mib: u32,
     /// Memory of the largest live builder of the architecture, in MiB; none when there is no such builder.
     pub largest_mib: Option<u32>,
+    /// Builders that could run it and were drained, by name.
+    pub drained: Vec<String>,
+    /// Builders that could run it and were set aside, by name.
+    pub set_aside: Vec<String>,
     /// Not before this time: an earlier attempt was given back.
     pub not_before: Option<Time>,
     /// Its owner's tasks on offer or running.
@@ -50,6 +54,8 @@ struct WaitColumns {
     priority: i16,
     memory_mib: i32,
     largest_mib: Option<i32>,
+    drained: Vec<String>,
+    set_aside: Vec<String>,
     not_before: Option<Time>,
     owner_limit: i32,
     is_offered: bool,
@@ -62,6 +68,7 @@ const ASKED: &str = concat!(
     room!(),
     " select t.id, t.arch, t.memory_class, t.owner_id, t.priority, t.memory_mib,
         (select max(l.memory_mib) from live l where t.arch = any(l.archs)) as largest_mib,
+        resting.drained, resting.set_aside,
         case when t.not_before > now() then t.not_before end as not_before,
         coalesce(a.max_running, $2) as owner_limit, t.current_attempt is not null as is_offered,
         (select k.name from kept k where k.task_id = t.id) as kept_builder,
@@ -72,6 +79,14 @@ const ASKED: &str = concat!(
         where t.arch = any(l.archs) and k.task_id <> t.id and k.memory_mib > t.memory_mib
         order by k.name limit 1
     ) other on true
+    cross join lateral (
+        select coalesce(array_agg(b.name order by b.name) filter (where b.drained_at is not null), '{}') as drained,
+            coalesce(array_agg(b.name order by b.name) filter (where b.drained_at is null), '{}') as set_aside
+        from builders b
+        where b.last_seen_at > now() - interval '25 seconds' and not b.stopping
+            and (b.drained_at is not null or b.set_aside_at is not null)
+            and t.arch = any(b.archs) and b.memory_mib >= t.memory_mib
+    ) resting
     where t.id = any($1) and t.state = 'waiting'"
 );
 
@@ -150,6 +165,8 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<Wait, StoreError> {
         arch: columns.arch.clone(),
         memory_mib: row.number(columns.memory_mib)?,
         largest_mib: columns.largest_mib.map(number).transpose()?,
+        drained: columns.drained.clone(),
+        set_aside: columns.set_aside.clone(),
         not_before: columns.not_before,
         owner_active: line.active(columns.owner_id),
         owner_limit: row.number(columns.owner_limit)?,

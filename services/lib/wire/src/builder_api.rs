@@ -1,5 +1,6 @@
 //! `/builder/v1`: enrol, claim, decline, heartbeat, log and files. Not for people.
 
+use chrono::{DateTime, Utc};
 use millrace_domain::{AttemptId, BuilderId, FileName, Phase, Stage, StageTime, Token};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,9 @@ pub struct EnrolRequest {
     pub sandboxes: u32,
     /// The program's version.
     pub version: String,
+    /// The same process renews its token; it has not tested its engine since it started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renewal: bool,
 }
 
 /// Answer to an enrolment.
@@ -118,6 +122,9 @@ pub struct HeartbeatRequest {
     /// It stops: it finishes what it has and takes nothing more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopping: bool,
+    /// The self-test that was asked for under this time has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_test_passed: Option<DateTime<Utc>>,
 }
 
 /// How far one attempt is.
@@ -149,6 +156,10 @@ pub struct HeartbeatAnswer {
     /// taken.
     #[serde(default)]
     pub reserve_mib: Option<u32>,
+    /// The builder was set aside at this time for faults of its own: test the engine until that passes, and say so with
+    /// this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_test: Option<DateTime<Utc>>,
 }
 
 /// What the frontend says of one attempt.

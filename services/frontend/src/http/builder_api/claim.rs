@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use metrics::counter;
+use millrace_chassis::crash_point;
 use millrace_store::{ClaimInput, ClaimOutcome};
 use millrace_wire::{ClaimGranted, ClaimRefusal, ClaimRequest, DeclineReason, DeclineRequest};
 
@@ -27,7 +28,9 @@ pub async fn claim(
         lease_token_hash: lease_token.hash(),
         lease_seconds,
     };
+    crash_point!("claim.asked");
     let outcome = state.store.claim(&input).await?;
+    crash_point!("claim.recorded");
     // Whatever came of it, the release window has changed.
     state.room_is_free();
     let refusal = match outcome {
@@ -58,11 +61,13 @@ pub async fn decline(
         DeclineReason::NoRoom => "declined: the builder had no room",
         DeclineReason::Stopping => "declined: the builder was stopping",
     };
+    crash_point!("decline.asked");
     let lease = request.lease_token.map(|token| token.hash());
     let put_back = state
         .store
         .decline(builder_id, request.attempt_id, lease.as_ref(), reason)
         .await?;
+    crash_point!("decline.recorded");
     if put_back {
         tracing::info!(attempt.id = %request.attempt_id, builder.id = %builder_id, reason, "attempt declined");
         state.relay_wake.notify_one();

@@ -3,6 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use millrace_chassis::crash_point;
 use millrace_domain::AttemptId;
 use millrace_store::{FileKey, Heartbeat, HeldAttempt, Verdict};
 use millrace_wire::{
@@ -43,7 +44,17 @@ pub async fn heartbeat(
         lease_seconds: leases.lease_seconds,
         finish_lease_seconds: leases.finish_lease_seconds,
     };
+    crash_point!("heartbeat.heard");
     let verdicts = state.store.heartbeat(&beat).await?;
+    let standing = state
+        .store
+        .standing(builder_id, request.self_test_passed)
+        .await?;
+    if standing.returns {
+        tracing::info!(builder.id = %builder_id, "builder passed its self-test and returns");
+        state.relay_wake.notify_one();
+    }
+    crash_point!("heartbeat.recorded");
     let reserve_mib = state.store.kept_free(builder_id).await?;
     // Presence with free room opens the release window.
     if beat.free_sandboxes > 0 {
@@ -51,8 +62,9 @@ pub async fn heartbeat(
     }
     Ok(Json(HeartbeatAnswer {
         attempts: verdicts.into_iter().map(answer).collect(),
-        drain: false,
+        drain: standing.drained || standing.set_aside_at.is_some(),
         reserve_mib,
+        self_test: standing.set_aside_at,
     }))
 }
 

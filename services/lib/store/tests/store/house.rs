@@ -115,7 +115,7 @@ impl House {
 
     pub async fn enrol(&self, new: NewBuilder) -> BuilderId {
         let done = self.store().enrol_builder(&new).await.unwrap();
-        assert_eq!(done, Enrolment::Enrolled);
+        assert_eq!(done, Enrolment::Enrolled { returns: false });
         new.id
     }
 
@@ -296,6 +296,7 @@ pub fn new_builder(name: &str) -> NewBuilder {
         memory_mib: 8192,
         sandboxes: 4,
         version: "1".to_owned(),
+        renewal: false,
     }
 }
 
@@ -336,5 +337,6 @@ pub fn report(claimed: Claimed, kind: OutcomeKind) -> Finished {
         }],
         stages: Vec::new(),
         image_digest: Some("sha256:image".to_owned()),
+        set_aside_faults: 0,
     }
 }

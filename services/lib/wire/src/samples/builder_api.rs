@@ -44,6 +44,7 @@ fn token(byte: u8) -> Token {
 
 fn enrol_request() -> EnrolRequest {
     EnrolRequest {
+        renewal: false,
         builder_id: BuilderId(Uuid::from_u128(2)),
         name: "builder-1".to_owned(),
         previous_token: Some(token(1)),
@@ -96,6 +97,7 @@ fn decline_request() -> DeclineRequest {
 fn heartbeat_request() -> HeartbeatRequest {
     HeartbeatRequest {
         stopping: false,
+        self_test_passed: None,
         free_mib: 2048,
         free_sandboxes: 1,
         attempts: vec![AttemptStatus {
@@ -123,6 +125,7 @@ fn heartbeat_answer() -> HeartbeatAnswer {
         },
     ];
     HeartbeatAnswer {
+        self_test: None,
         attempts: verdicts
             .into_iter()
             .map(|verdict| AttemptAnswer {

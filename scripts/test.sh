@@ -59,6 +59,17 @@ podman_privileged() {
     }
 }
 
+# Crash points are for tests: what is deployed has none, and what the crash suite runs has them, or it would prove nothing.
+crash_points_stay_in_tests() {
+    local program
+    for program in frontend builder; do
+        ! grep -q MILLRACE_CRASH_AT "target/image/$program/millrace-$program" ||
+            die "the program in the image of the $program has crash points: it was compiled with --all-features"
+        grep -q MILLRACE_CRASH_AT "target/release/millrace-$program" ||
+            die "target/release/millrace-$program has no crash points: the crash suite would not run"
+    done
+}
+
 need_nextest
 step "format" cargo fmt --all --check
 step "programs, images, chroot, fixtures" prepare_programs
@@ -67,6 +78,8 @@ step "documentation" env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-d
 step "shell scripts" shell_scripts
 step "dependency rules" dependency_rules
 step "tests compiled" cargo nextest run --no-run --release --locked --workspace --all-features --cargo-quiet
+step "programs with crash points" cargo build --quiet --release --locked --workspace --all-features --bins
+step "crash points" crash_points_stay_in_tests
 step "schemas" schemas_are_current
 step "mock-offline" deploy/offline/mock/test.sh "$MILLRACE_TEST_CHROOT_IMAGE"
 prepare_services

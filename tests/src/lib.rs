@@ -9,6 +9,9 @@
 
 pub mod chaos;
 mod cli;
+mod client;
+mod crash;
+mod disk;
 mod engine;
 mod fixture;
 mod http;
@@ -24,6 +27,9 @@ mod until;
 mod web;
 
 pub use cli::{Cli, CliOutput};
+pub use client::Client;
+pub use crash::{Program, crash_points};
+pub use disk::{SmallDisk, can_mount};
 pub use engine::{leftovers, running_sandboxes_of, sandboxes_of};
 pub use fixture::{Expected, Fixture, fixtures};
 pub use http::{http_client, http_get};
@@ -32,7 +38,7 @@ pub use load::{Answer, Times};
 pub use pipeline::{BuilderOptions, Pipeline, PipelineOptions, Sandbox};
 pub use process::Process;
 pub use proxy::{FaultProxy, Weather};
-pub use services::{PrivateBroker, PrivateDatabase};
+pub use services::{PrivateBroker, PrivateDatabase, free_port};
 pub use settings::Settings;
 pub use until::{until, until_within};
 pub use web::SourceServer;

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::services::free_port;
 use crate::{
-    Cli, PrivateBroker, PrivateDatabase, Process, Settings, leftovers, until, until_within,
+    Cli, PrivateBroker, PrivateDatabase, Process, Settings, SmallDisk, leftovers, until,
+    until_within,
 };
 use crate::{http_client, http_get};
 
@@ -38,8 +39,16 @@ pub struct PipelineOptions {
     pub sandboxes: usize,
     /// Whether the test stops database or broker: they are its own then.
     pub private_services: bool,
+    /// Chroots beside that of the suite, for builds that need not run.
+    pub more_chroots: Vec<String>,
     /// A private broker's `advanced.config`.
     pub broker_conf: &'static str,
+    /// Another image of the chroot than the settings'.
+    pub image: Option<String>,
+    /// Puts the builders' spools on a disk of so many MiB.
+    pub spool_mib: Option<u32>,
+    /// Puts the result store on a disk of so many MiB.
+    pub results_mib: Option<u32>,
     /// More environment of the frontend.
     pub frontend_env: Vec<(String, String)>,
     /// More environment of the builders.
@@ -53,7 +62,11 @@ impl Default for PipelineOptions {
             builders: 1,
             sandboxes: 2,
             private_services: false,
+            more_chroots: Vec::new(),
             broker_conf: "[].",
+            image: None,
+            spool_mib: None,
+            results_mib: None,
             frontend_env: Vec::new(),
             builder_env: Vec::new(),
         }
@@ -92,6 +105,8 @@ pub struct Pipeline {
     pub settings: Settings,
     services: Services,
     options: PipelineOptions,
+    spool_disk: Option<SmallDisk>,
+    results_disk: Option<SmallDisk>,
     folder: TempDir,
     port: u16,
 }
@@ -109,6 +124,11 @@ impl Pipeline {
         };
         let folder = tempfile::tempdir().unwrap();
         let builders = options.builders;
+        let disk = |name, mib: Option<u32>| {
+            mib.map(|mib| SmallDisk::mount(&folder.path().join(name), mib))
+        };
+        let spool_disk = disk("spool", options.spool_mib);
+        let results_disk = disk("results", options.results_mib);
         let mut pipeline = Self {
             frontends: Vec::new(),
             builders: Vec::new(),
@@ -116,6 +136,8 @@ impl Pipeline {
             settings,
             services,
             options,
+            spool_disk,
+            results_disk,
             folder,
             port,
         };
@@ -135,9 +157,17 @@ impl Pipeline {
             mock_root,
             ..
         } = &self.settings;
-        let text = format!(
-            "[[chroot]]\nname = \"{chroot}\"\nimage = \"{image}\"\nbase = \"{image}\"\nmock_root = \"{mock_root}\"\n"
-        );
+        let image = self.options.image.as_ref().unwrap_or(image);
+        let entry = |name: &String| {
+            format!(
+                "[[chroot]]\nname = \"{name}\"\nimage = \"{image}\"\nbase = \"{image}\"\nmock_root = \"{mock_root}\"\n"
+            )
+        };
+        let text: String = [chroot]
+            .into_iter()
+            .chain(&self.options.more_chroots)
+            .map(entry)
+            .collect();
         std::fs::write(self.path("chroots.toml"), text).unwrap();
     }
 
@@ -151,7 +181,22 @@ impl Pipeline {
 
     /// Starts a frontend on a port and waits until it is ready.
     pub async fn start_frontend(&mut self, port: u16) {
-        let url = format!("http://127.0.0.1:{port}");
+        let process = self.frontend_process(self.frontends.len(), port, &[]);
+        self.frontends.push(process);
+        let ready = format!("http://127.0.0.1:{port}/readyz");
+        until("the frontend is ready", async || {
+            reqwest_ok(&ready).await.then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a frontend's process, with more environment over the pipeline's; its log is numbered.
+    pub(crate) fn frontend_process(
+        &self,
+        number: usize,
+        port: u16,
+        more: &[(String, String)],
+    ) -> Process {
         let env = pairs(&[
             ("MILLRACE_LISTEN", format!("127.0.0.1:{port}")),
             ("MILLRACE_PUBLIC_URL", self.cli.url.clone()),
@@ -171,16 +216,23 @@ impl Pipeline {
             ("MILLRACE_TOKEN", TOKEN.to_owned()),
             ("MILLRACE_ENROL_TOKEN", ENROL_TOKEN.to_owned()),
         ]);
-        let env = [env, self.options.frontend_env.clone()].concat();
-        let log = self.path(&format!("frontend-{}.log", self.frontends.len()));
+        let env = [&env, self.options.frontend_env.as_slice(), more].concat();
+        let log = self.path(&format!("frontend-{number}.log"));
         let binary = self.settings.bin.join("millrace-frontend");
-        self.frontends
-            .push(Process::start(&binary, &[], &env, &log));
-        let ready = format!("{url}/readyz");
-        until("the frontend is ready", async || {
-            reqwest_ok(&ready).await.then_some(())
-        })
-        .await;
+        Process::start(&binary, &[], &env, &log)
+    }
+
+    /// The first frontend's port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The database, where it is a corner of the shared server.
+    pub fn shared_database(&self) -> &TestDatabase {
+        match &self.services {
+            Services::Shared { database, .. } => database,
+            Services::Private { .. } => panic!("the pipeline has a private database"),
+        }
     }
 
     /// Starts the first frontend once more, on its old port.
@@ -194,6 +246,13 @@ impl Pipeline {
 
     /// Starts a further builder and returns its index.
     pub fn add_builder(&mut self, more: &BuilderOptions) -> usize {
+        let process = self.builder_process(self.builders.len(), &more.env);
+        self.builders.push(process);
+        self.builders.len() - 1
+    }
+
+    /// Starts a builder's process, with more environment over the pipeline's; its log is numbered.
+    pub(crate) fn builder_process(&self, number: usize, more: &[(String, String)]) -> Process {
         let env = pairs(&[
             ("MILLRACE_FRONTEND_URL", self.cli.url.clone()),
             (
@@ -222,11 +281,10 @@ impl Pipeline {
                 self.options.sandboxes.to_string(),
             ),
         ]);
-        let env = [env, self.options.builder_env.clone(), more.env.clone()].concat();
-        let log = self.path(&format!("builder-{}.log", self.builders.len()));
+        let env = [&env, self.options.builder_env.as_slice(), more].concat();
+        let log = self.path(&format!("builder-{number}.log"));
         let binary = self.settings.bin.join("millrace-builder");
-        self.builders.push(Process::start(&binary, &[], &env, &log));
-        self.builders.len() - 1
+        Process::start(&binary, &[], &env, &log)
     }
 
     /// Waits until this many builders are known.
@@ -273,6 +331,14 @@ impl Pipeline {
         .await;
     }
 
+    /// This test's corner of the shared database, to fill it.
+    pub fn test_database(&self) -> &TestDatabase {
+        match &self.services {
+            Services::Shared { database, .. } => database,
+            Services::Private { .. } => panic!("the pipeline has private_services"),
+        }
+    }
+
     /// The private database, for tests that stop it.
     pub fn database(&self) -> &PrivateDatabase {
         match &self.services {
@@ -286,6 +352,14 @@ impl Pipeline {
         match &self.services {
             Services::Private { broker, .. } => broker,
             Services::Shared { .. } => panic!("the pipeline needs private_services"),
+        }
+    }
+
+    /// Runs a statement on the shared database.
+    pub async fn execute(&self, sql: &str) -> u64 {
+        match &self.services {
+            Services::Shared { database, .. } => database.execute(sql).await,
+            Services::Private { .. } => panic!("the pipeline has private_services"),
         }
     }
 
@@ -331,6 +405,16 @@ impl Pipeline {
     /// Folder of the result store.
     pub fn results(&self) -> PathBuf {
         self.path("results")
+    }
+
+    /// The disk of the spools, where it is a small one.
+    pub fn spool_disk(&self) -> &SmallDisk {
+        self.spool_disk.as_ref().expect("spool_mib is set")
+    }
+
+    /// The disk of the result store, where it is a small one.
+    pub fn results_disk(&self) -> &SmallDisk {
+        self.results_disk.as_ref().expect("results_mib is set")
     }
 
     /// Panics if a sandbox, or something in a spool, was left behind.

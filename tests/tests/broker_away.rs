@@ -240,7 +240,7 @@ async fn live_through(outage: Outage) {
 }
 
 fn assert_told(told: Option<(Instant, DateTime<Utc>)>, began: Instant, began_at: DateTime<Utc>) {
-    let (heard, since) = told.expect("the status tells of the outage");
+    let (heard, since) = told.unwrap();
     let after = heard - began;
     println!("the status told of it after {after:.1?}, since {since}");
     assert!(after < TOLD_WITHIN, "told after {after:?}");

@@ -55,6 +55,10 @@ async fn running(pipeline: &Pipeline, count: u64) {
     .await;
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one surface after the other, in one outage"
+)]
 #[tokio::test]
 async fn every_surface_says_that_the_database_is_away_and_when_to_come_back() {
     let pipeline = start().await;

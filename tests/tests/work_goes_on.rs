@@ -77,7 +77,7 @@ async fn read_to_the_end(log: reqwest::Response) -> String {
     let mut text = String::new();
     while !text.contains("succeeded: ") {
         let piece = tokio::time::timeout(LONG, pieces.next()).await;
-        let piece = piece.expect("the log flows").expect("it goes on").unwrap();
+        let piece = piece.unwrap().unwrap().unwrap();
         text.push_str(&String::from_utf8_lossy(&piece));
     }
     text

@@ -20,13 +20,15 @@ use crate::engine::{self, Offer, ReadyEngine};
 use crate::frontend::Frontend;
 use crate::heartbeat::Heartbeat;
 use crate::identity::Identity;
+use crate::images::Images;
 use crate::intake::Intake;
 use crate::live::Registry;
 use crate::room::Room;
+use crate::self_test::SelfTests;
 use crate::session::{EnrolError, Enrolment, Session};
 use crate::spool::Spool;
 use crate::status::StatusFile;
-use crate::{control, disk, sweeper};
+use crate::{control, disk, images, self_test, sweeper};
 
 /// From the end of finishing until everything is dropped.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(20);
@@ -102,6 +104,7 @@ fn session(
         url: config.frontend_url.clone(),
         enrol_token: config.enrol_token()?.clone(),
         offer: EnrolRequest {
+            renewal: false,
             builder_id: identity.id(),
             name: config.name(),
             previous_token: identity
@@ -155,9 +158,11 @@ fn context(
         fetch_patience: Duration::from_secs(config.fetch_retry_seconds.into()),
         spool: Spool::open(identity.folder()).context("cannot open the spool")?,
         disk: Disk::new(identity.folder(), config.spool_floor_mb, &room, &nudge),
+        images: Images::default(),
         spool_patience: Duration::from_secs(config.spool_wait_seconds.into()),
         room,
         registry: Registry::default(),
+        self_tests: SelfTests::default(),
         nudge,
         uploads: Semaphore::new(UPLOADS),
         shutdown: shutdown.clone(),
@@ -199,17 +204,23 @@ async fn serve(
     let status = StatusFile::new(&config.status_file);
     let heartbeat = Heartbeat::new(Arc::clone(&ctx), bus.clone(), period, status);
     let intake = Intake::new(Arc::clone(&ctx), bus, &archs(), &classes);
-    // Hints are followed as long as the heartbeat goes on, while a stop finishes what runs too.
+    // These go on as long as the heartbeat, while a stop finishes what runs too.
     let told = CancellationToken::new();
     let control = control::run(Arc::clone(&ctx), bus.clone(), told.clone());
+    let disk = disk::run(Arc::clone(&ctx), told.clone());
     lifecycle.spawn("heartbeat", async move {
         let _guard = told.drop_guard();
         heartbeat.run().await
     });
     lifecycle.spawn("control", control);
-    lifecycle.spawn("disk", disk::run(Arc::clone(&ctx)));
+    lifecycle.spawn("disk", disk);
+    lifecycle.spawn("images", images::run(Arc::clone(&ctx)));
     lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));
     lifecycle.spawn("intake", intake.run());
+    lifecycle.spawn(
+        "self-test",
+        self_test::run(Arc::clone(&ctx), config.clone()),
+    );
     let free = ctx.room.free();
     tracing::info!(
         memory_mib = free.mib,

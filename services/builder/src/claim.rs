@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_bus::{Delivery, Verdict};
-use millrace_chassis::{Backoff, random_bytes};
+use millrace_chassis::{Backoff, crash_point, random_bytes};
 use millrace_domain::{Phase, Token};
 use millrace_wire::{ClaimGranted, ClaimRequest, DeclineReason, DeclineRequest, JobV1};
 use tokio::time::Instant;
@@ -33,6 +33,10 @@ enum Asked {
 
 /// Takes a delivered order.
 pub async fn take(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reservation: Reservation) {
+    let image = job.chroot.image.clone();
+    if !ctx.images.has(&ctx.runtime, &image).await {
+        return give_up(ctx, job, delivery, DeclineReason::NoRoom, Some(image)).await;
+    }
     let folder = ctx.spool.folder(job.attempt_id);
     let mut record = match prepare(&ctx, &folder, job.clone()).await {
         Ok(record) => record,
@@ -47,8 +51,10 @@ pub async fn take(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reservation
     };
     ctx.disk.worked();
     let id = record.job.attempt_id;
+    crash_point!("nonce.kept");
     match ask(&ctx, &record).await {
         Asked::Granted(granted) => {
+            crash_point!("claim.granted");
             record.lease_token = Some(granted.lease_token.clone());
             let live = Live::new(id, granted.lease_token, Phase::Fetching, Vec::new());
             if !ctx.registry.insert(&live) {
@@ -62,11 +68,15 @@ pub async fn take(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reservation
                 record,
             };
             keep_lease(&attempt).await;
+            crash_point!("lease.kept");
             acknowledge(delivery).await;
+            crash_point!("order.acknowledged");
             attempt::run(attempt, reservation).await;
         }
         Asked::NotOurs => {
+            crash_point!("claim.refused");
             forget(&ctx, folder).await;
+            crash_point!("refused.forgotten");
             acknowledge(delivery).await;
         }
         // The claim may have been recorded: the nonce stays on the disk.
@@ -77,12 +87,26 @@ pub async fn take(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reservation
 
 /// Declines an order for which there is no room, and takes it off the queue.
 pub async fn decline(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reason: DeclineReason) {
+    give_up(ctx, job, delivery, reason, None).await;
+}
+
+async fn give_up(
+    ctx: Arc<Context>,
+    job: JobV1,
+    delivery: Delivery,
+    reason: DeclineReason,
+    missing_image: Option<String>,
+) {
     let decline = DeclineRequest {
         attempt_id: job.attempt_id,
         lease_token: None,
         reason,
+        missing_image,
+        hindrances: ctx.hindrances(),
     };
+    crash_point!("decline.begun");
     if decline_until(&ctx, &decline).await {
+        crash_point!("decline.told");
         acknowledge(delivery).await;
     } else {
         give_back(delivery).await;
@@ -93,9 +117,9 @@ pub async fn decline(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reason: 
 async fn prepare(ctx: &Context, folder: &AttemptFolder, job: JobV1) -> std::io::Result<Record> {
     let folder = folder.clone();
     ctx.on_disk(move || {
-        if let Ok(record) = folder.read()
-            && record.lease_token.is_none()
-        {
+        // Delivered twice at almost the same time the order may even be claimed by now: the nonce stays the same, or
+        // the refusal of another one would take the folder away from under the work.
+        if let Ok(record) = folder.read() {
             return Ok(record);
         }
         let record = Record {
@@ -128,7 +152,7 @@ async fn ask(ctx: &Context, record: &Record) -> Asked {
                 tracing::debug!(attempt.id = %claim.attempt_id, ?reason, "the claim was refused");
                 return Asked::NotOurs;
             }
-            Err(CallError::Away(reason)) => {
+            Err(CallError::Away(reason) | CallError::StoreFull(reason)) => {
                 tracing::debug!(attempt.id = %claim.attempt_id, "the claim waits: {reason}");
             }
             Err(error) => {

@@ -185,6 +185,15 @@ pub struct Config {
         value_name = "SECONDS"
     )]
     pub drain_seconds: u32,
+    /// A builder that was set aside for faults of its own repeats its self-test: the first time after about so many
+    /// seconds, then at a growing distance of up to 10 minutes
+    #[arg(
+        long,
+        env = "MILLRACE_SELF_TEST_SECONDS",
+        default_value_t = 30,
+        value_name = "SECONDS"
+    )]
+    pub self_test_seconds: u32,
     /// Limits on each sandbox
     #[command(flatten)]
     pub caps: CapsArgs,

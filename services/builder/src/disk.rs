@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, CancellationToken};
 use tokio::sync::Notify;
 
 use crate::context::{Context, on_disk};
@@ -198,14 +198,14 @@ impl Drop for WaitsForSpace {
     }
 }
 
-/// Looks at the disk until the stop.
-pub async fn run(ctx: Arc<Context>) -> anyhow::Result<()> {
+/// Looks at the disk until `stop`.
+pub async fn run(ctx: Arc<Context>, stop: CancellationToken) -> anyhow::Result<()> {
     let disk = &ctx.disk;
     loop {
         let pause = disk.pause();
         tokio::select! {
             biased;
-            () = ctx.shutdown.stopping() => return Ok(()),
+            () = stop.cancelled() => return Ok(()),
             // The pause begins anew, longer than the one before.
             () = disk.0.doubted.notified() => continue,
             () = tokio::time::sleep(pause) => {}

@@ -85,6 +85,7 @@ impl FakeFrontend {
             url: self.url.clone(),
             enrol_token: "enrol".into(),
             offer: EnrolRequest {
+                renewal: false,
                 builder_id: BuilderId::generate(),
                 name: "test".to_owned(),
                 previous_token: Some(Token::new("old")),
@@ -185,6 +186,7 @@ async fn decline(
 async fn heartbeat(State(known): Shared, headers: HeaderMap) -> Response {
     with(&known, &headers, |_| {
         Json(HeartbeatAnswer {
+            self_test: None,
             attempts: Vec::new(),
             drain: false,
             reserve_mib: None,

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::context::{Context, on_disk};
 use crate::disk::Shortage;
+use crate::room::Closed;
 use crate::status::StatusFile;
 
 /// Attempts in one heartbeat; more are told in further ones.
@@ -119,13 +120,21 @@ impl Heartbeat {
             free_mib: if stopping { 0 } else { free.mib },
             free_sandboxes: if stopping { 0 } else { free.sandboxes },
             attempts: attempts.to_vec(),
+            hindrances: self.ctx.hindrances(),
             stopping,
+            self_test_passed: self.ctx.self_tests.passed(),
         };
         let answer = tokio::time::timeout(DEADLINE, self.ctx.frontend.heartbeat(&beat))
             .await
             .map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?
             .map_err(|error| error.to_string())?;
         self.ctx.room.keep_free(answer.reserve_mib);
+        self.ctx.self_tests.ask(answer.self_test);
+        if answer.drain {
+            self.ctx.room.close(Closed::Drained);
+        } else {
+            self.ctx.room.open(Closed::Drained);
+        }
         for attempt in answer.attempts {
             if let Some(live) = self.ctx.registry.get(attempt.attempt_id) {
                 live.apply(attempt.verdict);

@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use millrace_bus::{Bus, Delivery, JobConsumer, JobRoute, Verdict};
+use millrace_chassis::crash_point;
 use millrace_domain::{MemoryClass, MemoryClasses};
 use millrace_wire::{DeclineReason, JobV1};
 use tokio::sync::mpsc;
@@ -108,6 +109,7 @@ impl Intake {
         let Some((job, delivery)) = self.read(delivery) else {
             return;
         };
+        crash_point!("order.delivered");
         if self.ctx.registry.knows(job.attempt_id) {
             // The acknowledgement of an earlier delivery was lost.
             return self.acknowledge(delivery).await;

@@ -33,6 +33,8 @@ impl Free {
 /// Why a builder takes nothing, although it may have room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Closed {
+    /// The frontend wants it to take nothing: it was drained, or set aside.
+    Drained,
     /// Its spool's disk is short of space.
     Disk,
 }
@@ -238,7 +240,10 @@ mod tests {
         room.close(Closed::Disk);
         assert!(changes.has_changed().unwrap(), "the intake looks again");
         assert_eq!((room.free().mib, room.free().sandboxes), (0, 0));
-        assert!(room.reserve(1).is_none());
+        assert!(room.reserve(1).is_none() && !room.is_idle());
+        room.close(Closed::Drained);
+        room.open(Closed::Drained);
+        assert_eq!(room.free().mib, 0, "one reason is left");
         drop(lent);
         changes.mark_unchanged();
         room.open(Closed::Disk);

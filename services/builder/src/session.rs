@@ -113,7 +113,7 @@ impl Session {
     pub async fn enrol(&self, shutdown: &Shutdown) -> Result<Enrolled, EnrolError> {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         loop {
-            match self.enrol_once().await {
+            match self.enrol_once(false).await {
                 Ok(enrolled) => return Ok(enrolled),
                 Err(Refusal::Lasting(error)) => return Err(error),
                 Err(Refusal::Away(reason)) => {
@@ -138,7 +138,7 @@ impl Session {
         if renewed.is_some_and(|at| at.elapsed() < RENEWAL_GAP) {
             return "enrolled again a moment ago".to_owned();
         }
-        match self.enrol_once().await {
+        match self.enrol_once(true).await {
             Ok(_) => {
                 *renewed = Some(Instant::now());
                 tracing::warn!("the frontend did not know this builder's token; enrolled again");
@@ -152,9 +152,10 @@ impl Session {
         }
     }
 
-    async fn enrol_once(&self) -> Result<Enrolled, Refusal> {
+    async fn enrol_once(&self, renewal: bool) -> Result<Enrolled, Refusal> {
         let inner = &self.inner;
         let mut offer = inner.offer.clone();
+        offer.renewal = renewal;
         offer.previous_token.clone_from(&self.read().token);
         let request = inner.enrolling.request(Method::POST, "/builder/v1/enrol");
         let call = inner.enrolling.json::<Enrolled>(request.json(&offer));

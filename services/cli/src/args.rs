@@ -76,6 +76,21 @@ pub enum Command {
         #[command(subcommand)]
         command: ParkedCommand,
     },
+    /// Builders that the server knows.
+    Builder {
+        #[command(subcommand)]
+        command: BuilderCommand,
+    },
+    /// Give a builder no more work; it finishes what it has, and stays drained over restarts until it is undrained.
+    Drain {
+        /// The builder's id or name.
+        builder: String,
+    },
+    /// Give a drained builder work again.
+    Undrain {
+        /// The builder's id or name.
+        builder: String,
+    },
     /// Show how the server and its builders are.
     Status,
 }
@@ -182,6 +197,12 @@ pub struct Download {
 #[derive(Debug, Subcommand)]
 pub enum ChrootCommand {
     /// List the chroots.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BuilderCommand {
+    /// List the builders.
     List,
 }
 

@@ -6,12 +6,14 @@ use millrace_chassis::{Method, path_segment};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::args::{Args, ChrootCommand, Command, Download, List, Log, ParkedCommand, Resubmit};
+use crate::args::{
+    Args, BuilderCommand, ChrootCommand, Command, Download, List, Log, ParkedCommand, Resubmit,
+};
 use crate::client::{self, Answer};
 use crate::config::Config;
 use crate::exit::{Ending, Fault, Usage};
 use crate::model::{Build, File, Page, Task};
-use crate::{follow, render, submit, wait};
+use crate::{builder, follow, render, submit, wait};
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<Ending> {
@@ -31,6 +33,11 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
         Command::Parked {
             command: ParkedCommand::List { limit, before },
         } => parked(&config, limit, before, json).await,
+        Command::Builder {
+            command: BuilderCommand::List,
+        } => builder::list(&config, json).await,
+        Command::Drain { builder } => builder::turn(&config, &builder, "drain", json).await,
+        Command::Undrain { builder } => builder::turn(&config, &builder, "undrain", json).await,
         Command::Status => status(&config, json).await,
     }
 }

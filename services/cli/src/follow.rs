@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::StreamExt;
 use millrace_chassis::{ApiClient, ApiError, Backoff, CancellationToken, Method, Response};
+use millrace_domain::AttemptState;
 use tokio::time::Instant;
 
+use crate::client;
 use crate::exit::Usage;
 use crate::model::{Attempt, Task};
 use crate::{render, wait};
@@ -61,6 +63,7 @@ fn builder_of(attempt: &Attempt) -> &str {
 /// be away.
 async fn stream(api: &ApiClient, attempt: &str, printer: &mut Printer) -> anyhow::Result<()> {
     let mut offset = 0_u64;
+    let mut was_over = false;
     let mut backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(5));
     let mut heard = Instant::now();
     loop {
@@ -68,7 +71,15 @@ async fn stream(api: &ApiClient, attempt: &str, printer: &mut Printer) -> anyhow
             Ok(response) => {
                 let before = offset;
                 if copy(response, printer, &mut offset).await? {
-                    return Ok(());
+                    // A server that stops ends its streams in good order too.
+                    if was_over {
+                        return Ok(());
+                    }
+                    was_over = is_over(api, attempt).await;
+                    if was_over {
+                        // What was written in between is still to be read.
+                        continue;
+                    }
                 }
                 if offset > before {
                     backoff.reset();
@@ -83,6 +94,18 @@ async fn stream(api: &ApiClient, attempt: &str, printer: &mut Printer) -> anyhow
             Err(error) => return Err(error.into()),
         }
         backoff.pause(&CancellationToken::new()).await;
+    }
+}
+
+/// Whether nothing more can come of an attempt; not known to be, where the server does not say.
+async fn is_over(api: &ApiClient, attempt: &str) -> bool {
+    let path = format!("/api/v1/attempts/{attempt}");
+    match client::get::<Attempt>(api, &path).await {
+        Ok(answer) => !matches!(
+            answer.object.state,
+            AttemptState::Offered | AttemptState::Claimed
+        ),
+        Err(_) => false,
     }
 }
 

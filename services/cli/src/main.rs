@@ -1,6 +1,7 @@
 //! The `millrace` command.
 
 mod args;
+mod builder;
 mod client;
 mod command;
 mod config;

@@ -94,6 +94,9 @@ fn attempt_lines(out: &mut String, attempt: &Attempt) {
             attempt.number, attempt.state, attempt.log_size, attempt.id
         ),
     );
+    if let Some(wait) = &attempt.waits_for {
+        line(out, &format!("      {}", wait.message));
+    }
     if let Some(outcome) = &attempt.outcome {
         line(out, &format!("      {}: {}", outcome.kind, outcome.message));
     }
@@ -266,6 +269,55 @@ pub fn parked(page: &Value) -> String {
         out.push_str("nothing is parked\n");
     }
     out
+}
+
+/// A line for each builder.
+pub fn builders(list: &Value) -> String {
+    let items = list["items"].as_array().into_iter().flatten();
+    let out: String = items.map(builder).collect();
+    if out.is_empty() {
+        "there is no builder\n".to_owned()
+    } else {
+        out
+    }
+}
+
+/// A builder in a line.
+pub fn builder(builder: &Value) -> String {
+    let mut out = String::new();
+    let text = format!(
+        "{}  {}  {}  {} of {} sandboxes free  {} of {} MB free",
+        word(builder, "id"),
+        word(builder, "name"),
+        standing(builder),
+        builder["free_sandboxes"],
+        builder["sandboxes"],
+        builder["free_mib"],
+        builder["memory_mib"],
+    );
+    line(&mut out, &text);
+    out
+}
+
+/// What keeps a builder from taking work, the lasting things first.
+fn standing(builder: &Value) -> String {
+    let mut told = Vec::new();
+    if !builder["drained_at"].is_null() {
+        told.push("drained".to_owned());
+    }
+    if !builder["set_aside_at"].is_null() {
+        told.push(format!("set aside ({})", word(builder, "set_aside_reason")));
+    }
+    if builder["live"] == Value::Bool(false) {
+        told.push(format!("away since {}", word(builder, "last_seen_at")));
+    } else if builder["stopping"] == Value::Bool(true) {
+        told.push("stopping".to_owned());
+    }
+    if told.is_empty() {
+        "ready".to_owned()
+    } else {
+        told.join(", ")
+    }
 }
 
 /// The status, one fact a line.

@@ -163,12 +163,17 @@ pub struct LeaseArgs {
     /// seconds; more than two heartbeats
     #[arg(long, env = "MILLRACE_SILENT_SECONDS", default_value_t = 12)]
     pub silent_seconds: u32,
+    /// A builder is set aside after so many attempts in a row that ended in a fault of its own (sandbox_failed,
+    /// builder_disk_full, internal_error), and returns once its self-test has passed; 0: never
+    #[arg(long, env = "MILLRACE_SET_ASIDE_FAULTS", default_value_t = 3)]
+    pub set_aside_faults: u32,
 }
 
 /// Whose turn it is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FairnessArgs {
-    /// Waiting this long raises a task by one class of priority, in seconds
+    /// Waiting this long raises a task by one class of priority, in seconds; to `high` only while its owner has nothing
+    /// under way
     #[arg(long, env = "MILLRACE_PRIORITY_AGE_SECONDS", default_value_t = 3600)]
     pub priority_age_seconds: u32,
     /// Tasks of one owner on offer or running at once

@@ -11,7 +11,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
-use millrace_domain::{AttemptId, BuildId, TaskId};
+use millrace_chassis::crash_point;
+use millrace_domain::{AttemptId, BuildId, BuilderId, TaskId};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::error::{ApiError, FieldError};
@@ -107,6 +108,10 @@ impl Id for AttemptId {
     const WHAT: &'static str = "attempt";
 }
 
+impl Id for BuilderId {
+    const WHAT: &'static str = "builder";
+}
+
 impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Segments<T> {
     type Rejection = ApiError;
 
@@ -141,7 +146,10 @@ pub fn body_stream(body: Body) -> impl Stream<Item = Result<Bytes, std::io::Erro
     stream::unfold(Some(body.into_data_stream()), |body| async {
         let mut body = body?;
         match tokio::time::timeout(BODY_PAUSE, body.next()).await {
-            Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some(body))),
+            Ok(Some(Ok(bytes))) => {
+                crash_point!("body.received");
+                Some((Ok(bytes), Some(body)))
+            }
             Ok(Some(Err(error))) => Some((Err(std::io::Error::other(error)), None)),
             Ok(None) => None,
             Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),

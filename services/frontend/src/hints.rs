@@ -28,12 +28,17 @@ impl Hints {
 
     /// Tells a builder that an attempt of its was cancelled.
     pub fn cancel(&self, builder: BuilderId, attempt_id: AttemptId) {
-        if self
-            .0
-            .try_send((builder, ControlV1::Cancel { attempt_id }))
-            .is_err()
-        {
-            tracing::debug!(builder.id = %builder, attempt.id = %attempt_id, "hint dropped");
+        self.send(builder, ControlV1::Cancel { attempt_id });
+    }
+
+    /// Asks a builder for a heartbeat now, whose answer has news.
+    pub fn heartbeat(&self, builder: BuilderId) {
+        self.send(builder, ControlV1::Heartbeat);
+    }
+
+    fn send(&self, builder: BuilderId, hint: ControlV1) {
+        if self.0.try_send((builder, hint)).is_err() {
+            tracing::debug!(builder.id = %builder, "hint dropped");
         }
     }
 }

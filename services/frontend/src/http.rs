@@ -6,6 +6,7 @@ mod builder_api;
 mod builds;
 mod cancel_build;
 mod chroots;
+mod drain_builder;
 mod health;
 mod list_builders;
 mod list_parked;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use metrics::counter;
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, crash_point};
 use millrace_domain::AttemptId;
 use millrace_results::ResultError;
 use millrace_store::{Forgotten, Keeping, StoreError};
@@ -147,6 +147,7 @@ async fn tidy_ended(state: &AppState, removed: &mut Removed) -> Result<(), Untid
         if batch.is_empty() || state.shutdown.is_stopping() {
             break;
         }
+        crash_point!("tidying.begun");
         for attempt in &batch {
             if attempt.accepted {
                 let files = state.store.recorded_files(attempt.id).await?;
@@ -157,8 +158,10 @@ async fn tidy_ended(state: &AppState, removed: &mut Removed) -> Result<(), Untid
                 removed.stale_attempts += 1;
             }
         }
+        crash_point!("tidying.removed");
         let ids: Vec<AttemptId> = batch.iter().map(|attempt| attempt.id).collect();
         state.store.note_tidied(&ids).await?;
+        crash_point!("tidying.noted");
     }
     Ok(())
 }

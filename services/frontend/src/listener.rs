@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use metrics::counter;
 use millrace_bus::{ConsumerOptions, EVENTS_QUEUE, Incoming, Verdict, run_consumer};
-use millrace_domain::TaskState;
+use millrace_chassis::crash_point;
+use millrace_domain::{BuilderId, TaskState};
 use millrace_store::{Acceptance, FileView, Finished, FinishedPackage, StoreError};
 use millrace_wire::{FinishedV1, PackageReport};
 
@@ -60,12 +61,23 @@ async fn handle(state: AppState, incoming: Arc<Incoming>) -> Verdict {
 /// Takes a report in, whatever comes of it.
 pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreError> {
     let has_log = report.log_size > 0;
+    let builder = report.builder_id;
     let mut report = finished(report);
+    report.set_aside_faults = state.settings.config.leases.set_aside_faults;
     suggest::add(state, &mut report).await?;
+    crash_point!("report.received");
     let acceptance = state.store.accept(&report).await?;
+    crash_point!("report.settled");
+    if let Acceptance::Accepted {
+        set_aside: true, ..
+    } = acceptance
+    {
+        tell_set_aside(state, builder, &report);
+    }
     if settle(state, &report, acceptance) && has_log {
         state.sealer.seal(report.attempt_id).await;
     }
+    crash_point!("report.unacknowledged");
     Ok(())
 }
 
@@ -73,7 +85,7 @@ pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreEr
 fn settle(state: &AppState, report: &Finished, acceptance: Acceptance) -> bool {
     let attempt = report.attempt_id;
     let (word, ended) = match acceptance {
-        Acceptance::Accepted { task_state } => {
+        Acceptance::Accepted { task_state, .. } => {
             tracing::info!(
                 attempt.id = %attempt,
                 outcome = %report.outcome.kind,
@@ -101,6 +113,19 @@ fn settle(state: &AppState, report: &Finished, acceptance: Acceptance) -> bool {
     ended
 }
 
+/// The attempt's own builder was set aside; it hears of it at once.
+fn tell_set_aside(state: &AppState, builder: BuilderId, report: &Finished) {
+    tracing::warn!(
+        builder.id = %builder,
+        faults = report.set_aside_faults,
+        last = %report.outcome.kind,
+        "builder set aside for repeated faults of its own; it returns when its self-test has passed: {}",
+        report.outcome.message
+    );
+    counter!("millrace_builders_set_aside_total").increment(1);
+    state.hints.heartbeat(builder);
+}
+
 /// A task that is over leaves room; one that goes on is to be offered again.
 fn wake_relay(state: &AppState, task: TaskState) {
     if task.is_terminal() {
@@ -118,6 +143,7 @@ fn finished(report: FinishedV1) -> Finished {
         packages: report.packages.into_iter().map(package).collect(),
         stages: report.stages,
         image_digest: report.image_digest,
+        set_aside_faults: 0,
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use chrono::Utc;
 use metrics::counter;
 use millrace_bus::{JobRoute, Outgoing, PublishError};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, crash_point};
 use millrace_store::{OutboxEntry, ReleaseConfig, StoreError};
 use tokio::time::Instant;
 
@@ -119,9 +119,12 @@ pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError>
         state.broker_away.note(true);
         return Ok(Step::Idle);
     }
+    crash_point!("release.committed");
     let is_full = entries.len() >= BATCH as usize;
     let (confirmed, held) = publish(state, entries).await;
+    crash_point!("release.published");
     state.store.confirm_published(&confirmed).await?;
+    crash_point!("release.confirmed");
     state.store.give_back_outbox(&held).await?;
     Ok(match (held.is_empty(), is_full) {
         (false, _) => Step::Held,

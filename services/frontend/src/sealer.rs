@@ -1,6 +1,7 @@
 //! Seals the logs of ended attempts, away from those who report them: a sealed log is one synced file. A log that
 //! is never sealed, because the process ended before, stays readable in its pieces.
 
+use millrace_chassis::crash_point;
 use millrace_domain::AttemptId;
 use tokio::sync::mpsc;
 
@@ -35,9 +36,11 @@ impl Sealer {
 pub async fn run(state: AppState, mut queue: SealQueue) -> anyhow::Result<()> {
     let stop = state.shutdown.soft().clone();
     while let Some(Some(attempt)) = stop.run_until_cancelled(queue.0.recv()).await {
+        crash_point!("log.unsealed");
         if let Err(error) = state.results.seal_log(attempt).await {
             tracing::warn!(attempt.id = %attempt, "cannot seal the log: {error}");
         }
+        crash_point!("log.sealed");
         state.logs.tell(attempt);
     }
     Ok(())

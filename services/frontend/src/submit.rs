@@ -10,6 +10,7 @@ pub use request::{ResubmitRequest, SubmitRequest};
 pub use resubmit::resubmit;
 
 use check::{CheckedSource, Rules, check};
+use millrace_chassis::crash_point;
 use millrace_domain::{ChrootName, IdempotencyKey};
 use millrace_results::ResultError;
 use millrace_store::{
@@ -111,8 +112,10 @@ async fn find_sources(
 }
 
 async fn store_build(state: &AppState, build: &NewBuild) -> Result<BuildView, ApiError> {
+    crash_point!("submission.unstored");
     match state.store.submit_build(build).await? {
         Submission::Accepted(view) => {
+            crash_point!("submission.stored");
             state.relay_wake.notify_one();
             tracing::info!(build.id = %view.id, "build submitted");
             Ok(*view)

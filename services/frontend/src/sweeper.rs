@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use metrics::counter;
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, crash_point};
 use millrace_store::{ReserveConfig, StoreError, SweepConfig, Swept};
 
 use crate::state::AppState;
@@ -59,14 +59,17 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
         );
     }
     for (task, attempt) in &swept.lost {
+        crash_point!("sweep.lost");
         tracing::warn!(task.id = %task, attempt.id = %attempt, "attempt lost: its lease ran out");
         state.end_log(*attempt).await;
     }
     for (task, attempt) in &swept.cancelled {
+        crash_point!("sweep.cancelled");
         tracing::warn!(task.id = %task, attempt.id = %attempt, "cancelled attempt taken back: its builder is silent");
         state.end_log(*attempt).await;
     }
     if swept.offers_expired > 0 {
+        crash_point!("sweep.unclaimed");
         tracing::warn!(offers = swept.offers_expired, "offers expired unclaimed");
     }
     counter!("millrace_attempts_lost_total").increment(swept.lost.len() as u64);
@@ -74,6 +77,9 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
         state.relay_wake.notify_one();
     }
     reserve(state).await?;
+    if state.store.release_held().await? > 0 {
+        state.relay_wake.notify_one();
+    }
     Ok(swept)
 }
 

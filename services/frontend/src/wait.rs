@@ -37,6 +37,12 @@ pub enum WaitWord {
     NoBuilder,
     /// No live builder is large enough.
     TooLarge,
+    /// All builders that could run it are drained, or set aside for faults of their own.
+    BuildersDrained,
+    /// Builders that are large enough are short of disk space.
+    ShortOfDisk,
+    /// No builder that is large enough has the image of its chroot.
+    ImageMissing,
     /// RabbitMQ is away; nothing is released.
     BrokerAway,
     /// It is released; its order is on the way to RabbitMQ.
@@ -69,7 +75,33 @@ pub async fn explain(state: &AppState, tasks: &mut [&mut Task]) -> Result<(), St
 }
 
 fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
-    let (word, message) = match wait.largest_mib {
+    let (word, message) = told(wait, broker_up);
+    let is_out = matches!(
+        word,
+        WaitWord::NoBuilder
+            | WaitWord::TooLarge
+            | WaitWord::BuildersDrained
+            | WaitWord::ShortOfDisk
+            | WaitWord::ImageMissing
+            | WaitWord::OnItsWay
+    );
+    let ahead = place(wait);
+    WaitReason {
+        reason: word,
+        message,
+        ahead,
+        position: (!is_out).then(|| ahead.saturating_add(1)),
+        estimated_start: estimate(wait, word),
+        not_before: wait.not_before,
+    }
+}
+
+fn told(wait: &Wait, broker_up: bool) -> (WaitWord, String) {
+    let fits = wait.largest_mib.is_some_and(|mib| mib >= wait.memory_mib);
+    if let (false, Some(message)) = (fits, resting(wait)) {
+        return (WaitWord::BuildersDrained, message);
+    }
+    match wait.largest_mib {
         None => (
             WaitWord::NoBuilder,
             format!("no builder offers this architecture ({})", wait.arch),
@@ -82,24 +114,30 @@ fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
                 size(largest)
             ),
         ),
+        Some(_) if wait.largest_open_mib < Some(wait.memory_mib) => {
+            (WaitWord::ShortOfDisk, short_of_disk(wait))
+        }
+        Some(_) if wait.lacking_image.is_some() && !wait.is_image_somewhere => {
+            (WaitWord::ImageMissing, image_missing(wait))
+        }
         Some(_) if !broker_up => (
             WaitWord::BrokerAway,
             "broker away; it goes on by itself when RabbitMQ is back".to_owned(),
         ),
         Some(_) => by_turn(wait),
+    }
+}
+
+/// Builders that could run it, were they ready for work.
+fn resting(wait: &Wait) -> Option<String> {
+    let told = |what: &str, names: &[String]| {
+        (!names.is_empty()).then(|| format!("builders {what}: {}", names.join(", ")))
     };
-    let is_out = matches!(
-        word,
-        WaitWord::NoBuilder | WaitWord::TooLarge | WaitWord::OnItsWay
-    );
-    let ahead = place(wait);
-    WaitReason {
-        reason: word,
-        message,
-        ahead,
-        position: (!is_out).then(|| ahead.saturating_add(1)),
-        estimated_start: estimate(wait, word),
-        not_before: wait.not_before,
+    let drained = told("drained", &wait.drained);
+    let set_aside = told("set aside", &wait.set_aside);
+    match (drained, set_aside) {
+        (Some(drained), Some(set_aside)) => Some(format!("{drained}; {set_aside}")),
+        (drained, set_aside) => drained.or(set_aside),
     }
 }
 
@@ -115,9 +153,13 @@ fn place(wait: &Wait) -> u64 {
 fn estimate(wait: &Wait, word: WaitWord) -> Option<DateTime<Utc>> {
     match word {
         // Somebody has to do something first, or an end of the owner's other tasks is waited for.
-        WaitWord::NoBuilder | WaitWord::TooLarge | WaitWord::BrokerAway | WaitWord::OwnerLimit => {
-            None
-        }
+        WaitWord::NoBuilder
+        | WaitWord::TooLarge
+        | WaitWord::BuildersDrained
+        | WaitWord::ShortOfDisk
+        | WaitWord::ImageMissing
+        | WaitWord::BrokerAway
+        | WaitWord::OwnerLimit => None,
         WaitWord::OnItsWay => Some(Utc::now()),
         WaitWord::BackOff | WaitWord::Behind | WaitWord::BuildersFull => {
             #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
@@ -137,11 +179,31 @@ fn size(mib: u32) -> String {
     }
 }
 
+fn short_of_disk(wait: &Wait) -> String {
+    format!(
+        "builders short of disk ({}); make room on the disks of their spools (MILLRACE_SPOOL_DIR), and it starts by itself",
+        wait.short_of_disk.join(", ")
+    )
+}
+
+fn image_missing(wait: &Wait) -> String {
+    format!(
+        "no builder has the image {} of chroot {}; build or load it on a builder's engine, and it starts by itself",
+        wait.lacking_image.as_deref().unwrap_or_default(),
+        wait.chroot
+    )
+}
+
 fn by_turn(wait: &Wait) -> (WaitWord, String) {
     if wait.is_offered {
         (
             WaitWord::OnItsWay,
             "released; its order is on the way to RabbitMQ".to_owned(),
+        )
+    } else if let Some(image) = &wait.lacking_image {
+        (
+            WaitWord::BuildersFull,
+            format!("builders that have the image {image} are full"),
         )
     } else if let Some(time) = wait.not_before {
         let time = time.format("%H:%M:%S UTC");
@@ -185,6 +247,13 @@ mod tests {
             arch: "x86_64".to_owned(),
             memory_mib: 2048,
             largest_mib: Some(16384),
+            drained: Vec::new(),
+            set_aside: Vec::new(),
+            largest_open_mib: Some(16384),
+            short_of_disk: Vec::new(),
+            chroot: "fedora-44-x86_64".to_owned(),
+            lacking_image: None,
+            is_image_somewhere: true,
             not_before: None,
             owner_active: 0,
             owner_limit: 4,
@@ -210,7 +279,40 @@ mod tests {
         let large = word(|w| w.memory_mib = 65536, false);
         assert_eq!(large.0, WaitWord::TooLarge);
         assert_eq!(large.1, "needs 64 GB, largest builder offers 16 GB");
+        let short = |w: &mut Wait| {
+            w.largest_open_mib = None;
+            w.short_of_disk = vec!["b1".to_owned(), "b2".to_owned()];
+        };
+        let short = word(short, false);
+        assert_eq!(short.0, WaitWord::ShortOfDisk);
+        assert!(short.1.starts_with("builders short of disk (b1, b2);"));
+        let lacks = |w: &mut Wait| w.lacking_image = Some("i/1".to_owned());
+        let alone = word(
+            |w| {
+                lacks(w);
+                w.is_image_somewhere = false;
+            },
+            false,
+        );
+        assert_eq!(alone.0, WaitWord::ImageMissing);
+        let named = "no builder has the image i/1 of chroot fedora-44-x86_64;";
+        assert!(alone.1.starts_with(named), "{}", alone.1);
+        assert_eq!(
+            word(lacks, true).1,
+            "builders that have the image i/1 are full"
+        );
         assert_eq!(word(|w| w.ahead = 3, false).0, WaitWord::BrokerAway);
+        let resting = |w: &mut Wait| {
+            w.largest_mib = None;
+            w.drained = vec!["b1".to_owned(), "b2".to_owned()];
+            w.set_aside = vec!["b3".to_owned()];
+        };
+        let drained = word(resting, false);
+        assert_eq!(drained.0, WaitWord::BuildersDrained);
+        assert_eq!(
+            drained.1,
+            "builders drained: b1, b2; builders set aside: b3"
+        );
         assert_eq!(
             word(|w| w.not_before = Some(Utc::now()), true).0,
             WaitWord::BackOff

@@ -12,6 +12,7 @@ mod claim;
 mod floor;
 mod idle;
 mod overhead;
+mod relay;
 mod stats;
 mod throughput;
 
@@ -46,6 +47,9 @@ async fn main() {
     }
     if wanted("overhead") {
         rows.extend(overhead::measure(runs).await);
+    }
+    if wanted("relay") {
+        rows.extend(relay::measure().await);
     }
     println!(
         "\nmedians of {runs} runs; throughput and claims with no-op sandboxes (a stand-in that succeeds at once);\n\

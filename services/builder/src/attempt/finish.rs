@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use millrace_bus::{Outgoing, Route};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Phase, Stage};
 use millrace_wire::{FinishedV1, MissingFile};
 
@@ -63,6 +63,7 @@ async fn deliver(attempt: &mut Attempt, worked: Worked) -> Result<FinishedV1, Fi
     let log_size = log_shipped(attempt, worked).await?;
     attempt.live.end_stage(Utc::now());
     let report = report_of(attempt, refusal, log_size);
+    crash_point!("report.unwritten");
     let folder = attempt.folder.clone();
     let outlives = attempt.ctx.results_outlive();
     let written = report.clone();
@@ -71,6 +72,7 @@ async fn deliver(attempt: &mut Attempt, worked: Worked) -> Result<FinishedV1, Fi
         // It goes out all the same; only a restart before the frontend has it would have to upload again.
         tracing::error!(attempt.id = %attempt.live.id(), "cannot write the report to the spool: {error}");
     }
+    crash_point!("report.written");
     Ok(report)
 }
 
@@ -149,12 +151,14 @@ async fn report_until_closed(attempt: &Attempt, report: &FinishedV1) -> Finish {
         if let Err(finish) = publish(attempt, report).await {
             return finish;
         }
+        crash_point!("report.confirmed");
         attempt.live.advance(Phase::Reported);
         attempt.ctx.nudge.notify_one();
         let missing = match wait_for_missing(attempt).await {
             Ok(missing) => missing,
             Err(finish) => return finish,
         };
+        crash_point!("report.incomplete");
         tracing::warn!(attempt.id = %attempt.live.id(), files = missing.len(), "the frontend misses files, uploading them again");
         if !backoff.pause(&attempt.ctx.leaving).await {
             return Finish::Left;

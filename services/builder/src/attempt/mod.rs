@@ -26,6 +26,7 @@ mod work;
 
 use std::sync::Arc;
 
+use millrace_chassis::crash_point;
 use millrace_wire::{DeclineReason, DeclineRequest};
 
 use crate::context::Context;
@@ -61,16 +62,20 @@ impl Attempt {
 
     /// Removes all traces: the attempt is closed.
     async fn forget(self) {
+        crash_point!("attempt.closed");
         self.ctx.registry.forget(self.live.id());
         let folder = self.folder.clone();
         if let Err(error) = self.ctx.on_disk(move || folder.remove()).await {
             tracing::error!(attempt.id = %self.live.id(), "cannot remove a closed attempt from the spool: {error}");
         }
+        crash_point!("attempt.forgotten");
     }
 
     /// Gives the attempt back, uncounted. When the frontend does not answer, the next start reports it lost.
     async fn hand_back(self) {
+        crash_point!("handback.begun");
         if self.decline().await {
+            crash_point!("handback.told");
             tracing::info!(attempt.id = %self.live.id(), "handed back");
             self.forget().await;
         } else {
@@ -84,6 +89,8 @@ impl Attempt {
             attempt_id: self.live.id(),
             lease_token: Some(self.live.lease().clone()),
             reason: DeclineReason::Stopping,
+            missing_image: None,
+            hindrances: self.ctx.hindrances(),
         };
         decline_until(&self.ctx, &decline).await
     }
@@ -100,7 +107,7 @@ pub async fn decline_until(ctx: &Context, decline: &DeclineRequest) -> bool {
         match ctx.leaving.run_until_cancelled(call).await {
             None => return false,
             Some(Ok(()) | Err(CallError::LeaseGone)) => return true,
-            Some(Err(CallError::Away(reason))) => {
+            Some(Err(CallError::Away(reason) | CallError::StoreFull(reason))) => {
                 tracing::debug!(attempt.id = %decline.attempt_id, "cannot decline yet: {reason}");
             }
             Some(Err(error)) => {

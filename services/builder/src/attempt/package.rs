@@ -1,6 +1,7 @@
 //! One package of an attempt: fetched, built, collected and judged.
 
 use chrono::Utc;
+use millrace_chassis::crash_point;
 use millrace_domain::{Outcome, OutcomeKind, Phase, Stage};
 use millrace_sandbox::SandboxHandle;
 use millrace_wire::{JobSource, ManifestFile, PackageReport};
@@ -56,7 +57,9 @@ async fn try_build(
     let live = &attempt.live;
     if !attempt.ctx.is_noop() {
         live.begin_stage(Stage::Fetch, Utc::now());
+        crash_point!("fetch.begun");
         fetch::fetch(attempt, source).await?;
+        crash_point!("fetch.done");
         live.end_stage(Utc::now());
     }
     live.advance(Phase::Building);
@@ -100,7 +103,9 @@ async fn take_results(
         attempt.live.advance(Phase::Collecting);
     }
     attempt.live.begin_stage(Stage::Collect, Utc::now());
+    crash_point!("collect.begun");
     let collected = collect::collect(attempt, &run.handle, source.position).await?;
+    crash_point!("collect.done");
     for refused in &collected.refused {
         let line = format!(
             "{} was left in the sandbox: {}",

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use millrace_chassis::crash_point;
 use millrace_domain::{Outcome, OutcomeKind, Phase, Token};
 use millrace_wire::{ClaimRequest, PackageReport};
 
@@ -64,6 +65,7 @@ async fn go_on(attempt: Attempt) {
             tracing::error!(attempt.id = %id, "cannot read a report in the spool: {error}");
         }
     }
+    crash_point!("recovery.begun");
     let mut attempt = attempt;
     if attempt.record.phase >= Phase::Spooled {
         tracing::info!(attempt.id = %id, "going on with the uploads after the restart");
@@ -128,6 +130,7 @@ async fn hand_back_unsure(ctx: Arc<Context>, folder: AttemptFolder, record: Reco
         attempt_id: record.job.attempt_id,
         nonce: record.nonce.clone(),
     };
+    crash_point!("recovery.unsure");
     match claim_until(&ctx, &claim).await {
         // The next start asks again.
         Unsure::Still => ctx.registry.forget(claim.attempt_id),
@@ -169,7 +172,7 @@ async fn claim_until(ctx: &Context, claim: &ClaimRequest) -> Unsure {
             | Err(CallError::LeaseGone | CallError::Refused { .. } | CallError::Local(_)) => {
                 return Unsure::NotOurs;
             }
-            Err(CallError::Away(reason)) => {
+            Err(CallError::Away(reason) | CallError::StoreFull(reason)) => {
                 tracing::debug!(attempt.id = %claim.attempt_id, "the frontend is away: {reason}");
             }
         }

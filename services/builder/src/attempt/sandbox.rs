@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
+use millrace_chassis::crash_point;
 use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_sandbox::{
     Ended, SandboxError, SandboxFiles, SandboxHandle, SandboxLimits, SandboxSpec,
@@ -38,6 +39,7 @@ pub struct Run {
 /// Runs the source that lies in the attempt's folder.
 pub async fn run(attempt: &Attempt, log: &mut SpooledLog) -> Result<Run, Unfinished> {
     let (spec, files) = describe(attempt);
+    crash_point!("sandbox.unmade");
     // Not interrupted: a start that is dropped half-way would leave a container.
     let mut handle = attempt
         .ctx
@@ -45,6 +47,7 @@ pub async fn run(attempt: &Attempt, log: &mut SpooledLog) -> Result<Run, Unfinis
         .start(&spec, &files)
         .await
         .map_err(|error| sandbox_failed(&error, Stage::Buildroot))?;
+    crash_point!("sandbox.started");
     let pieces = handle.take_log();
     let notices = handle.take_notices();
     let log_failed = log.failed();
@@ -58,6 +61,7 @@ pub async fn run(attempt: &Attempt, log: &mut SpooledLog) -> Result<Run, Unfinis
         stages::follow(notices, &attempt.live),
         wait(attempt, &mut handle, &log_failed),
     );
+    crash_point!("sandbox.ended");
     match judge_end(facts, ended, end) {
         Ok((facts, ended)) => Ok(Run {
             handle,
@@ -165,7 +169,10 @@ pub fn discard(attempt: &Attempt, mut handle: SandboxHandle) {
             millrace_chassis::Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         for _ in 0..8 {
             match handle.remove().await {
-                Ok(()) => return,
+                Ok(()) => {
+                    crash_point!("sandbox.removed");
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(attempt.id = %id, "a sandbox cannot be removed yet: {error}");
                 }

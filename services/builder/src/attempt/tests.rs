@@ -17,8 +17,10 @@ use crate::context::{SandboxCaps, SandboxSettings};
 use crate::disk::Disk;
 use crate::durable::Outlives;
 use crate::fake_frontend::FakeFrontend;
+use crate::images::Images;
 use crate::live::Registry;
 use crate::room::Room;
+use crate::self_test::SelfTests;
 use crate::spool::Spool;
 
 async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
@@ -51,9 +53,11 @@ async fn context_on(engine: NoopEngine, fake: &FakeFrontend, identity: &Path) ->
         fetch_patience: Duration::ZERO,
         spool: Spool::open(identity).unwrap(),
         disk: Disk::new(identity, 0, &room, &nudge),
+        images: Images::default(),
         spool_patience: Duration::from_secs(5),
         room,
         registry: Registry::default(),
+        self_tests: SelfTests::default(),
         nudge,
         uploads: Semaphore::new(2),
         leaving: shutdown.hard().clone(),

@@ -1,5 +1,6 @@
 //! The working part of an attempt: all its packages in order, until everything is safe on the spool.
 
+use millrace_chassis::crash_point;
 use millrace_domain::{Origin, OutcomeKind, Phase, Stage};
 use millrace_sandbox::SandboxHandle;
 use millrace_wire::PackageReport;
@@ -9,6 +10,7 @@ use super::ending::{self, disk_failed};
 use super::package::{Built, say};
 use super::patience::Patience;
 use super::{Attempt, package, sandbox};
+use crate::durable::Outlives;
 use crate::live::Interrupt;
 use crate::log::{LogError, SpooledLog, Unshipped, ship};
 
@@ -51,7 +53,9 @@ pub async fn work(attempt: &mut Attempt) -> Result<Worked, Interrupt> {
         tracing::error!(attempt.id = %attempt.live.id(), "{error}");
     }
     tracing::info!(attempt.id = %attempt.live.id(), outcome = %outcome.kind, "ended: {}", outcome.message);
+    crash_point!("results.judged");
     keep(attempt).await;
+    crash_point!("results.kept");
     // Not before a restart would find the results.
     if let Some(handle) = last {
         sandbox::discard(attempt, handle);
@@ -139,13 +143,24 @@ pub(super) async fn keep(attempt: &mut Attempt) {
     let has_files = packages.iter().any(|package| !package.files.is_empty());
     attempt.record.phase = Phase::Spooled;
     attempt.record.stages = attempt.live.stages();
-    // An attempt without files goes on to its report at once, which is all there is to keep.
     if has_files {
         write_record(attempt).await;
+    } else if !attempt.ctx.is_noop() {
+        write_outcome(attempt).await;
     }
     attempt.live.advance(Phase::Spooled);
     if has_files {
         attempt.ctx.nudge.notify_one();
+    }
+}
+
+/// An outcome without files was work, too: it is not found out anew because the builder ends before its report. A full
+/// disk is not waited for, since the report goes out at once.
+async fn write_outcome(attempt: &Attempt) {
+    let (folder, record) = (attempt.folder.clone(), attempt.record.clone());
+    let write = move || folder.write(&record, Outlives::Process);
+    if let Err(error) = attempt.ctx.on_disk(write).await {
+        tracing::warn!(attempt.id = %attempt.live.id(), "cannot note in the spool how the attempt ended: {error}");
     }
 }
 

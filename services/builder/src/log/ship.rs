@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millrace_chassis::{Backoff, CancellationToken};
+use millrace_chassis::{Backoff, CancellationToken, crash_point};
 use millrace_domain::{AttemptId, Token};
 use tokio::sync::watch;
 
@@ -127,6 +127,7 @@ impl Sender {
             .ok_or(Unshipped::Stopped)?;
         match sent {
             Ok(accepted) => {
+                crash_point!("log.shipped");
                 // An answer that does not move is one more refusal, or this would never end.
                 self.refusals = if accepted.size == self.offset {
                     self.refusals + 1
@@ -143,7 +144,7 @@ impl Sender {
                 )));
             }
             Err(CallError::LeaseGone) => return Err(Unshipped::LeaseGone),
-            Err(CallError::Away(reason)) => {
+            Err(CallError::Away(reason) | CallError::StoreFull(reason)) => {
                 tracing::debug!(attempt.id = %attempt, "the log waits for the frontend: {reason}");
             }
             Err(error @ (CallError::Refused { .. } | CallError::Local(_))) => {

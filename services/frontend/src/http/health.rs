@@ -80,6 +80,10 @@ pub async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError
         gauge!("millrace_outbox_messages").set(as_gauge(counts.outbox));
         gauge!("millrace_parked_messages").set(as_gauge(counts.parked));
         gauge!("millrace_builders_live").set(as_gauge(counts.builders_live));
+        gauge!("millrace_builders_drained").set(as_gauge(counts.builders_drained));
+        gauge!("millrace_builders_set_aside").set(as_gauge(counts.builders_set_aside));
+        gauge!("millrace_builders_short_of_disk").set(as_gauge(counts.builders_short_of_disk));
+        gauge!("millrace_builders_lacking_images").set(as_gauge(counts.builders_lacking_images));
     }
     let headers = [(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)];
     Ok((headers, metrics.render()).into_response())

@@ -33,8 +33,24 @@ pub struct Builder {
     pub sandboxes: u32,
     /// What is left of them.
     pub free_sandboxes: u32,
+    /// Whether it takes no work because its spool's disk is short of space.
+    pub short_of_disk: bool,
+    /// Then what is free there, in MiB; 0 when a write failed.
+    pub disk_free_mib: Option<u32>,
+    /// Then what it wants to be free, in MiB (`MILLRACE_SPOOL_FLOOR_MB`).
+    pub disk_floor_mib: Option<u32>,
+    /// Images of chroots that were asked for and that its engine lacks.
+    pub missing_images: Vec<String>,
     /// Its program's version.
     pub version: String,
+    /// Whether it stops: it finishes what it has and takes nothing more.
+    pub stopping: bool,
+    /// Since when it gets no work because an administrator drained it.
+    pub drained_at: Option<DateTime<Utc>>,
+    /// Since when it gets no work because of repeated faults of its own; it returns when its self-test has passed.
+    pub set_aside_at: Option<DateTime<Utc>>,
+    /// Those faults.
+    pub set_aside_reason: Option<String>,
     /// When it first came.
     pub enrolled_at: DateTime<Utc>,
     /// When it was last heard of.
@@ -74,7 +90,15 @@ impl From<BuilderView> for Builder {
             free_mib: view.free_mib,
             sandboxes: view.sandboxes,
             free_sandboxes: view.free_sandboxes,
+            short_of_disk: view.hindered.disk.is_some(),
+            disk_free_mib: view.hindered.disk.map(|disk| disk.free_mib),
+            disk_floor_mib: view.hindered.disk.map(|disk| disk.floor_mib),
+            missing_images: view.hindered.missing_images,
             version: view.version,
+            stopping: view.stopping,
+            drained_at: view.drained_at,
+            set_aside_at: view.set_aside_at,
+            set_aside_reason: view.set_aside_reason,
             enrolled_at: view.enrolled_at,
             last_seen_at: view.last_seen_at,
         }

@@ -12,9 +12,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    attempt_files, builder_api, builds, cancel_build, chroots, health, list_builders, list_parked,
-    logs, openapi, resubmit_build, result_folders, status, submit_build, tasks, upload_source,
-    waiting_builds,
+    attempt_files, builder_api, builds, cancel_build, chroots, drain_builder, health,
+    list_builders, list_parked, logs, openapi, resubmit_build, result_folders, status,
+    submit_build, tasks, upload_source, waiting_builds,
 };
 use crate::error::ApiError;
 use crate::observe::observe;
@@ -67,6 +67,8 @@ fn quick_api() -> OpenApiRouter<AppState> {
         .routes(routes!(attempt_files::read_file))
         .routes(routes!(chroots::list_chroots))
         .routes(routes!(list_builders::list_builders))
+        .routes(routes!(drain_builder::drain_builder))
+        .routes(routes!(drain_builder::undrain_builder))
         .routes(routes!(list_parked::list_parked))
 }
 

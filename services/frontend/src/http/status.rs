@@ -29,6 +29,14 @@ pub struct Status {
     pub parked: Option<u64>,
     /// Builders heard of lately.
     pub builders_live: Option<u64>,
+    /// Those of them that an administrator drained.
+    pub builders_drained: Option<u64>,
+    /// Those of them that were set aside for repeated faults of their own.
+    pub builders_set_aside: Option<u64>,
+    /// Those of them that take no work because their spool disks are short of space.
+    pub builders_short_of_disk: Option<u64>,
+    /// Those of them whose engines lack images that were asked for.
+    pub builders_lacking_images: Option<u64>,
 }
 
 /// How a part is.
@@ -85,6 +93,10 @@ pub async fn status(State(state): State<AppState>) -> Json<Status> {
         outbox: counts.map(|counts| counts.outbox),
         parked: counts.map(|counts| counts.parked),
         builders_live: counts.map(|counts| counts.builders_live),
+        builders_drained: counts.map(|counts| counts.builders_drained),
+        builders_set_aside: counts.map(|counts| counts.builders_set_aside),
+        builders_short_of_disk: counts.map(|counts| counts.builders_short_of_disk),
+        builders_lacking_images: counts.map(|counts| counts.builders_lacking_images),
     })
 }
 

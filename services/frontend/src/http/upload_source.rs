@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use millrace_chassis::Problem;
+use millrace_chassis::{Problem, crash_point};
 use millrace_domain::FileName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -59,7 +59,9 @@ pub async fn upload_source(
     if content_length(&headers).is_some_and(|announced| announced > cap) {
         return Err(ApiError::TooLarge { cap });
     }
+    crash_point!("source.unstored");
     let stored = state.stored(state.results.put_source(body_stream(body), cap).await)?;
+    crash_point!("source.stored");
     tracing::info!(
         source.sha256 = %stored.sha256,
         size_bytes = stored.size,

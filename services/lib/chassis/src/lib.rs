@@ -5,6 +5,7 @@ mod address;
 mod api_client;
 mod backoff;
 mod chance;
+mod crash;
 mod fetch;
 mod fetch_error;
 mod health;
@@ -19,6 +20,8 @@ pub use address::{AllowList, AllowListError, Guard};
 pub use api_client::{ApiClient, ApiError, Timeouts, path_segment};
 pub use backoff::Backoff;
 pub use chance::{ChanceError, random_bytes};
+#[cfg(feature = "crash-points")]
+pub use crash::{CRASH_VARIABLE, pass_crash_point};
 pub use fetch::{FetchArgs, FetchLimits, Fetched, Fetcher};
 pub use fetch_error::FetchError;
 pub use health::{Check, Health};

@@ -6,6 +6,7 @@ use millrace_domain::{
 };
 use sqlx::types::Json;
 
+use crate::aside::note_end;
 use crate::lease::FileKey;
 use crate::row::{RowOf, int4};
 use crate::store::Tx;
@@ -27,6 +28,8 @@ pub struct Finished {
     pub stages: Vec<StageTime>,
     /// Digest of the chroot's image.
     pub image_digest: Option<String>,
+    /// A builder is set aside after so many attempts in a row that ended in a fault of its own; 0: never.
+    pub set_aside_faults: u32,
 }
 
 /// What became of one source.
@@ -49,6 +52,8 @@ pub enum Acceptance {
     Accepted {
         /// Terminal, or waiting for another attempt.
         task_state: TaskState,
+        /// Its builder was set aside with it.
+        set_aside: bool,
     },
     /// It was accepted before.
     Duplicate,
@@ -90,9 +95,12 @@ impl Store {
                 outcome: Some(&report.outcome),
             };
             settle(&mut tx, &locked, end, &next).await?;
+            let most = report.set_aside_faults;
+            let set_aside = note_end(&mut tx, locked.builder, &report.outcome, most).await?;
             tx.commit().await?;
             Ok(Acceptance::Accepted {
                 task_state: next.task_state(),
+                set_aside,
             })
         })
         .await

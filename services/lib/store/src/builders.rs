@@ -4,6 +4,7 @@ use millrace_domain::{BuilderId, TokenHash};
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use crate::hindrance::{DiskShort, Hindered};
 use crate::row::{RowOf, Time, int4};
 use crate::{Store, StoreError};
 
@@ -30,13 +31,18 @@ pub struct NewBuilder {
     pub sandboxes: u32,
     /// The program's version.
     pub version: String,
+    /// It only renews its token: the same process, with all that is known of it.
+    pub renewal: bool,
 }
 
 /// What became of an enrolment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enrolment {
     /// The builder is known under its new token.
-    Enrolled,
+    Enrolled {
+        /// It had been set aside and, started anew, is ready again.
+        returns: bool,
+    },
     /// The id belongs to a builder with another token.
     IdTaken,
 }
@@ -71,6 +77,8 @@ pub struct BuilderView {
     pub free_mib: u32,
     /// Sandboxes left at its last heartbeat.
     pub free_sandboxes: u32,
+    /// What keeps it from work, as it last said.
+    pub hindered: Hindered,
     /// The program's version.
     pub version: String,
     /// When it first enrolled.
@@ -79,6 +87,14 @@ pub struct BuilderView {
     pub last_seen_at: Time,
     /// Whether that is recent enough to give it work.
     pub live: bool,
+    /// It finishes what it has and ends.
+    pub stopping: bool,
+    /// Since when it gets no work because an administrator drained it.
+    pub drained_at: Option<Time>,
+    /// Since when it gets no work because of faults of its own.
+    pub set_aside_at: Option<Time>,
+    /// Those faults.
+    pub set_aside_reason: Option<String>,
 }
 
 #[derive(FromRow)]
@@ -91,18 +107,27 @@ struct BuilderColumns {
     sandboxes: i32,
     free_mib: i32,
     free_sandboxes: i32,
+    disk_free_mib: Option<i32>,
+    disk_floor_mib: Option<i32>,
+    missing_images: Vec<String>,
     version: String,
     enrolled_at: Time,
     last_seen_at: Time,
     live: bool,
+    stopping: bool,
+    drained_at: Option<Time>,
+    set_aside_at: Option<Time>,
+    set_aside_reason: Option<String>,
 }
 
 impl Store {
     /// Enrols a builder, or takes up its identity again.
     pub async fn enrol_builder(&self, new: &NewBuilder) -> Result<Enrolment, StoreError> {
         self.within(async {
-            let enrolled: i64 = sqlx::query_scalar(
-                "with enrolled as (
+            let (enrolled, returned): (i64, i64) = sqlx::query_as(
+                "with before as (
+                    select id from builders where id = $1 and set_aside_at is not null and not $11
+                ), enrolled as (
                     insert into builders as b (id, name, token_hash, engine_id, archs, memory_mib, sandboxes,
                         free_mib, free_sandboxes, version)
                     values ($1, $2, $3, $5, $6, $7, $8, $7, $8, $9)
@@ -110,14 +135,18 @@ impl Store {
                         name = excluded.name, token_hash = excluded.token_hash, engine_id = excluded.engine_id,
                         archs = excluded.archs, memory_mib = excluded.memory_mib, sandboxes = excluded.sandboxes,
                         free_mib = excluded.free_mib, free_sandboxes = excluded.free_sandboxes,
-                        version = excluded.version, last_seen_at = now(), stopping = false
+                        version = excluded.version, last_seen_at = now(), stopping = b.stopping and $11,
+                        -- A builder passes its self-test before it enrols.
+                        faults = case when $11 then b.faults else 0 end,
+                        set_aside_at = case when $11 then b.set_aside_at end,
+                        set_aside_reason = case when $11 then b.set_aside_reason end
                     where b.token_hash = $4
                     returning engine_id
                 ), budgeted as (
                     insert into engines (id, budget_mib) select engine_id, $10 from enrolled
                     on conflict (id) do update set budget_mib = excluded.budget_mib
                 )
-                select count(*) from enrolled",
+                select (select count(*) from enrolled), (select count(*) from before)",
             )
             .bind(new.id.0)
             .bind(&new.name)
@@ -129,9 +158,10 @@ impl Store {
             .bind(int4(new.sandboxes))
             .bind(&new.version)
             .bind(int4(new.engine_budget_mib))
+            .bind(new.renewal)
             .fetch_one(&self.pool)
             .await?;
-            Ok(if enrolled == 1 { Enrolment::Enrolled } else { Enrolment::IdTaken })
+            Ok(if enrolled == 1 { Enrolment::Enrolled { returns: returned == 1 } } else { Enrolment::IdTaken })
         })
         .await
     }
@@ -160,8 +190,10 @@ impl Store {
     pub async fn list_builders(&self) -> Result<Vec<BuilderView>, StoreError> {
         self.within(async {
             let rows: Vec<BuilderColumns> = sqlx::query_as(
-                "select id, name, engine_id, archs, memory_mib, sandboxes, free_mib, free_sandboxes, version,
-                     enrolled_at, last_seen_at, last_seen_at > now() - interval '25 seconds' as live
+                "select id, name, engine_id, archs, memory_mib, sandboxes, free_mib, free_sandboxes,
+                     disk_free_mib, disk_floor_mib, missing_images, version,
+                     enrolled_at, last_seen_at, last_seen_at > now() - interval '25 seconds' as live,
+                     stopping, drained_at, set_aside_at, set_aside_reason
                  from builders order by name, id",
             )
             .fetch_all(&self.pool)
@@ -174,6 +206,13 @@ impl Store {
 
 fn builder_view(columns: BuilderColumns) -> Result<BuilderView, StoreError> {
     let row = RowOf::new("builders", columns.id);
+    let disk = match (columns.disk_free_mib, columns.disk_floor_mib) {
+        (Some(free), Some(floor)) => Some(DiskShort {
+            free_mib: row.number(free)?,
+            floor_mib: row.number(floor)?,
+        }),
+        (None, _) | (_, None) => None,
+    };
     Ok(BuilderView {
         id: BuilderId(columns.id),
         name: columns.name,
@@ -183,9 +222,17 @@ fn builder_view(columns: BuilderColumns) -> Result<BuilderView, StoreError> {
         sandboxes: row.number(columns.sandboxes)?,
         free_mib: row.number(columns.free_mib)?,
         free_sandboxes: row.number(columns.free_sandboxes)?,
+        hindered: Hindered {
+            disk,
+            missing_images: columns.missing_images,
+        },
         version: columns.version,
         enrolled_at: columns.enrolled_at,
         last_seen_at: columns.last_seen_at,
         live: columns.live,
+        stopping: columns.stopping,
+        drained_at: columns.drained_at,
+        set_aside_at: columns.set_aside_at,
+        set_aside_reason: columns.set_aside_reason,
     })
 }

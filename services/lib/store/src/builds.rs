@@ -54,7 +54,7 @@ impl Store {
                      -- A live state is rare among all builds: its tasks are found by index, once.
                      and ($3::text is null or $3 in ('failed', 'cancelled', 'succeeded') or b.id in (
                          select t.build_id from tasks t
-                         where t.state = $3 and t.state in ('waiting', 'queued', 'running')))
+                         where t.state = $3 and t.state in ('waiting', 'queued', 'running') and t.build_id > 0))
                      -- The first state, in the order given, that some task has.
                      and ($3::text is null or $3 = (
                          select t.state from tasks t where t.build_id = b.id

@@ -43,7 +43,7 @@ pub enum ClaimOutcome {
     Taken,
     /// An earlier attempt failed on this builder, and another one can take it. The task was put back.
     Avoid,
-    /// The engine's memory is promised to others. The task was put back.
+    /// The engine's memory is promised to others, or the builder is drained or set aside. The task was put back.
     NoRoom,
     /// The attempt was taken back, is over, or never existed.
     Revoked,
@@ -62,6 +62,7 @@ struct OfferColumns {
     engine_id: String,
     budget_mib: i32,
     is_avoided: bool,
+    resting: Option<String>,
 }
 
 /// Locks task, attempt and engine, in this order. The engine's lock makes grants of its memory take turns.
@@ -71,7 +72,9 @@ const LOCK_OFFER: &str = "
         e.id as engine_id, e.budget_mib,
         $2 = any(t.avoid) and t.waiting_since > now() - interval '60 seconds' and exists (
             select from ready_builders o
-            where o.id <> all(t.avoid) and t.arch = any(o.archs) and o.memory_mib >= t.memory_mib) as is_avoided
+            where o.id <> all(t.avoid) and t.arch = any(o.archs) and o.memory_mib >= t.memory_mib
+                and o.disk_floor_mib is null) as is_avoided,
+        case when b.drained_at is not null then 'drained' when b.set_aside_at is not null then 'set aside' end as resting
     from attempts a join tasks t on t.id = a.task_id, builders b join engines e on e.id = b.engine_id
     where a.id = $1 and b.id = $2
     for no key update of t, a, e";
@@ -85,8 +88,8 @@ const GRANT: &str = "
     ), kept as (
         -- What drains for a large task must not go to a smaller one.
         select coalesce(sum(k.memory_mib), 0) as memory_mib
-        from reservations k join builders b on b.id = k.builder_id
-        join tasks t on t.id = k.task_id and t.state in ('waiting', 'queued')
+        from reservations k join builders b on b.id = k.builder_id cross join lateral (
+            select t.current_attempt from tasks t where t.id = k.task_id and t.state in ('waiting', 'queued') limit 1) t
         where b.engine_id = $6 and t.current_attempt is distinct from $1
     ), granted as (
         update attempts a set state = 'claimed', builder_id = $2, claim_nonce_hash = $3, lease_token_hash = $4,
@@ -96,12 +99,11 @@ const GRANT: &str = "
         returning a.task_id
     ), started as (
         update tasks t set state = 'running', started_at = coalesce(t.started_at, now())
-        from granted
-        where t.id = granted.task_id and t.state in ('waiting', 'queued') and t.current_attempt = $1
+        where t.id = (select task_id from granted) and t.state in ('waiting', 'queued') and t.current_attempt = $1
         returning t.build_id
     ), noted as (
         update builds b set first_claim_at = now()
-        from started where b.id = started.build_id and b.first_claim_at is null
+        where b.id = (select build_id from started) and b.first_claim_at is null
     ), unpublished as (
         delete from outbox where attempt_id = $1 and exists (select from granted)
     )
@@ -247,6 +249,11 @@ async fn answer_offer(
         lease_token_hash: None,
     };
     let delay_ms = hand_back_delay_ms(REFUSED_DELAY_MS, &locked);
+    if let Some(resting) = &offer.resting {
+        let reason = format!("the builder that asked is {resting}");
+        put_back(tx, &locked, &reason, delay_ms).await?;
+        return Ok(ClaimOutcome::NoRoom);
+    }
     if offer.is_avoided {
         let reason = "an earlier attempt failed on the builder that asked";
         put_back(tx, &locked, reason, delay_ms).await?;

@@ -18,11 +18,13 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
+    pub(crate) const DEFAULT_CONNECTIONS: u32 = 16;
+
     /// Defaults for one frontend: 16 connections, 2 s for a connection, 10 s for a statement.
     pub fn new(url: SecretString) -> Self {
         Self {
             url,
-            max_connections: 16,
+            max_connections: Self::DEFAULT_CONNECTIONS,
             acquire_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(10),
         }

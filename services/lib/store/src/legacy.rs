@@ -71,15 +71,21 @@ impl Store {
         self.within(async {
             let mut tx = self.snapshot().await?;
             let rows: Vec<LegacyColumns> = sqlx::query_as(
+                // The limit comes before the joins, and a lateral in the place of `not exists`: else the planner may
+                // sort, or join, all that waits.
                 "select b.id, b.submitter_id, b.chroots, b.repositories, b.memory_mib, b.timeout_seconds,
                      b.submitted_at, b.project_id, p.name as project, p.account_id as owner_id, o.name as owner,
                      p.chroots as project_chroots, p.repositories as project_repositories,
                      p.created_at as project_created_at
-                 from builds b join projects p on p.id = b.project_id join accounts o on o.id = p.account_id
-                 where b.cancelled_at is null and b.first_claim_at is null
-                     and not exists (select from tasks t where t.build_id = b.id
-                         and t.state in ('succeeded', 'failed', 'cancelled'))
-                 order by b.submitted_at, b.id limit $1",
+                 from (
+                     select b.* from builds b left join lateral (
+                         select true as one from tasks t
+                         where t.build_id = b.id and t.state in ('succeeded', 'failed', 'cancelled') limit 1
+                     ) over on true
+                     where b.cancelled_at is null and b.first_claim_at is null and over.one is null
+                     order by b.submitted_at, b.id limit $1
+                 ) b join projects p on p.id = b.project_id join accounts o on o.id = p.account_id
+                 order by b.submitted_at, b.id",
             )
             .bind(i64::from(limit))
             .fetch_all(&mut *tx)

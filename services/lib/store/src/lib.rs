@@ -2,17 +2,22 @@
 //! lost and nothing happens twice.
 
 mod accept;
+mod aside;
 mod builders;
 mod builds;
 mod cancel;
 mod catalog;
+mod choice;
 mod claim;
 mod config;
+mod deeper;
 mod error;
+mod hindrance;
 mod keep;
 mod lease;
 mod legacy;
 mod line;
+mod lines;
 mod outbox;
 mod pace;
 mod parked;
@@ -20,6 +25,7 @@ mod picture;
 mod release;
 mod reservation;
 mod room;
+mod rota;
 mod row;
 mod silence;
 mod stats;
@@ -37,6 +43,7 @@ mod wakeups;
 mod window;
 
 pub use accept::{Acceptance, Finished, FinishedPackage};
+pub use aside::Standing;
 pub use builders::{BuilderRow, BuilderView, Enrolment, NewBuilder};
 pub use builds::ListQuery;
 pub use cancel::CancelResult;
@@ -44,6 +51,7 @@ pub use catalog::{ChrootDef, ChrootRow, ProjectRow};
 pub use claim::{ClaimInput, ClaimOutcome};
 pub use config::StoreConfig;
 pub use error::StoreError;
+pub use hindrance::{DiskShort, Hindered};
 pub use keep::{Forgotten, Keeping, Untidy};
 pub use lease::{FileKey, Heartbeat, HeldAttempt, LogAppend, UploadedFile, Verdict};
 pub use legacy::{LegacyBuild, LegacyProject};
@@ -57,7 +65,7 @@ pub use store::Store;
 pub use submit::{NewBuild, NewSource, Submission, SubmissionKey, SubmitRefused};
 pub use sweep::{SweepConfig, Swept};
 #[cfg(feature = "testing")]
-pub use testing::{Look, TestDatabase};
+pub use testing::{Backlog, Look, TestDatabase};
 pub use views::{
     AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
 };

@@ -45,7 +45,7 @@ const GROUPS: &str = "
     select t.arch, t.memory_class, t.owner_id, t.priority, count(*) as tasks
     from (select distinct a.arch, a.memory_class from tasks a where a.id = any($1)) r
     join tasks t on t.arch = r.arch and t.memory_class = r.memory_class
-        and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+        and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0
     group by t.arch, t.memory_class, t.owner_id, t.priority";
 
 /// One pass over the groups of the tasks asked about: those asked about divide each group into buckets.
@@ -60,7 +60,7 @@ const OLDER: &str = "
             select width_bucket(t.id, a.ids) as bucket, count(*) as tasks
             from tasks t
             where t.arch = a.arch and t.memory_class = a.memory_class and t.owner_id = a.owner_id
-                and t.priority = a.priority and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+                and t.priority = a.priority and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0
             group by 1
         ) b
     )

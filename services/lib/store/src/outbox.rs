@@ -77,10 +77,11 @@ impl Store {
                     order by id for no key update
                 ), marked as (
                     update attempts a set confirmed_at = now()
-                    from confirmed where a.id = confirmed.id and a.state in ('offered', 'claimed')
+                    where a.id = any($1) and a.state in ('offered', 'claimed') and (select count(*) from confirmed) > 0
                 ), queued as (
                     update tasks t set state = 'queued'
-                    from locked where t.id = locked.id and t.state = 'waiting' and t.current_attempt = any($1)
+                    where t.id = any($2) and t.state = 'waiting' and t.current_attempt = any($1)
+                        and (select count(*) from locked) > 0
                 )
                 delete from outbox where id = any($3) and (select count(*) from locked) > 0",
             )

@@ -110,7 +110,7 @@ impl Store {
             if windows.is_empty() && kept.is_empty() {
                 return nothing(tx, held_back).await;
             }
-            let (tasks, more) = take_tasks(&mut tx, &windows, &kept, config).await?;
+            let (tasks, more) = take_tasks(&mut tx, &self.rota, &windows, &kept, config).await?;
             held_back |= more;
             if tasks.is_empty() {
                 return nothing(tx, held_back).await;
@@ -142,10 +142,11 @@ async fn offer(
 ) -> Result<Vec<OutboxEntry>, StoreError> {
     let rows: Vec<(i64, Uuid)> = sqlx::query_as(
         "with new as (
-            select * from unnest($1::uuid[], $2::bigint[], $3::jsonb[]) with ordinality as n(attempt_id, task_id, body, turn)
+            select * from unnest($1::uuid[], $3::jsonb[]) with ordinality as n(attempt_id, body, turn)
         ), offered as (
-            update tasks t set current_attempt = new.attempt_id, attempts_made = t.attempts_made + 1
-            from new where t.id = new.task_id and t.state = 'waiting' and t.current_attempt is null
+            update tasks t set current_attempt = ($1::uuid[])[array_position($2::bigint[], t.id)],
+                attempts_made = t.attempts_made + 1
+            where t.id = any($2) and t.state = 'waiting' and t.current_attempt is null
             returning t.id, t.current_attempt, t.attempts_made, t.memory_mib, t.arch, t.memory_class
         ), made as (
             insert into attempts (id, task_id, number, memory_mib)

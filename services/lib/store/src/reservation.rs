@@ -48,9 +48,9 @@ pub struct Reserved {
 /// Whether there is anything to decide: a reservation, or a task that waits.
 const ANY: &str = "
     select exists (select from reservations where task_id is not null)
-        or ($1 > 0 and exists (select from routes r where exists (
+        or ($1 > 0 and exists (select from routes r cross join lateral (
             select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed)))";
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0 limit 1) w))";
 
 /// Ends reservations whose task was claimed or is over, or whose builder takes no work any more.
 const END: &str = concat!(
@@ -69,7 +69,7 @@ const LARGE: &str = concat!(
     ", reach as (
         select a.arch, max(r.offer_mib) as largest_mib, greatest(
             coalesce(max(least(r.own_mib, r.engine_mib)) filter (where r.kept_for is null), 0),
-            min(r.smallest_mib)) as reach_mib
+            min(r.smallest_mib))::integer as reach_mib
         from (select distinct unnest(archs) as arch from live) a join room r on a.arch = any(r.archs)
         group by a.arch
     ), needs as (
@@ -78,18 +78,17 @@ const LARGE: &str = concat!(
         cross join lateral (
             select t.memory_mib from tasks t
             where t.arch = ro.arch and t.memory_class = ro.memory_class and t.memory_mib > reach.reach_mib
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
             order by t.memory_mib limit 1
         ) n
         where n.memory_mib <= reach.largest_mib
-            and not exists (select from kept k join tasks t on t.id = k.task_id
-                where t.arch = ro.arch and t.memory_class = ro.memory_class)
+            and not exists (select from kept k where k.arch = ro.arch and k.memory_class = ro.memory_class)
         union all
         select d.arch, d.memory_class, d.largest_mib, n.memory_mib
         from needs d cross join lateral (
             select t.memory_mib from tasks t
             where t.arch = d.arch and t.memory_class = d.memory_class and t.memory_mib > d.memory_mib
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
             order by t.memory_mib limit 1
         ) n
         where n.memory_mib <= d.largest_mib
@@ -99,7 +98,7 @@ const LARGE: &str = concat!(
         select o.* from (
             select t.id, t.owner_id, t.waiting_since, t.avoid from tasks t
             where t.arch = d.arch and t.memory_class = d.memory_class and t.memory_mib = d.memory_mib
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
             order by t.id limit 200
         ) o join accounts a on a.id = o.owner_id
         where o.waiting_since < now() - $1 * interval '1 second' and (
@@ -125,8 +124,9 @@ const BUILDERS: &str = concat!(
 /// is for its task alone, and what its engine keeps for that task counts for it.
 const READY: &str = concat!(
     room!(),
-    " select t.id from kept k join tasks t on t.id = k.task_id join accounts a on a.id = t.owner_id
-    where exists (select from unnest($1::text[], $2::text[]) as w(arch, memory_class)
+    " select t.id as task_id, t.owner_id, coalesce(a.max_running, $3)::bigint as most
+    from kept k join tasks t on t.id = k.task_id join accounts a on a.id = t.owner_id
+    where t.id = any(array(select task_id from kept)) and exists (select from unnest($1::text[], $2::text[]) as w(arch, memory_class)
             where w.arch = t.arch and w.memory_class = t.memory_class)
         and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.not_before <= now()
         and (select count(*) from tasks o where o.owner_id = t.owner_id
@@ -147,6 +147,15 @@ const KEPT_FREE: &str = concat!(
     " select max(k.memory_mib) from room r join kept k on k.engine_id = r.engine_id
     where r.id = $1 and (k.builder_id = r.id or r.engine_mib <= 0)"
 );
+
+/// A task that a builder was kept free for and that can start now.
+#[derive(Debug, FromRow)]
+pub(crate) struct Ready {
+    pub(crate) task_id: i64,
+    pub(crate) owner_id: i64,
+    /// As many tasks as its owner may have under way.
+    pub(crate) most: i64,
+}
 
 #[derive(FromRow)]
 struct LargeTask {
@@ -227,17 +236,17 @@ pub(crate) async fn take_kept(
     tx: &mut Tx,
     routes: &Routes,
     config: &ReleaseConfig,
-) -> Result<Vec<i64>, StoreError> {
+) -> Result<Vec<Ready>, StoreError> {
     if !routes.any_kept {
         return Ok(Vec::new());
     }
-    let ids = sqlx::query_scalar(READY)
+    let ready = sqlx::query_as(READY)
         .bind(&routes.archs)
         .bind(&routes.classes)
         .bind(int4(config.owner_running))
         .fetch_all(&mut **tx)
         .await?;
-    Ok(ids)
+    Ok(ready)
 }
 
 async fn make(tx: &mut Tx, config: &ReserveConfig) -> Result<Vec<Kept>, StoreError> {

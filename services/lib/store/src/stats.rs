@@ -1,5 +1,7 @@
 //! Counts for the metrics endpoint and `millrace status`.
 
+use sqlx::FromRow;
+
 use crate::row::RowOf;
 use crate::{Store, StoreError};
 
@@ -18,36 +20,60 @@ pub struct Counts {
     pub parked: u64,
     /// Builders heard of lately.
     pub builders_live: u64,
+    /// Those of them that are drained.
+    pub builders_drained: u64,
+    /// Those of them that are set aside.
+    pub builders_set_aside: u64,
+    /// Those of them whose spool disks are short of space.
+    pub builders_short_of_disk: u64,
+    /// Those of them whose engines lack images that were asked for.
+    pub builders_lacking_images: u64,
 }
+
+#[derive(FromRow)]
+struct CountColumns {
+    waiting: i64,
+    queued: i64,
+    running: i64,
+    outbox: i64,
+    parked: i64,
+    builders_live: i64,
+    builders_drained: i64,
+    builders_set_aside: i64,
+    builders_short_of_disk: i64,
+    builders_lacking_images: i64,
+}
+
+const COUNTS: &str = "
+    select t.*, (select count(*) from outbox) as outbox, (select count(*) from parked_messages) as parked, b.*
+    from (
+        select count(*) filter (where state = 'waiting') as waiting, count(*) filter (where state = 'queued') as queued,
+            count(*) filter (where state = 'running') as running
+        from tasks where state in ('waiting', 'queued', 'running') and build_id > 0
+    ) t cross join (
+        select count(*) as builders_live, count(drained_at) as builders_drained, count(set_aside_at) as builders_set_aside,
+            count(disk_floor_mib) as builders_short_of_disk,
+            count(*) filter (where cardinality(missing_images) > 0) as builders_lacking_images
+        from builders where last_seen_at > now() - interval '25 seconds'
+    ) b";
 
 impl Store {
     /// Counts what is not over.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         self.within(async {
-            let (waiting, queued, running, outbox, parked, builders_live): (
-                i64,
-                i64,
-                i64,
-                i64,
-                i64,
-                i64,
-            ) = sqlx::query_as(
-                "select count(*) filter (where state = 'waiting'), count(*) filter (where state = 'queued'),
-                     count(*) filter (where state = 'running'), (select count(*) from outbox),
-                     (select count(*) from parked_messages),
-                     (select count(*) from builders where last_seen_at > now() - interval '25 seconds')
-                 from tasks where state in ('waiting', 'queued', 'running')",
-            )
-            .fetch_one(&self.pool)
-            .await?;
+            let counted: CountColumns = sqlx::query_as(COUNTS).fetch_one(&self.pool).await?;
             let row = RowOf::new("tasks", "(counts)");
             Ok(Counts {
-                waiting: row.number(waiting)?,
-                queued: row.number(queued)?,
-                running: row.number(running)?,
-                outbox: row.number(outbox)?,
-                parked: row.number(parked)?,
-                builders_live: row.number(builders_live)?,
+                waiting: row.number(counted.waiting)?,
+                queued: row.number(counted.queued)?,
+                running: row.number(counted.running)?,
+                outbox: row.number(counted.outbox)?,
+                parked: row.number(counted.parked)?,
+                builders_live: row.number(counted.builders_live)?,
+                builders_drained: row.number(counted.builders_drained)?,
+                builders_set_aside: row.number(counted.builders_set_aside)?,
+                builders_short_of_disk: row.number(counted.builders_short_of_disk)?,
+                builders_lacking_images: row.number(counted.builders_lacking_images)?,
             })
         })
         .await

@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
+use crate::rota::Rota;
 use crate::{StoreConfig, StoreError, Wakeups};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -37,6 +38,7 @@ pub struct Store {
     pub(crate) pool: PgPool,
     patience: Duration,
     migration_options: PgConnectOptions,
+    pub(crate) rota: Rota,
     /// Names this store in notifications.
     pub(crate) own: Arc<str>,
 }
@@ -93,6 +95,7 @@ impl Store {
             pool,
             patience: config.acquire_timeout.max(config.statement_timeout) + Duration::from_secs(2),
             migration_options: plain,
+            rota: Rota::default(),
             own: Uuid::now_v7().to_string().into(),
         })
     }

@@ -1,5 +1,6 @@
 //! A database per test on a real server, dropped with the value.
 
+mod backlog;
 mod look;
 
 use std::str::FromStr;
@@ -9,6 +10,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
+pub use backlog::Backlog;
 pub use look::Look;
 
 use crate::{Store, StoreConfig};
@@ -32,7 +34,16 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// A new database with the present schema.
     pub async fn create() -> Self {
-        let database = Self::create_empty().await;
+        Self::create_empty().await.migrated().await
+    }
+
+    /// One whose store has a single connection, so that statements share their plans and the server's counters.
+    pub async fn create_narrow() -> Self {
+        Self::create_with(1).await.migrated().await
+    }
+
+    async fn migrated(self) -> Self {
+        let database = self;
         if let Err(error) = database.store.migrate().await {
             panic!("the test database could not be migrated: {error}");
         }
@@ -41,6 +52,10 @@ impl TestDatabase {
 
     /// A new database without any table.
     pub async fn create_empty() -> Self {
+        Self::create_with(StoreConfig::DEFAULT_CONNECTIONS).await
+    }
+
+    async fn create_with(max_connections: u32) -> Self {
         let url = std::env::var(SERVER).unwrap_or_else(|_| DEFAULT_SERVER.to_owned());
         let server = PgConnectOptions::from_str(&url)
             .unwrap_or_else(|error| panic!("{SERVER} is no PostgreSQL URL: {error}"));
@@ -53,8 +68,11 @@ impl TestDatabase {
                 )
             });
         let url = SecretString::from(with_database(&url, &name));
-        let store = Store::connect(&StoreConfig::new(url.clone()))
-            .unwrap_or_else(|error| panic!("{error}"));
+        let config = StoreConfig {
+            max_connections,
+            ..StoreConfig::new(url.clone())
+        };
+        let store = Store::connect(&config).unwrap_or_else(|error| panic!("{error}"));
         Self {
             server,
             name,

@@ -26,18 +26,20 @@ pub(crate) struct Routes {
     pub(crate) any_kept: bool,
 }
 
-/// Whether any route has a task to be released, and whether the delay of some task is over.
+/// Whether any route has a task to be released, and whether the delay of some task is over. A lateral with a limit looks
+/// at one task of each route; from `exists` the planner may make a join that reads the backlog.
 pub(crate) const ANY_WAITING: &str = "
-    select exists (select from routes r where exists (
+    select exists (select from routes r cross join lateral (
             select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.not_before <= now())),
-        exists (select from tasks t where t.state = 'waiting' and t.delayed and t.not_before <= now())";
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0 limit 1) w),
+        exists (select from tasks t where t.state = 'waiting' and t.delayed and not t.lacks_image and t.not_before <= now())";
 
 /// Puts tasks whose delay is over back into the line.
 pub(crate) const REJOIN: &str = "
     update tasks t set delayed = false
     from (
-        select d.id from tasks d where d.state = 'waiting' and d.delayed and d.not_before <= now()
+        select d.id from tasks d
+        where d.state = 'waiting' and d.delayed and not d.lacks_image and d.not_before <= now()
         order by d.not_before limit 1000 for no key update skip locked
     ) due
     where t.id = due.id and t.state = 'waiting' and t.delayed";
@@ -46,9 +48,9 @@ pub(crate) const REJOIN: &str = "
 pub(crate) async fn lock_routes(tx: &mut Tx) -> Result<Routes, StoreError> {
     let rows: Vec<(String, String, bool)> = sqlx::query_as(
         "select r.arch, r.memory_class, exists (select from reservations where task_id is not null)
-         from routes r
-         where exists (select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
-             and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.not_before <= now())
+         from routes r cross join lateral (
+            select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0 limit 1) w
          for update of r skip locked",
     )
     .fetch_all(&mut **tx)
@@ -118,7 +120,7 @@ const CAPACITY: &str = concat!(
         cross join lateral (
             select t.memory_mib from tasks t
             where t.arch = r.arch and t.memory_class = r.memory_class
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed
+                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
             order by t.memory_mib limit 1
         ) smallest
     ), per_engine as (

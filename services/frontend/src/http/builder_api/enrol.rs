@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use millrace_chassis::random_bytes;
+use millrace_chassis::{crash_point, random_bytes};
 use millrace_domain::Token;
 use millrace_store::{Enrolment, NewBuilder};
 use millrace_wire::{EnrolRequest, Enrolled};
@@ -42,8 +42,14 @@ pub async fn enrol(
         memory_mib: request.memory_mib,
         sandboxes: request.sandboxes,
         version: request.version,
+        renewal: request.renewal,
     };
-    store(&state, &mut builder).await?;
+    crash_point!("enrolment.unstored");
+    let returns = store(&state, &mut builder).await?;
+    crash_point!("enrolment.stored");
+    if returns {
+        tracing::info!(builder.id = %builder.id, "builder was started anew and returns from being set aside");
+    }
     tracing::info!(
         builder.id = %builder.id,
         builder.name,
@@ -63,7 +69,8 @@ pub async fn enrol(
     }))
 }
 
-async fn store(state: &AppState, builder: &mut NewBuilder) -> Result<(), ApiError> {
+/// Says whether the builder had been set aside and returns.
+async fn store(state: &AppState, builder: &mut NewBuilder) -> Result<bool, ApiError> {
     let mut enrolment = state.store.enrol_builder(builder).await?;
     if enrolment == Enrolment::IdTaken && builder.previous_token_hash.is_some() {
         // Perhaps this very enrolment was stored before, and its answer lost: then the new token is known already.
@@ -71,7 +78,7 @@ async fn store(state: &AppState, builder: &mut NewBuilder) -> Result<(), ApiErro
         enrolment = state.store.enrol_builder(builder).await?;
     }
     match enrolment {
-        Enrolment::Enrolled => Ok(()),
+        Enrolment::Enrolled { returns } => Ok(returns),
         Enrolment::IdTaken => Err(ApiError::Conflict {
             detail: format!(
                 "builder {} is known and the previous token is not its own; give the builder an empty spool to enrol as a new one",

@@ -3,10 +3,12 @@
 
 use axum::Json;
 use axum::extract::State;
+use millrace_chassis::crash_point;
 use millrace_domain::AttemptId;
-use millrace_store::{FileKey, Heartbeat, HeldAttempt, Verdict};
+use millrace_store::{DiskShort, FileKey, Heartbeat, HeldAttempt, Hindered, Verdict};
 use millrace_wire::{
-    AttemptAnswer, AttemptStatus, AttemptVerdict, HeartbeatAnswer, HeartbeatRequest, MissingFile,
+    AttemptAnswer, AttemptStatus, AttemptVerdict, HeartbeatAnswer, HeartbeatRequest, Hindrances,
+    MissingFile, WaitsFor,
 };
 
 use crate::auth::BuilderCaller;
@@ -18,6 +20,9 @@ use crate::state::AppState;
 const MAX_ATTEMPTS: usize = 10_000;
 /// Stages of one attempt at most.
 const MAX_STAGES: usize = 2_000;
+/// Missing images of one builder at most, and bytes of the name of one.
+const MAX_IMAGES: usize = 1_000;
+const MAX_IMAGE: usize = 1_000;
 /// Columns are signed 32-bit integers.
 const MAX_NUMBER: u32 = 1 << 30;
 
@@ -34,8 +39,10 @@ pub async fn heartbeat(
             .into());
     }
     let leases = &state.settings.config.leases;
+    let hindered = hindered(request.hindrances)?;
     let beat = Heartbeat {
         builder_id,
+        hindered,
         free_mib: request.free_mib.min(MAX_NUMBER),
         free_sandboxes: request.free_sandboxes.min(MAX_NUMBER),
         stopping: request.stopping,
@@ -43,7 +50,17 @@ pub async fn heartbeat(
         lease_seconds: leases.lease_seconds,
         finish_lease_seconds: leases.finish_lease_seconds,
     };
+    crash_point!("heartbeat.heard");
     let verdicts = state.store.heartbeat(&beat).await?;
+    let standing = state
+        .store
+        .standing(builder_id, request.self_test_passed)
+        .await?;
+    if standing.returns {
+        tracing::info!(builder.id = %builder_id, "builder passed its self-test and returns");
+        state.relay_wake.notify_one();
+    }
+    crash_point!("heartbeat.recorded");
     let reserve_mib = state.store.kept_free(builder_id).await?;
     // Presence with free room opens the release window.
     if beat.free_sandboxes > 0 {
@@ -51,8 +68,9 @@ pub async fn heartbeat(
     }
     Ok(Json(HeartbeatAnswer {
         attempts: verdicts.into_iter().map(answer).collect(),
-        drain: false,
+        drain: standing.drained || standing.set_aside_at.is_some(),
         reserve_mib,
+        self_test: standing.set_aside_at,
     }))
 }
 
@@ -63,7 +81,37 @@ fn held(status: AttemptStatus) -> HeldAttempt {
         phase: status.phase,
         stage: status.stage,
         stages: status.stages,
+        waits_for: status.waits_for.and_then(waits_for),
     }
+}
+
+/// A word of the database; what is not understood is left out.
+fn waits_for(what: WaitsFor) -> Option<&'static str> {
+    match what {
+        WaitsFor::SpoolSpace => Some("spool_space"),
+        WaitsFor::ResultsSpace => Some("results_space"),
+        WaitsFor::Other => None,
+    }
+}
+
+/// What keeps a builder from work, within bounds.
+pub fn hindered(hindrances: Hindrances) -> Result<Hindered, FieldError> {
+    let images = &hindrances.missing_images;
+    if images.len() > MAX_IMAGES || images.iter().any(|image| image.len() > MAX_IMAGE) {
+        return Err(
+            FieldError::new("hindrances.missing_images", "too many or too long").accepted(format!(
+                "{MAX_IMAGES} images with names of {MAX_IMAGE} bytes"
+            )),
+        );
+    }
+    let disk = hindrances.disk.map(|disk| DiskShort {
+        free_mib: disk.free_mib.min(MAX_NUMBER),
+        floor_mib: disk.floor_mib.min(MAX_NUMBER),
+    });
+    Ok(Hindered {
+        disk,
+        missing_images: hindrances.missing_images,
+    })
 }
 
 fn answer((attempt_id, verdict): (AttemptId, Verdict)) -> AttemptAnswer {

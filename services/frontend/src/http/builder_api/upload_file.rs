@@ -4,6 +4,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
+use millrace_chassis::crash_point;
 use millrace_domain::AttemptId;
 use millrace_results::{AttemptFile, Expected, Sha256};
 use millrace_store::UploadedFile;
@@ -39,6 +40,7 @@ pub async fn upload_file(
     if !state.store.lease_holds(attempt, &lease).await? {
         return Err(ApiError::LeaseGone);
     }
+    crash_point!("file.unstored");
     let uploaded = UploadedFile {
         position: file.position,
         name: file.name.clone(),
@@ -49,7 +51,9 @@ pub async fn upload_file(
         .results
         .put_attempt_file(&file, expected, body_stream(body));
     state.stored(put.await)?;
+    crash_point!("file.stored");
     if state.store.record_file(attempt, &lease, &uploaded).await? {
+        crash_point!("file.recorded");
         Ok(StatusCode::NO_CONTENT)
     } else {
         discard(&state, &file).await;

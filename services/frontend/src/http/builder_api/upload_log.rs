@@ -5,6 +5,7 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
+use millrace_chassis::crash_point;
 use millrace_domain::AttemptId;
 use millrace_store::LogAppend;
 use millrace_wire::LogAccepted;
@@ -38,13 +39,16 @@ pub async fn upload_log(
     // Nobody writes without a lease, nor anywhere but at the end.
     stored(state.store.log_end(attempt, &lease, offset).await?)?;
     if length > 0 {
+        crash_point!("log.unstored");
         state.stored(state.results.append_log(attempt, offset, bytes).await)?;
+        crash_point!("log.stored");
         stored(
             state
                 .store
                 .append_log_size(attempt, &lease, offset, length)
                 .await?,
         )?;
+        crash_point!("log.counted");
         state.logs.tell(attempt);
     }
     Ok(Json(LogAccepted {

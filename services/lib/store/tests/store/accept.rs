@@ -4,7 +4,10 @@ use millrace_store::Acceptance;
 use crate::house::{House, report};
 
 fn accepted(task_state: TaskState) -> Acceptance {
-    Acceptance::Accepted { task_state }
+    Acceptance::Accepted {
+        task_state,
+        set_aside: false,
+    }
 }
 
 #[tokio::test]

@@ -91,7 +91,8 @@ async fn running_work_is_asked_to_stop_and_the_rest_of_the_build_never_starts() 
     assert_eq!(
         answer,
         Acceptance::Accepted {
-            task_state: TaskState::Cancelled
+            task_state: TaskState::Cancelled,
+            set_aside: false,
         }
     );
     assert_eq!(house.build(build).await.state(), BuildState::Cancelled);
@@ -111,7 +112,10 @@ async fn however_running_work_ends_after_a_cancel_it_is_cancelled_unless_it_succ
         house.cancel(build).await;
         assert_eq!(
             house.accept(claimed, kind).await,
-            Acceptance::Accepted { task_state: state }
+            Acceptance::Accepted {
+                task_state: state,
+                set_aside: false
+            }
         );
         let task = house.task(build).await;
         assert_eq!(

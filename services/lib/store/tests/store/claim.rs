@@ -360,7 +360,7 @@ async fn an_identity_is_taken_up_again_only_with_its_token() {
     };
     assert_eq!(
         store.enrol_builder(&again).await.unwrap(),
-        Enrolment::Enrolled
+        Enrolment::Enrolled { returns: false }
     );
     let known = store
         .builder_by_token(&Token::new("new").hash())

@@ -90,10 +90,10 @@ async fn a_higher_priority_goes_first_and_waiting_raises_it() {
     assert_eq!(wait(&house, 1).await.ahead, 2);
     house
         .database
-        .execute("update tasks set created_at = now() - interval '2 hours' where id = 4")
+        .execute("update tasks set created_at = now() - interval '2 hours' where id = 1")
         .await;
     house.builder("b1").await;
-    assert_eq!(release(&house).await, [3, 4, 2, 1]);
+    assert_eq!(release(&house).await, [1, 3, 2, 4]);
 }
 
 #[tokio::test]

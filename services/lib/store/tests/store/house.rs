@@ -6,9 +6,9 @@ use millrace_domain::{
 };
 use millrace_store::{
     Acceptance, AttemptView, BuildView, CancelResult, ChrootDef, ClaimInput, ClaimOutcome,
-    Enrolment, FileView, Finished, FinishedPackage, Heartbeat, HeldAttempt, NewBuild, NewBuilder,
-    NewSource, OutboxEntry, ProjectRow, ReleaseConfig, SourcePlace, Store, Submission, SweepConfig,
-    Swept, TaskView, TestDatabase, Verdict,
+    Enrolment, FileView, Finished, FinishedPackage, Heartbeat, HeldAttempt, Hindered, NewBuild,
+    NewBuilder, NewSource, OutboxEntry, ProjectRow, ReleaseConfig, SourcePlace, Store, Submission,
+    SweepConfig, Swept, TaskView, TestDatabase, Verdict,
 };
 
 pub const CHROOT: &str = "fedora-44-x86_64";
@@ -39,7 +39,10 @@ pub struct Claimed {
 
 impl House {
     pub async fn new() -> Self {
-        let database = TestDatabase::create().await;
+        Self::on(TestDatabase::create().await).await
+    }
+
+    pub async fn on(database: TestDatabase) -> Self {
         let chroot = |name: &str| ChrootDef {
             name: name.parse().unwrap(),
             image: format!("image/{name}"),
@@ -112,7 +115,7 @@ impl House {
 
     pub async fn enrol(&self, new: NewBuilder) -> BuilderId {
         let done = self.store().enrol_builder(&new).await.unwrap();
-        assert_eq!(done, Enrolment::Enrolled);
+        assert_eq!(done, Enrolment::Enrolled { returns: false });
         new.id
     }
 
@@ -210,6 +213,7 @@ impl House {
             builder_id: claimed.builder,
             free_mib: 1,
             free_sandboxes: 1,
+            hindered: Hindered::default(),
             attempts: vec![held(claimed, phase)],
             lease_seconds: 45,
             finish_lease_seconds: 1800,
@@ -293,6 +297,7 @@ pub fn new_builder(name: &str) -> NewBuilder {
         memory_mib: 8192,
         sandboxes: 4,
         version: "1".to_owned(),
+        renewal: false,
     }
 }
 
@@ -307,6 +312,7 @@ pub fn held(claimed: Claimed, phase: Phase) -> HeldAttempt {
         phase,
         stage: None,
         stages: Vec::new(),
+        waits_for: None,
     }
 }
 
@@ -333,5 +339,6 @@ pub fn report(claimed: Claimed, kind: OutcomeKind) -> Finished {
         }],
         stages: Vec::new(),
         image_digest: Some("sha256:image".to_owned()),
+        set_aside_faults: 0,
     }
 }

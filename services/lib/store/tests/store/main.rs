@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod accept;
+mod aside;
+mod backlog;
 mod cancel;
 mod claim;
 mod fairness;
+mod hindrance;
 mod house;
 mod keep;
 mod lease;
@@ -15,6 +18,7 @@ mod reservation;
 mod silence;
 mod submit;
 mod sweep;
+mod turns;
 mod unavailable;
 mod usage;
 mod walk;

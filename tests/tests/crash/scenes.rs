@@ -1,0 +1,284 @@
+//! Points that are reached only when something else happens: a cancel, a stop, a silence, an old attempt.
+
+use std::time::Duration;
+
+use millrace_tests::{Fixture, Program, Sandbox, until};
+use reqwest::StatusCode;
+use rustix::process::Signal;
+
+use crate::rig::{Ending, Rig, key, nowhere, upload_and_submit};
+
+use Program::{Builder, Frontend};
+
+const CANCELS: [&str; 3] = ["cancel.unstored", "cancel.stored", "cancel.hinted"];
+const DECLINES: [&str; 2] = ["decline.asked", "decline.recorded"];
+const HANDBACKS: [&str; 2] = ["handback.begun", "handback.told"];
+/// Points of a builder that stops while it asks for a claim, and attempts that are claimed then.
+const UNCLAIMED: [(&str, usize); 2] = [("decline.begun", 2), ("decline.told", 1)];
+const REFUSALS: [&str; 2] = ["claim.refused", "refused.forgotten"];
+const ENROLMENTS: [&str; 2] = ["enrolment.unstored", "enrolment.stored"];
+const TIDYINGS: [&str; 3] = ["tidying.begun", "tidying.removed", "tidying.noted"];
+const SWEEPS: [&str; 3] = ["sweep.lost", "sweep.cancelled", "sweep.unclaimed"];
+
+/// Points that the scenes here die at.
+pub fn points(program: Program) -> Vec<String> {
+    let points = match program {
+        Frontend => [&CANCELS[..], &DECLINES, &ENROLMENTS, &TIDYINGS, &SWEEPS].concat(),
+        Builder => [
+            &HANDBACKS[..],
+            &UNCLAIMED.map(|it| it.0),
+            &REFUSALS,
+            &["report.incomplete"],
+        ]
+        .concat(),
+    };
+    points.into_iter().map(str::to_owned).collect()
+}
+
+/// A stand-in that takes long enough for a test to come between.
+const LONG: [(&str, &str); 1] = [("MILLRACE_NOOP_MILLIS", "4000")];
+/// Times that pass while a test waits.
+const SHORT: [(&str, &str); 3] = [
+    ("MILLRACE_LEASE_SECONDS", "6"),
+    ("MILLRACE_OFFER_SECONDS", "6"),
+    ("MILLRACE_SILENT_SECONDS", "4"),
+];
+const STOPPED: Duration = Duration::from_secs(30);
+
+const fn succeeded(claimed: usize) -> Ending {
+    Ending {
+        kind: "succeeded",
+        claimed,
+    }
+}
+
+const fn cancelled(claimed: usize) -> Ending {
+    Ending {
+        kind: "cancelled",
+        claimed,
+    }
+}
+
+impl Rig {
+    async fn submitted(&self) -> i64 {
+        self.client.submit(&nowhere(), &key()).await
+    }
+
+    async fn running(&self) -> i64 {
+        let build = self.submitted().await;
+        self.client.reached(build, "running").await;
+        build
+    }
+
+    /// The program was killed at its point; it is started as usual.
+    async fn died_and_revived(&mut self, program: Program, point: &str) {
+        self.pipeline.died(program, point).await;
+        self.pipeline.revive(program);
+    }
+
+    /// Stops the builder once: it takes nothing more and finishes what it has.
+    fn stop_builder(&mut self) {
+        self.pipeline.process(Builder).signal(Signal::TERM);
+    }
+
+    /// Stops the builder twice: it hands back what it has.
+    async fn hurry_builder(&mut self) {
+        let told = |log: String| log.matches("a second signal hands").count();
+        let before = told(self.pipeline.process(Builder).log());
+        self.stop_builder();
+        until("the builder stops", async || {
+            (told(self.pipeline.process(Builder).log()) > before).then_some(())
+        })
+        .await;
+        self.stop_builder();
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_survives_the_frontend() {
+    let mut rig = Rig::start(Sandbox::Noop, &[], &LONG).await;
+    for point in CANCELS {
+        let client = rig.client.clone();
+        let cancel = async move {
+            let build = client.submit(&nowhere(), &key()).await;
+            client.reached(build, "running").await;
+            let status = client.cancel(build).await;
+            assert!(
+                [StatusCode::OK, StatusCode::CONFLICT].contains(&status),
+                "{status}"
+            );
+            build
+        };
+        let build = rig.crash(Frontend, &[point], cancel).await;
+        rig.expect(point, build, cancelled(1)).await;
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn work_that_is_handed_back_survives_builder_and_frontend() {
+    let mut rig = Rig::start(Sandbox::Noop, &[], &LONG).await;
+    for point in HANDBACKS {
+        rig.pipeline.arm(Builder, point);
+        let build = rig.running().await;
+        rig.hurry_builder().await;
+        rig.died_and_revived(Builder, point).await;
+        rig.expect(point, build, succeeded(2)).await;
+    }
+    for point in DECLINES {
+        rig.pipeline.arm(Frontend, point);
+        let build = rig.running().await;
+        rig.hurry_builder().await;
+        rig.died_and_revived(Frontend, point).await;
+        rig.pipeline.process(Builder).ended(STOPPED).await;
+        rig.pipeline.revive(Builder);
+        rig.expect(point, build, succeeded(2)).await;
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_that_is_not_taken_survives_its_builder() {
+    let mut rig = Rig::start(Sandbox::Noop, &[], &[]).await;
+    for (point, claimed) in UNCLAIMED {
+        rig.pipeline.arm(Builder, point);
+        rig.pipeline.arm(Frontend, "claim.asked");
+        let build = rig.submitted().await;
+        rig.pipeline.died(Frontend, "claim.asked").await;
+        rig.stop_builder();
+        rig.pipeline.revive(Frontend);
+        rig.died_and_revived(Builder, point).await;
+        rig.expect(point, build, succeeded(claimed)).await;
+    }
+    for point in REFUSALS {
+        rig.pipeline.process(Builder).kill();
+        let build = rig.submitted().await;
+        rig.client.reached(build, "queued").await;
+        assert_eq!(rig.client.cancel(build).await, StatusCode::OK);
+        rig.pipeline.arm(Builder, point);
+        rig.died_and_revived(Builder, point).await;
+        rig.expect(point, build, cancelled(0)).await;
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_enrolment_survives_the_frontend() {
+    let mut rig = Rig::start(Sandbox::Noop, &[], &[]).await;
+    for point in ENROLMENTS {
+        rig.pipeline.process(Builder).kill();
+        rig.pipeline.arm(Frontend, point);
+        rig.pipeline.revive(Builder);
+        rig.died_and_revived(Frontend, point).await;
+        let build = rig.submitted().await;
+        rig.expect(point, build, succeeded(1)).await;
+    }
+    assert_eq!(
+        rig.pipeline.known_builders().await.len(),
+        1,
+        "the builder is the same"
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_time_decides_survives_the_frontend() {
+    let mut rig = Rig::start(Sandbox::Noop, &SHORT, &LONG).await;
+
+    rig.pipeline.arm(Frontend, "sweep.lost");
+    let build = rig.running().await;
+    rig.pipeline.process(Builder).kill();
+    rig.died_and_revived(Frontend, "sweep.lost").await;
+    rig.pipeline.revive(Builder);
+    rig.expect("sweep.lost", build, succeeded(2)).await;
+
+    rig.pipeline.arm(Frontend, "sweep.cancelled");
+    let build = rig.running().await;
+    rig.pipeline.process(Builder).kill();
+    assert_eq!(rig.client.cancel(build).await, StatusCode::OK);
+    rig.died_and_revived(Frontend, "sweep.cancelled").await;
+    rig.pipeline.revive(Builder);
+    rig.expect("sweep.cancelled", build, cancelled(1)).await;
+
+    rig.pipeline.arm(Frontend, "sweep.unclaimed");
+    rig.pipeline.process(Builder).kill();
+    let build = rig.submitted().await;
+    rig.died_and_revived(Frontend, "sweep.unclaimed").await;
+    rig.pipeline.revive(Builder);
+    rig.expect("sweep.unclaimed", build, succeeded(1)).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn tidying_up_survives_the_frontend() {
+    let mut rig = Rig::start(Sandbox::Noop, &[], &[]).await;
+    let build = rig.submitted().await;
+    rig.expect("the build before", build, succeeded(1)).await;
+    let database = rig.pipeline.shared_database();
+    let attempt = database
+        .fetch_text("select id::text from attempts")
+        .await
+        .unwrap();
+    let stray = rig
+        .pipeline
+        .results()
+        .join(format!("attempts/{attempt}/0/stray.rpm"));
+    std::fs::create_dir_all(stray.parent().unwrap()).unwrap();
+    std::fs::write(&stray, "no report names it").unwrap();
+    database
+        .execute("update attempts set ended_at = ended_at - interval '1 hour'")
+        .await;
+    for point in TIDYINGS {
+        let database = rig.pipeline.shared_database();
+        database
+            .execute("update turns set begun_at = '-infinity'")
+            .await;
+        rig.pipeline.arm(Frontend, point);
+        rig.died_and_revived(Frontend, point).await;
+        assert_eq!(stray.exists(), point == "tidying.begun", "{point}");
+    }
+    rig.look("tidying").await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn other_endings_survive_their_builder() {
+    let mut rig = Rig::start(Sandbox::Mock, &[], &[]).await;
+
+    // A report of which a file is missing, twice.
+    rig.pipeline.arm(Builder, "report.written");
+    let build = upload_and_submit(rig.client.clone(), "hello").await;
+    rig.pipeline.died(Builder, "report.written").await;
+    let database = rig.pipeline.shared_database();
+    let forgotten = database
+        .execute("delete from result_files where name like '%.rpm'")
+        .await;
+    assert!(forgotten > 0, "packages were uploaded");
+    rig.pipeline.arm(Builder, "report.incomplete");
+    rig.died_and_revived(Builder, "report.incomplete").await;
+    rig.expect("report.incomplete", build, succeeded(1)).await;
+
+    // An outcome without files is not found out anew.
+    let client = rig.client.clone();
+    let submission = upload_and_submit(client, "not-a-package");
+    let build = rig.crash(Builder, &["results.kept"], submission).await;
+    let refused = Ending {
+        kind: "source_failed",
+        claimed: 1,
+    };
+    rig.expect("a source that is refused", build, refused).await;
+
+    // A cancel that the builder has carried out.
+    let client = rig.client.clone();
+    let cancel = async move {
+        let source = client.upload(&Fixture::named("sleeper")).await;
+        let build = client.submit(&source, &key()).await;
+        client.reached(build, "running").await;
+        assert_eq!(client.cancel(build).await, StatusCode::OK);
+        build
+    };
+    let build = rig.crash(Builder, &["results.kept"], cancel).await;
+    rig.expect("a cancel that was carried out", build, cancelled(1))
+        .await;
+    rig.stop().await;
+}

@@ -10,6 +10,7 @@
 
 mod claim;
 mod floor;
+mod idle;
 mod overhead;
 mod relay;
 mod stats;
@@ -34,6 +35,9 @@ async fn main() {
     let mut rows = Vec::new();
     if wanted("memory") {
         rows.extend(memory().await);
+    }
+    if wanted("idle") {
+        rows.extend(idle::measure().await);
     }
     if wanted("claim") {
         rows.extend(claim::measure(runs).await);

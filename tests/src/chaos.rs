@@ -19,7 +19,9 @@ mod watch;
 
 pub use journal::{CancelAnswer, Known, Seen, Submission};
 pub use kind::Kind;
+pub use member::Member;
 pub use options::{Options, SandboxKind};
 pub use plan::Fault;
 pub use report::Report;
-pub use run::{planned, run};
+pub use rig::Rig;
+pub use run::{Ended, planned, run, run_to_rest};

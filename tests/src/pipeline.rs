@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millrace_bus::testing::TestVhost;
-use millrace_store::TestDatabase;
+use millrace_store::{Look, TestDatabase};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::services::free_port;
 use crate::{
-    Cli, PrivateBroker, PrivateDatabase, Process, Settings, leftovers, until, until_within,
+    Cli, PrivateBroker, PrivateDatabase, Process, Settings, SmallDisk, leftovers, until,
+    until_within,
 };
 use crate::{http_client, http_get};
 
@@ -40,6 +41,14 @@ pub struct PipelineOptions {
     pub private_services: bool,
     /// Chroots beside that of the suite, for builds that need not run.
     pub more_chroots: Vec<String>,
+    /// A private broker's `advanced.config`.
+    pub broker_conf: &'static str,
+    /// Another image of the chroot than the settings'.
+    pub image: Option<String>,
+    /// Puts the builders' spools on a disk of so many MiB.
+    pub spool_mib: Option<u32>,
+    /// Puts the result store on a disk of so many MiB.
+    pub results_mib: Option<u32>,
     /// More environment of the frontend.
     pub frontend_env: Vec<(String, String)>,
     /// More environment of the builders.
@@ -54,6 +63,10 @@ impl Default for PipelineOptions {
             sandboxes: 2,
             private_services: false,
             more_chroots: Vec::new(),
+            broker_conf: "[].",
+            image: None,
+            spool_mib: None,
+            results_mib: None,
             frontend_env: Vec::new(),
             builder_env: Vec::new(),
         }
@@ -92,6 +105,8 @@ pub struct Pipeline {
     pub settings: Settings,
     services: Services,
     options: PipelineOptions,
+    spool_disk: Option<SmallDisk>,
+    results_disk: Option<SmallDisk>,
     folder: TempDir,
     port: u16,
 }
@@ -100,7 +115,7 @@ impl Pipeline {
     /// Starts everything and waits until all builders are enrolled.
     pub async fn start(options: PipelineOptions) -> Self {
         let settings = Settings::from_env();
-        let services = Services::start(options.private_services).await;
+        let services = Services::start(options.private_services, options.broker_conf).await;
         let port = free_port();
         let cli = Cli {
             binary: settings.bin.join("millrace"),
@@ -109,6 +124,11 @@ impl Pipeline {
         };
         let folder = tempfile::tempdir().unwrap();
         let builders = options.builders;
+        let disk = |name, mib: Option<u32>| {
+            mib.map(|mib| SmallDisk::mount(&folder.path().join(name), mib))
+        };
+        let spool_disk = disk("spool", options.spool_mib);
+        let results_disk = disk("results", options.results_mib);
         let mut pipeline = Self {
             frontends: Vec::new(),
             builders: Vec::new(),
@@ -116,6 +136,8 @@ impl Pipeline {
             settings,
             services,
             options,
+            spool_disk,
+            results_disk,
             folder,
             port,
         };
@@ -135,6 +157,7 @@ impl Pipeline {
             mock_root,
             ..
         } = &self.settings;
+        let image = self.options.image.as_ref().unwrap_or(image);
         let entry = |name: &String| {
             format!(
                 "[[chroot]]\nname = \"{name}\"\nimage = \"{image}\"\nbase = \"{image}\"\nmock_root = \"{mock_root}\"\n"
@@ -332,9 +355,46 @@ impl Pipeline {
         }
     }
 
+    /// Runs a statement on the shared database.
+    pub async fn execute(&self, sql: &str) -> u64 {
+        match &self.services {
+            Services::Shared { database, .. } => database.execute(sql).await,
+            Services::Private { .. } => panic!("the pipeline has private_services"),
+        }
+    }
+
     /// Address of the broker with an administrator's rights.
     pub fn broker_url(&self) -> SecretString {
         self.services.admin_broker()
+    }
+
+    /// The token with which builders enrol.
+    pub fn enrol_token(&self) -> &'static str {
+        ENROL_TOKEN
+    }
+
+    /// Ends all frontends with `kill -9`; [`Pipeline::start_first_frontend`] starts one again.
+    pub fn kill_frontends(&mut self) {
+        self.frontends.clear();
+    }
+
+    /// Starts the frontend that serves the CLI.
+    pub async fn start_first_frontend(&mut self) {
+        self.start_frontend(self.port).await;
+    }
+
+    /// A look at the tables.
+    pub fn look(&self) -> Look {
+        Look::at(&self.services.database_url()).unwrap()
+    }
+
+    /// The first column of the only row of a query, which must be a number.
+    pub async fn count(&self, query: &str) -> i64 {
+        let query = format!("select ({query}) as number");
+        let rows = self.look().rows(&query).await.unwrap();
+        rows[0]["number"]
+            .as_i64()
+            .unwrap_or_else(|| panic!("{query}: {rows:?}"))
     }
 
     /// Folder of the builders' spools.
@@ -345,6 +405,16 @@ impl Pipeline {
     /// Folder of the result store.
     pub fn results(&self) -> PathBuf {
         self.path("results")
+    }
+
+    /// The disk of the spools, where it is a small one.
+    pub fn spool_disk(&self) -> &SmallDisk {
+        self.spool_disk.as_ref().expect("spool_mib is set")
+    }
+
+    /// The disk of the result store, where it is a small one.
+    pub fn results_disk(&self) -> &SmallDisk {
+        self.results_disk.as_ref().expect("results_mib is set")
     }
 
     /// Panics if a sandbox, or something in a spool, was left behind.
@@ -374,9 +444,12 @@ impl Pipeline {
 }
 
 impl Services {
-    async fn start(private: bool) -> Self {
+    async fn start(private: bool, broker_conf: &str) -> Self {
         if private {
-            let (database, broker) = tokio::join!(PrivateDatabase::start(), PrivateBroker::start());
+            let (database, broker) = tokio::join!(
+                PrivateDatabase::start(),
+                PrivateBroker::start_with(broker_conf)
+            );
             Self::Private { database, broker }
         } else {
             Self::Shared {

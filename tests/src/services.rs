@@ -8,6 +8,8 @@ use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use crate::http_client;
+
 const READY: Duration = Duration::from_mins(2);
 
 /// A port that was free a moment ago.
@@ -93,6 +95,10 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (_, tail) = docker(&["logs", "--tail", "20", &self.name]);
+            eprintln!("--- end of the log of {} ---\n{tail}", self.name);
+        }
         docker(&["rm", "--force", "--volumes", &self.name]);
         drop(self.folder.take());
     }
@@ -184,6 +190,7 @@ impl PrivateDatabase {
 pub struct PrivateBroker {
     container: Container,
     port: u16,
+    api_port: u16,
 }
 
 verbs!(PrivateBroker);
@@ -191,22 +198,38 @@ verbs!(PrivateBroker);
 impl PrivateBroker {
     /// Starts one and waits until it serves.
     pub async fn start() -> Self {
-        let port = free_port();
-        let publish = format!("127.0.0.1:{port}:5672");
+        Self::start_with("[].").await
+    }
+
+    /// Starts one with this `advanced.config`: what `rabbitmq.conf` has no words for.
+    pub async fn start_with(advanced: &str) -> Self {
+        let (port, api_port) = (free_port(), free_port());
         let folder = tempfile::tempdir().unwrap();
-        let conf = folder.path().join("rabbitmq.conf");
-        std::fs::write(
-            &conf,
-            "loopback_users = none\nlog.console = true\nlog.file = false\n",
-        )
-        .unwrap();
+        let conf = "loopback_users = none\nlog.console = true\nlog.file = false\n\
+            collect_statistics_interval = 1000\n";
+        let mut args = vec![
+            format!("--publish=127.0.0.1:{port}:5672"),
+            format!("--publish=127.0.0.1:{api_port}:15672"),
+        ];
+        for (name, text) in [
+            ("rabbitmq.conf", conf.to_owned()),
+            ("advanced.config", format!("{advanced}\n")),
+            ("enabled_plugins", "[rabbitmq_management].\n".to_owned()),
+        ] {
+            let file = folder.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            args.push(format!(
+                "--volume={}:/etc/rabbitmq/{name}:ro",
+                file.display()
+            ));
+        }
         open_to_all(folder.path());
-        let mount = format!("{}:/etc/rabbitmq/rabbitmq.conf:ro", conf.display());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let image = image("MILLRACE_RABBITMQ_IMAGE", "millrace-offline/rabbitmq:4");
-        let args = ["--publish", &publish, "--volume", &mount];
         let broker = Self {
             container: Container::run("rabbitmq", &args, &image, &[], Some(folder)),
             port,
+            api_port,
         };
         broker.ready().await;
         broker
@@ -222,10 +245,65 @@ impl PrivateBroker {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port).into()
     }
 
+    /// Restarts it as an operator would.
+    pub async fn restart(&self) {
+        self.container.act("restart");
+        self.ready().await;
+    }
+
+    /// The queues of all consumers, one for each consumer, in order; none while the management API is away.
+    pub async fn consumers(&self) -> Option<Vec<String>> {
+        let url = format!("http://127.0.0.1:{}/api/consumers", self.api_port);
+        let request = http_client().get(url).basic_auth("guest", Some("guest"));
+        let answer = request.send().await.ok()?.error_for_status().ok()?;
+        let consumers: Vec<serde_json::Value> = answer.json().await.ok()?;
+        let queue =
+            |consumer: &serde_json::Value| Some(consumer["queue"]["name"].as_str()?.to_owned());
+        let mut queues: Vec<String> = consumers.iter().filter_map(queue).collect();
+        queues.sort_unstable();
+        Some(queues)
+    }
+
     /// Ends it as a power cut would, and starts it again.
     pub async fn crash_and_start(&self) {
         self.kill();
         self.start_again().await;
+    }
+
+    /// Raises its memory alarm: it takes no messages until the alarm is over.
+    pub fn raise_alarm(&self) {
+        self.set_memory_limit("0");
+    }
+
+    /// Ends the alarm.
+    pub fn end_alarm(&self) {
+        self.set_memory_limit("0.6");
+    }
+
+    fn set_memory_limit(&self, fraction: &str) {
+        let order = [
+            "rabbitmqctl",
+            "-q",
+            "set_vm_memory_high_watermark",
+            fraction,
+        ];
+        self.exec(&order).expect("the broker takes a memory limit");
+    }
+
+    /// Messages in all its queues.
+    pub fn messages(&self) -> u64 {
+        let order = [
+            "rabbitmqctl",
+            "-q",
+            "list_queues",
+            "--no-table-headers",
+            "messages",
+        ];
+        let counts = self.exec(&order).expect("the broker lists its queues");
+        counts
+            .lines()
+            .filter_map(|line| line.trim().parse::<u64>().ok())
+            .sum()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::engine::{self, Offer, ReadyEngine};
 use crate::frontend::Frontend;
 use crate::heartbeat::Heartbeat;
 use crate::identity::Identity;
+use crate::images::Images;
 use crate::intake::Intake;
 use crate::live::Registry;
 use crate::room::Room;
@@ -27,7 +28,7 @@ use crate::self_test::SelfTests;
 use crate::session::{EnrolError, Enrolment, Session};
 use crate::spool::Spool;
 use crate::status::StatusFile;
-use crate::{control, disk, self_test, sweeper};
+use crate::{control, disk, images, self_test, sweeper};
 
 /// From the end of finishing until everything is dropped.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(20);
@@ -157,6 +158,7 @@ fn context(
         fetch_patience: Duration::from_secs(config.fetch_retry_seconds.into()),
         spool: Spool::open(identity.folder()).context("cannot open the spool")?,
         disk: Disk::new(identity.folder(), config.spool_floor_mb, &room, &nudge),
+        images: Images::default(),
         spool_patience: Duration::from_secs(config.spool_wait_seconds.into()),
         room,
         registry: Registry::default(),
@@ -212,6 +214,7 @@ async fn serve(
     });
     lifecycle.spawn("control", control);
     lifecycle.spawn("disk", disk);
+    lifecycle.spawn("images", images::run(Arc::clone(&ctx)));
     lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));
     lifecycle.spawn("intake", intake.run());
     lifecycle.spawn(

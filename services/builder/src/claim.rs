@@ -33,6 +33,10 @@ enum Asked {
 
 /// Takes a delivered order.
 pub async fn take(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reservation: Reservation) {
+    let image = job.chroot.image.clone();
+    if !ctx.images.has(&ctx.runtime, &image).await {
+        return give_up(ctx, job, delivery, DeclineReason::NoRoom, Some(image)).await;
+    }
     let folder = ctx.spool.folder(job.attempt_id);
     let mut record = match prepare(&ctx, &folder, job.clone()).await {
         Ok(record) => record,
@@ -83,10 +87,22 @@ pub async fn take(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reservation
 
 /// Declines an order for which there is no room, and takes it off the queue.
 pub async fn decline(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reason: DeclineReason) {
+    give_up(ctx, job, delivery, reason, None).await;
+}
+
+async fn give_up(
+    ctx: Arc<Context>,
+    job: JobV1,
+    delivery: Delivery,
+    reason: DeclineReason,
+    missing_image: Option<String>,
+) {
     let decline = DeclineRequest {
         attempt_id: job.attempt_id,
         lease_token: None,
         reason,
+        missing_image,
+        hindrances: ctx.hindrances(),
     };
     crash_point!("decline.begun");
     if decline_until(&ctx, &decline).await {
@@ -136,7 +152,7 @@ async fn ask(ctx: &Context, record: &Record) -> Asked {
                 tracing::debug!(attempt.id = %claim.attempt_id, ?reason, "the claim was refused");
                 return Asked::NotOurs;
             }
-            Err(CallError::Away(reason)) => {
+            Err(CallError::Away(reason) | CallError::StoreFull(reason)) => {
                 tracing::debug!(attempt.id = %claim.attempt_id, "the claim waits: {reason}");
             }
             Err(error) => {

@@ -9,11 +9,13 @@ use millrace_chassis::{CancellationToken, Fetcher, Shutdown};
 use millrace_domain::BuilderId;
 use millrace_sandbox::{Profile, Runtime};
 use millrace_supervisor::LogCaps;
+use millrace_wire::{DiskShortage, Hindrances};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::disk::Disk;
 use crate::durable::Outlives;
 use crate::frontend::Frontend;
+use crate::images::Images;
 use crate::live::Registry;
 use crate::room::Room;
 use crate::self_test::SelfTests;
@@ -98,6 +100,8 @@ pub struct Context {
     pub spool: Spool,
     /// Whether the disk has space.
     pub disk: Disk,
+    /// Images that the engine lacks.
+    pub images: Images,
     /// How long work that is done waits for space on the disk.
     pub spool_patience: Duration,
     /// The room.
@@ -120,6 +124,18 @@ impl Context {
     /// Whether sandboxes are the stand-in that runs nothing: nothing is fetched then and nothing collected.
     pub fn is_noop(&self) -> bool {
         matches!(self.runtime, Runtime::Noop(_))
+    }
+
+    /// What keeps this builder from work now.
+    pub fn hindrances(&self) -> Hindrances {
+        let disk = self.disk.shortage().map(|shortage| DiskShortage {
+            free_mib: shortage.free_mib,
+            floor_mib: shortage.floor_mib,
+        });
+        Hindrances {
+            disk,
+            missing_images: self.images.missing(),
+        }
     }
 
     /// Runs work that blocks on the disk, aside where it may take long. For the stand-in it may not: handing a few

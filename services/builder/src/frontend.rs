@@ -26,6 +26,9 @@ pub enum CallError {
     /// No answer, or one that says "later".
     #[error("{0}")]
     Away(String),
+    /// 507: the result store has no space for it now.
+    #[error("{0}")]
+    StoreFull(String),
     /// 410: the lease is gone.
     #[error("the lease is gone")]
     LeaseGone,
@@ -182,6 +185,9 @@ impl Frontend {
         let status = response.status().as_u16();
         let body = read(response).await?;
         self.check_session(status).await?;
+        if status == 507 {
+            return Err(CallError::StoreFull(refused(status, &body).to_string()));
+        }
         if status >= 500 || matches!(status, 408 | 425 | 429) {
             return Err(CallError::Away(refused(status, &body).to_string()));
         }

@@ -120,6 +120,7 @@ impl Heartbeat {
             free_mib: if stopping { 0 } else { free.mib },
             free_sandboxes: if stopping { 0 } else { free.sandboxes },
             attempts: attempts.to_vec(),
+            hindrances: self.ctx.hindrances(),
             stopping,
             self_test_passed: self.ctx.self_tests.passed(),
         };

@@ -17,6 +17,7 @@ mod fake_frontend;
 mod frontend;
 mod heartbeat;
 mod identity;
+mod images;
 mod intake;
 mod live;
 mod log;

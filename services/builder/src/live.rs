@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millrace_chassis::{CancellationToken, Shutdown};
 use millrace_domain::{AttemptId, Phase, Stage, StageTime, Token};
-use millrace_wire::{AttemptStatus, AttemptVerdict, MissingFile};
+use millrace_wire::{AttemptStatus, AttemptVerdict, MissingFile, WaitsFor};
 use tokio::sync::watch;
 
 /// Stages that are kept of one attempt; a package that forges stages gets no more.
@@ -40,6 +40,8 @@ pub enum Reply {
 struct Progress {
     phase: Phase,
     stages: Vec<StageTime>,
+    /// What is waited for, by each part of the attempt that waits.
+    waits_for: Vec<WaitsFor>,
 }
 
 /// One attempt as the parts of the builder see it.
@@ -59,7 +61,11 @@ impl Live {
         Arc::new(Self {
             id,
             lease,
-            progress: Mutex::new(Progress { phase, stages }),
+            progress: Mutex::new(Progress {
+                phase,
+                stages,
+                waits_for: Vec::new(),
+            }),
             cancelled: CancellationToken::new(),
             revoked: CancellationToken::new(),
             reply: watch::Sender::new(Reply::Pending),
@@ -116,6 +122,15 @@ impl Live {
         progress.stages.truncate(first);
         let room = MAX_STAGES - progress.stages.len();
         progress.stages.extend(stages.into_iter().take(room));
+    }
+
+    /// Says that the work is done and waits for something, until the value is dropped.
+    pub fn waits_for(self: &Arc<Self>, what: WaitsFor) -> Waiting {
+        self.lock().waits_for.push(what);
+        Waiting {
+            live: Arc::clone(self),
+            what,
+        }
     }
 
     /// The requester cancelled. Without effect once the results are spooled: the report is on its way.
@@ -190,11 +205,29 @@ impl Live {
             phase: progress.phase,
             stage: progress.stages.last().map(|stage| stage.name),
             stages: progress.stages.clone(),
+            waits_for: progress.waits_for.first().copied(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt waits for something as long as this lives.
+#[derive(Debug)]
+#[must_use = "dropping it says that nothing is waited for"]
+pub struct Waiting {
+    live: Arc<Live>,
+    what: WaitsFor,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let waits = &mut self.live.lock().waits_for;
+        if let Some(at) = waits.iter().position(|what| *what == self.what) {
+            waits.remove(at);
+        }
     }
 }
 
@@ -340,6 +373,18 @@ mod tests {
         live.apply(AttemptVerdict::Missing { files: Vec::new() });
         live.apply(AttemptVerdict::Continue);
         assert_eq!(*replies.borrow(), Reply::Closed);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_as_long_as_some_part_waits() {
+        let live = live();
+        assert_eq!(live.status().waits_for, None);
+        let one = live.waits_for(WaitsFor::ResultsSpace);
+        let two = live.waits_for(WaitsFor::ResultsSpace);
+        drop(one);
+        assert_eq!(live.status().waits_for, Some(WaitsFor::ResultsSpace));
+        drop(two);
+        assert_eq!(live.status().waits_for, None);
     }
 
     #[tokio::test]

@@ -76,6 +76,8 @@ pub struct Attempt {
     pub reason: Option<String>,
     #[serde(default)]
     pub stage: Option<Stage>,
+    #[serde(default)]
+    pub waits_for: Option<AttemptWait>,
     pub outcome: Option<Outcome>,
     #[serde(default)]
     pub packages: Vec<Package>,
@@ -83,6 +85,12 @@ pub struct Attempt {
     pub stages: Vec<StageTime>,
     #[serde(default)]
     pub log_size: u64,
+}
+
+/// What an attempt waits for whose work is done.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AttemptWait {
+    pub message: String,
 }
 
 /// A builder is shown by name; the API may tell just that or an object.

@@ -94,6 +94,9 @@ fn attempt_lines(out: &mut String, attempt: &Attempt) {
             attempt.number, attempt.state, attempt.log_size, attempt.id
         ),
     );
+    if let Some(wait) = &attempt.waits_for {
+        line(out, &format!("      {}", wait.message));
+    }
     if let Some(outcome) = &attempt.outcome {
         line(out, &format!("      {}: {}", outcome.kind, outcome.message));
     }

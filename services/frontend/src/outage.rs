@@ -11,12 +11,13 @@ pub struct Outage(Mutex<Option<DateTime<Utc>>>);
 impl Outage {
     /// Notes how the part was found; while it is away, gives the moment at which that was first noted.
     pub fn note(&self, is_up: bool) -> Option<DateTime<Utc>> {
+        self.note_asked(is_up, Utc::now())
+    }
+
+    /// The same for a question whose answer took its time: an outage began when it was asked, or before.
+    pub fn note_asked(&self, is_up: bool, asked: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = if is_up {
-            None
-        } else {
-            since.or_else(|| Some(Utc::now()))
-        };
+        *since = if is_up { None } else { since.or(Some(asked)) };
         *since
     }
 

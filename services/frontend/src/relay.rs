@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use chrono::Utc;
 use metrics::counter;
 use millrace_bus::{JobRoute, Outgoing, PublishError};
 use millrace_chassis::{Backoff, crash_point};
@@ -138,6 +139,7 @@ async fn publish(
     entries: Vec<OutboxEntry>,
 ) -> (Vec<OutboxEntry>, Vec<OutboxEntry>) {
     let messages = entries.iter().map(outgoing).collect();
+    let began = Utc::now();
     let results = state.bus.publisher().publish_batch(messages).await;
     let (mut confirmed, mut held) = (Vec::with_capacity(entries.len()), Vec::new());
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
@@ -155,7 +157,7 @@ async fn publish(
             }
         }
     }
-    state.broker_away.note(!is_away);
+    state.broker_away.note_asked(!is_away, began);
     for (reason, messages) in reasons {
         tracing::warn!(messages, "jobs stay in the outbox: {reason}");
     }

@@ -77,6 +77,9 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
         state.relay_wake.notify_one();
     }
     reserve(state).await?;
+    if state.store.release_held().await? > 0 {
+        state.relay_wake.notify_one();
+    }
     Ok(swept)
 }
 

@@ -123,6 +123,8 @@ pub struct Attempt {
     pub phase: Option<Phase>,
     /// The present stage.
     pub stage: Option<Stage>,
+    /// What it waits for although its work is done; null when it waits for nothing.
+    pub waits_for: Option<AttemptWait>,
     /// How it ended.
     pub outcome: Option<Outcome>,
     /// What became of each package.
@@ -139,6 +141,15 @@ pub struct Attempt {
     pub claimed_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// What an attempt waits for whose work is done.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttemptWait {
+    /// What, as a word for scripts: `spool_space` or `results_space`.
+    pub reason: String,
+    /// The same in a sentence.
+    pub message: String,
 }
 
 /// What became of one package of an attempt.
@@ -254,6 +265,10 @@ impl Attempt {
             reason: view.reason,
             phase: view.phase,
             stage: view.stage,
+            waits_for: view
+                .waits_for
+                .filter(|_| view.state == AttemptState::Claimed)
+                .map(AttemptWait::new),
             outcome: view.outcome,
             packages: view
                 .packages
@@ -266,6 +281,24 @@ impl Attempt {
             offered_at: view.offered_at,
             claimed_at: view.claimed_at,
             ended_at: view.ended_at,
+        }
+    }
+}
+
+impl AttemptWait {
+    fn new(reason: String) -> Self {
+        let message = match reason.as_str() {
+            "spool_space" => {
+                "waits for space on its builder's spool disk; the results are kept, nothing is built again"
+            }
+            "results_space" => {
+                "waits for space in the result store; the results are kept on its builder, nothing is built again"
+            }
+            _ => "waits for something that this frontend does not know of",
+        };
+        Self {
+            message: message.to_owned(),
+            reason,
         }
     }
 }

@@ -39,6 +39,10 @@ pub enum WaitWord {
     TooLarge,
     /// All builders that could run it are drained, or set aside for faults of their own.
     BuildersDrained,
+    /// Builders that are large enough are short of disk space.
+    ShortOfDisk,
+    /// No builder that is large enough has the image of its chroot.
+    ImageMissing,
     /// RabbitMQ is away; nothing is released.
     BrokerAway,
     /// It is released; its order is on the way to RabbitMQ.
@@ -74,7 +78,12 @@ fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
     let (word, message) = told(wait, broker_up);
     let is_out = matches!(
         word,
-        WaitWord::NoBuilder | WaitWord::TooLarge | WaitWord::BuildersDrained | WaitWord::OnItsWay
+        WaitWord::NoBuilder
+            | WaitWord::TooLarge
+            | WaitWord::BuildersDrained
+            | WaitWord::ShortOfDisk
+            | WaitWord::ImageMissing
+            | WaitWord::OnItsWay
     );
     let ahead = place(wait);
     WaitReason {
@@ -105,6 +114,12 @@ fn told(wait: &Wait, broker_up: bool) -> (WaitWord, String) {
                 size(largest)
             ),
         ),
+        Some(_) if wait.largest_open_mib < Some(wait.memory_mib) => {
+            (WaitWord::ShortOfDisk, short_of_disk(wait))
+        }
+        Some(_) if wait.lacking_image.is_some() && !wait.is_image_somewhere => {
+            (WaitWord::ImageMissing, image_missing(wait))
+        }
         Some(_) if !broker_up => (
             WaitWord::BrokerAway,
             "broker away; it goes on by itself when RabbitMQ is back".to_owned(),
@@ -141,6 +156,8 @@ fn estimate(wait: &Wait, word: WaitWord) -> Option<DateTime<Utc>> {
         WaitWord::NoBuilder
         | WaitWord::TooLarge
         | WaitWord::BuildersDrained
+        | WaitWord::ShortOfDisk
+        | WaitWord::ImageMissing
         | WaitWord::BrokerAway
         | WaitWord::OwnerLimit => None,
         WaitWord::OnItsWay => Some(Utc::now()),
@@ -162,11 +179,31 @@ fn size(mib: u32) -> String {
     }
 }
 
+fn short_of_disk(wait: &Wait) -> String {
+    format!(
+        "builders short of disk ({}); make room on the disks of their spools (MILLRACE_SPOOL_DIR), and it starts by itself",
+        wait.short_of_disk.join(", ")
+    )
+}
+
+fn image_missing(wait: &Wait) -> String {
+    format!(
+        "no builder has the image {} of chroot {}; build or load it on a builder's engine, and it starts by itself",
+        wait.lacking_image.as_deref().unwrap_or_default(),
+        wait.chroot
+    )
+}
+
 fn by_turn(wait: &Wait) -> (WaitWord, String) {
     if wait.is_offered {
         (
             WaitWord::OnItsWay,
             "released; its order is on the way to RabbitMQ".to_owned(),
+        )
+    } else if let Some(image) = &wait.lacking_image {
+        (
+            WaitWord::BuildersFull,
+            format!("builders that have the image {image} are full"),
         )
     } else if let Some(time) = wait.not_before {
         let time = time.format("%H:%M:%S UTC");
@@ -212,6 +249,11 @@ mod tests {
             largest_mib: Some(16384),
             drained: Vec::new(),
             set_aside: Vec::new(),
+            largest_open_mib: Some(16384),
+            short_of_disk: Vec::new(),
+            chroot: "fedora-44-x86_64".to_owned(),
+            lacking_image: None,
+            is_image_somewhere: true,
             not_before: None,
             owner_active: 0,
             owner_limit: 4,
@@ -237,6 +279,28 @@ mod tests {
         let large = word(|w| w.memory_mib = 65536, false);
         assert_eq!(large.0, WaitWord::TooLarge);
         assert_eq!(large.1, "needs 64 GB, largest builder offers 16 GB");
+        let short = |w: &mut Wait| {
+            w.largest_open_mib = None;
+            w.short_of_disk = vec!["b1".to_owned(), "b2".to_owned()];
+        };
+        let short = word(short, false);
+        assert_eq!(short.0, WaitWord::ShortOfDisk);
+        assert!(short.1.starts_with("builders short of disk (b1, b2);"));
+        let lacks = |w: &mut Wait| w.lacking_image = Some("i/1".to_owned());
+        let alone = word(
+            |w| {
+                lacks(w);
+                w.is_image_somewhere = false;
+            },
+            false,
+        );
+        assert_eq!(alone.0, WaitWord::ImageMissing);
+        let named = "no builder has the image i/1 of chroot fedora-44-x86_64;";
+        assert!(alone.1.starts_with(named), "{}", alone.1);
+        assert_eq!(
+            word(lacks, true).1,
+            "builders that have the image i/1 are full"
+        );
         assert_eq!(word(|w| w.ahead = 3, false).0, WaitWord::BrokerAway);
         let resting = |w: &mut Wait| {
             w.largest_mib = None;

@@ -116,6 +116,7 @@ impl Scene {
             memory_mib: 32_768 * sandboxes.max(1),
             sandboxes,
             version: "1".to_owned(),
+            renewal: false,
         };
         self.database.store().enrol_builder(&builder).await.unwrap();
     }

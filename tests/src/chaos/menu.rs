@@ -1,5 +1,7 @@
 //! What is built: source packages that end in a known way.
 
+use std::collections::BTreeMap;
+
 use super::dice::Dice;
 use crate::Fixture;
 
@@ -20,17 +22,33 @@ pub struct Menu {
     dishes: Vec<Dish>,
 }
 
+/// Different sources of the stand-in.
+const STAND_INS: usize = 8;
+
 /// How often each fixture comes in real runs.
 const REAL: [(&str, usize); 8] = [
-    ("hello", 8),
-    ("slow", 3),
-    ("chatty", 2),
-    ("compile-error", 3),
-    ("no-packages", 1),
-    ("prep-failure", 1),
+    ("hello", 12),
+    ("slow", 1),
+    ("chatty", 1),
+    ("compile-error", 4),
+    ("no-packages", 2),
+    ("prep-failure", 2),
     ("install-failure", 1),
     ("excluded-arch", 1),
 ];
+
+/// How each source ends, by name.
+pub fn endings(real: bool) -> BTreeMap<String, String> {
+    let fixture =
+        |(name, _): (&str, usize)| (name.to_owned(), Fixture::named(name).expected.outcome);
+    if real {
+        REAL.into_iter().map(fixture).collect()
+    } else {
+        (0..STAND_INS)
+            .map(|number| (stand_in(number).name, "succeeded".to_owned()))
+            .collect()
+    }
+}
 
 impl Menu {
     /// Reads the fixtures; the stand-in takes any bytes and builds nothing.
@@ -40,7 +58,7 @@ impl Menu {
                 .flat_map(|(name, often)| vec![from_fixture(name); *often])
                 .collect()
         } else {
-            (0..8).map(stand_in).collect()
+            (0..STAND_INS).map(stand_in).collect()
         };
         Self { dishes }
     }

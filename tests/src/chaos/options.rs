@@ -50,7 +50,7 @@ pub struct Options {
     /// Sandboxes of each builder at once [default: 2 real, 8 no-op]
     #[arg(long, env = "SANDBOXES")]
     pub sandboxes: Option<u16>,
-    /// Mean time between two faults, in seconds [default: fits MINUTES, 3 to 10]
+    /// Mean time between two faults, in seconds [default: fits MINUTES, 3 to 15]
     #[arg(long, env = "FAULT_SECONDS")]
     pub fault_seconds: Option<f64>,
     /// How long everything may take to come to its end after the last fault, in minutes
@@ -110,7 +110,7 @@ impl Options {
 
     /// Mean time between two faults.
     pub fn gap(&self) -> Duration {
-        let fitting = (self.time().as_secs_f64() / 120.0).clamp(3.0, 10.0);
+        let fitting = (self.time().as_secs_f64() / 90.0).clamp(3.0, 15.0);
         Duration::from_secs_f64(self.fault_seconds.unwrap_or(fitting).clamp(0.1, 3600.0))
     }
 

@@ -1,6 +1,5 @@
 //! A whole run: start, break, heal, rest, judge.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +9,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
-use super::faults::{self, Done};
+use super::faults;
 use super::kind::Kind;
 use super::load::Load;
+use super::menu::endings;
 use super::options::Options;
 use super::plan::{Fault, Scene, plan};
 use super::report::Report;
 use super::rig::Rig;
 use super::settle;
-use crate::fixture::fixtures;
 use crate::invariants::{Facts, check, gather};
 
 /// A process that ended by itself is started again after so long, as a service manager does.
@@ -39,8 +38,23 @@ pub fn planned(options: &Options, seed: u64) -> Vec<Fault> {
     plan(seed, &scene)
 }
 
+/// A pipeline that was broken and healed, and has come to rest.
+pub struct Ended {
+    /// Everything that runs.
+    pub rig: Arc<Rig>,
+    /// What was done and what was found.
+    pub report: Report,
+    load: Arc<Load>,
+    options: Options,
+}
+
 /// Runs it in a folder, which the caller removes.
 pub async fn run(options: &Options, seed: u64, folder: PathBuf) -> Report {
+    run_to_rest(options, seed, folder).await.report
+}
+
+/// The same, and leaves everything running.
+pub async fn run_to_rest(options: &Options, seed: u64, folder: PathBuf) -> Ended {
     let rig = Arc::new(Rig::start(options, &folder).await);
     let mut faults = planned(options, seed);
     if let Err(reason) = &rig.disk {
@@ -56,7 +70,7 @@ pub async fn run(options: &Options, seed: u64, folder: PathBuf) -> Report {
         tokio::spawn(tell(load.clone(), start)),
     ];
     let clients = tokio::spawn(load.clone().run(seed));
-    let done = faults::carry_out(rig.clone(), faults, start).await;
+    let mut done = faults::carry_out(rig.clone(), faults, start).await;
     sleep_until(start + options.time()).await;
     enough(&load, options.tasks).await;
     load.stop();
@@ -64,65 +78,69 @@ pub async fn run(options: &Options, seed: u64, folder: PathBuf) -> Report {
     let minutes = start.elapsed().as_secs_f64() / 60.0;
     eprintln!("no more faults; everything is healed");
     clients.await.expect("the clients come to their end");
-    let report = judge(&rig, &load, options, done).await;
+    let moving = rest(&rig, &load, options).await;
     background.iter().for_each(JoinHandle::abort);
+    done.problems.extend(unsatisfied(&load, options));
+    let facts = facts(&rig, &load, options).await.unwrap_or_else(|error| {
+        done.problems
+            .push(format!("facts could not be gathered: {error}"));
+        Facts::default()
+    });
     let mut report = Report {
         seed,
         minutes,
+        violations: check(&facts),
+        done,
+        facts,
+        moving,
+        ended_alone: Vec::new(),
         folder,
-        ..report
     };
     while let Ok(ended) = ended_alone.try_recv() {
         report.ended_alone.push(ended);
     }
-    report
+    let options = options.clone();
+    Ended {
+        rig,
+        report,
+        load,
+        options,
+    }
 }
 
-async fn judge(rig: &Rig, load: &Load, options: &Options, done: Done) -> Report {
+impl Ended {
+    /// What is there now.
+    pub async fn facts(&self) -> Facts {
+        facts(&self.rig, &self.load, &self.options)
+            .await
+            .expect("the facts can be gathered")
+    }
+}
+
+/// Waits until nothing moves and all was seen; tells what still moves when the time is over.
+async fn rest(rig: &Rig, load: &Load, options: &Options) -> Option<String> {
     let look = Look::at(&rig.database.url()).expect("the database's address is one");
     let moving = settle::rest(rig, &look, options.settling()).await;
-    // Every build is looked at once more, so that what was seen is complete.
     let looked = Instant::now() + Duration::from_secs(30);
     while moving.is_none() && load.watch.under_way() > 0 && Instant::now() < looked {
         sleep(Duration::from_millis(200)).await;
     }
-    let aged = settle::tidy(rig, &look).await;
-    let facts = gather(&settle::places(rig, &look)).await;
-    let mut problems = done.problems;
-    problems.extend(aged.err());
-    problems.extend(unsatisfied(load, options));
-    let mut facts = facts.unwrap_or_else(|error| {
-        problems.push(format!("facts could not be gathered: {error}"));
-        Facts::default()
-    });
-    facts.known = load.journal.known();
-    facts.expected = expected(options);
-    facts.makes_files = options.is_real();
-    facts.processes = settle::processes(rig).await;
-    Report {
-        seed: 0,
-        minutes: 0.0,
-        violations: check(&facts),
-        done: Done { problems, ..done },
-        facts,
-        moving,
-        ended_alone: Vec::new(),
-        folder: PathBuf::new(),
+    match settle::tidy(rig, &look).await {
+        Ok(()) => moving,
+        Err(error) => Some(moving.unwrap_or(error)),
     }
 }
 
-/// How fixtures end; the stand-in always succeeds.
-fn expected(options: &Options) -> BTreeMap<String, String> {
-    if options.is_real() {
-        fixtures()
-            .into_iter()
-            .map(|fixture| (fixture.name, fixture.expected.outcome))
-            .collect()
-    } else {
-        (0..8)
-            .map(|number| (format!("noop-{number}"), "succeeded".to_owned()))
-            .collect()
-    }
+async fn facts(rig: &Rig, load: &Load, options: &Options) -> Result<Facts, String> {
+    let look = Look::at(&rig.database.url()).map_err(|error| error.to_string())?;
+    let gathered = gather(&settle::places(rig, &look)).await?;
+    Ok(Facts {
+        known: load.journal.known(),
+        expected: endings(options.is_real()),
+        makes_files: options.is_real(),
+        processes: settle::processes(rig).await,
+        ..gathered
+    })
 }
 
 /// Waits until enough was submitted, as long as anything is.

@@ -51,8 +51,8 @@ pub struct Facts {
 pub struct Build {
     /// Its number.
     pub id: i64,
-    /// The idempotency key it was stored under.
-    pub key: Option<String>,
+    /// Idempotency keys that name it; one when all is well.
+    pub keys: Vec<String>,
     /// Names of its sources, in order.
     pub sources: Vec<String>,
     /// Digests of its uploaded sources.

@@ -23,7 +23,7 @@ pub struct Places<'a> {
     pub spools: Vec<PathBuf>,
 }
 
-const BUILDS: &str = "select b.id, (select k.key from idempotency_keys k where k.build_id = b.id limit 1) as key,
+const BUILDS: &str = "select b.id, (select coalesce(json_agg(k.key), '[]') from idempotency_keys k where k.build_id = b.id) as keys,
     (select coalesce(json_agg(s.name order by s.position), '[]') from sources s where s.build_id = b.id) as sources,
     (select coalesce(json_agg(s.sha256 order by s.position), '[]') from sources s
         where s.build_id = b.id and s.sha256 is not null) as digests,
@@ -137,6 +137,7 @@ async fn column<T: DeserializeOwned>(database: &Look, query: &str) -> Result<Vec
         .collect())
 }
 
+/// The broker's own count, which is up to 5 s old.
 fn queues(broker: &PrivateBroker) -> Result<Vec<Queue>, String> {
     let text = broker.exec(&[
         "rabbitmqctl",

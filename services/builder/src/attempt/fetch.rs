@@ -82,7 +82,7 @@ async fn fetch_stored(
         transfer::download(response, &attempt.folder.source(), cap).await
     };
     stored.await.map_err(|error| match error {
-        CallError::Away(reason) => Fault::Passing(reason),
+        CallError::Away(reason) | CallError::StoreFull(reason) => Fault::Passing(reason),
         CallError::Local(error) => Fault::Lasting(Box::new(disk_failed(&error, Stage::Fetch))),
         CallError::Refused { status: 404, .. } => lasting(
             source,

@@ -1,13 +1,14 @@
 //! The finish line: files and log to the frontend, the report to the broker, and then waiting for the frontend's
 //! word. The broker's confirm ends nothing. The spool stays until the heartbeat's answer says that the attempt is
-//! closed, so everything here can be done again.
+//! closed, so everything here can be done again. A cancel does not wait for a broker that is away: what was cancelled
+//! is handed back over HTTP, which ends it.
 
 use std::time::Duration;
 
 use chrono::Utc;
 use millrace_bus::{Outgoing, Route};
 use millrace_chassis::{Backoff, crash_point};
-use millrace_domain::{Outcome, Phase, Stage};
+use millrace_domain::{Outcome, OutcomeKind, Phase, Stage};
 use millrace_wire::{FinishedV1, MissingFile};
 
 use super::upload::{self, NotUploaded, SpooledFile};
@@ -15,6 +16,9 @@ use super::work::Worked;
 use super::{Attempt, ending};
 use crate::live::Reply;
 use crate::log::Unshipped;
+
+/// How long the broker is waited for to take the report of a cancelled attempt.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How the finish line ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -202,6 +206,7 @@ async fn publish(attempt: &Attempt, report: &FinishedV1) -> Result<(), Finish> {
         }
     };
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let is_cancelled = report.outcome.kind == OutcomeKind::Cancelled;
     loop {
         let publishing = async {
             attempt.ctx.publisher.ready().await;
@@ -217,6 +222,13 @@ async fn publish(attempt: &Attempt, report: &FinishedV1) -> Result<(), Finish> {
             () = attempt.live.revoked() => return Err(Finish::Closed),
             () = attempt.ctx.leaving.cancelled() => return Err(Finish::Left),
             published = publishing => published,
+            () = tokio::time::sleep(CANCEL_PATIENCE), if is_cancelled => {
+                if attempt.decline().await {
+                    tracing::info!(attempt.id = %attempt.live.id(), "the broker is away, the cancelled attempt was handed back");
+                    return Err(Finish::Closed);
+                }
+                continue;
+            }
         };
         match published {
             Ok(()) => return Ok(()),

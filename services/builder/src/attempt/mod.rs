@@ -73,19 +73,26 @@ impl Attempt {
 
     /// Gives the attempt back, uncounted. When the frontend does not answer, the next start reports it lost.
     async fn hand_back(self) {
-        let decline = DeclineRequest {
-            attempt_id: self.live.id(),
-            lease_token: Some(self.live.lease().clone()),
-            reason: DeclineReason::Stopping,
-        };
         crash_point!("handback.begun");
-        if decline_until(&self.ctx, &decline).await {
+        if self.decline().await {
             crash_point!("handback.told");
             tracing::info!(attempt.id = %self.live.id(), "handed back");
             self.forget().await;
         } else {
             tracing::warn!(attempt.id = %self.live.id(), "not handed back, the frontend is away; the next start reports it");
         }
+    }
+
+    /// Gives the lease back; false when the frontend is away.
+    async fn decline(&self) -> bool {
+        let decline = DeclineRequest {
+            attempt_id: self.live.id(),
+            lease_token: Some(self.live.lease().clone()),
+            reason: DeclineReason::Stopping,
+            missing_image: None,
+            hindrances: self.ctx.hindrances(),
+        };
+        decline_until(&self.ctx, &decline).await
     }
 }
 
@@ -100,7 +107,7 @@ pub async fn decline_until(ctx: &Context, decline: &DeclineRequest) -> bool {
         match ctx.leaving.run_until_cancelled(call).await {
             None => return false,
             Some(Ok(()) | Err(CallError::LeaseGone)) => return true,
-            Some(Err(CallError::Away(reason))) => {
+            Some(Err(CallError::Away(reason) | CallError::StoreFull(reason))) => {
                 tracing::debug!(attempt.id = %decline.attempt_id, "cannot decline yet: {reason}");
             }
             Some(Err(error)) => {

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use millrace_chassis::Backoff;
 use millrace_domain::Outcome;
+use millrace_wire::WaitsFor;
 use tokio::time::Instant;
 
 use super::Attempt;
 use crate::context::Context;
 use crate::disk::WaitsForSpace;
-use crate::live::Interrupt;
+use crate::live::{Interrupt, Waiting};
 
 /// Pauses between two tries, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -21,7 +22,7 @@ pub struct Patience {
     whole: Duration,
     give_up: Instant,
     backoff: Backoff,
-    waits: Option<WaitsForSpace>,
+    waits: Option<(WaitsForSpace, Waiting)>,
 }
 
 impl Patience {
@@ -46,7 +47,11 @@ impl Patience {
             return Ok(false);
         }
         if self.waits.is_none() {
-            self.waits = Some(attempt.ctx.disk.wait(reason));
+            self.waits = Some((
+                attempt.ctx.disk.wait(reason),
+                attempt.live.waits_for(WaitsFor::SpoolSpace),
+            ));
+            attempt.ctx.nudge.notify_one();
         }
         let next = (Instant::now() + self.backoff.next_delay()).min(self.give_up);
         tokio::select! {

@@ -172,7 +172,7 @@ async fn claim_until(ctx: &Context, claim: &ClaimRequest) -> Unsure {
             | Err(CallError::LeaseGone | CallError::Refused { .. } | CallError::Local(_)) => {
                 return Unsure::NotOurs;
             }
-            Err(CallError::Away(reason)) => {
+            Err(CallError::Away(reason) | CallError::StoreFull(reason)) => {
                 tracing::debug!(attempt.id = %claim.attempt_id, "the frontend is away: {reason}");
             }
         }

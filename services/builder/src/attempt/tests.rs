@@ -17,12 +17,17 @@ use crate::context::{SandboxCaps, SandboxSettings};
 use crate::disk::Disk;
 use crate::durable::Outlives;
 use crate::fake_frontend::FakeFrontend;
+use crate::images::Images;
 use crate::live::Registry;
 use crate::room::Room;
 use crate::self_test::SelfTests;
 use crate::spool::Spool;
 
 async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
+    context_on(NoopEngine::new("test"), fake, identity).await
+}
+
+async fn context_on(engine: NoopEngine, fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
     let shutdown = Shutdown::manual();
     let (session, frontend) = fake.client();
     session.enrol(&shutdown).await.unwrap();
@@ -41,13 +46,14 @@ async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
             max_source_bytes: 1,
             caps: SandboxCaps::default(),
         },
-        runtime: Runtime::Noop(NoopEngine::new("test")),
+        runtime: Runtime::Noop(engine),
         frontend,
         publisher: bus.publisher(),
         fetcher: Fetcher::new(guard, FetchLimits::default()).unwrap(),
         fetch_patience: Duration::ZERO,
         spool: Spool::open(identity).unwrap(),
         disk: Disk::new(identity, 0, &room, &nudge),
+        images: Images::default(),
         spool_patience: Duration::from_secs(5),
         room,
         registry: Registry::default(),
@@ -230,6 +236,25 @@ async fn a_claim_without_an_answer_is_asked_for_again_and_handed_back() {
     assert_eq!(known.declined.len(), 1);
     assert_eq!(known.declined[0].reason, DeclineReason::Stopping);
     assert!(known.declined[0].lease_token.is_some());
+    assert!(ctx.spool.find().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_cancelled_attempt_does_not_wait_for_the_broker() {
+    let identity = tempfile::tempdir().unwrap();
+    let fake = FakeFrontend::start().await;
+    let endless = NoopEngine::new("test").taking(Duration::from_hours(1));
+    let ctx = context_on(endless, &fake, identity.path()).await;
+    let attempt = claimed(&ctx, Phase::Fetching);
+    let id = attempt.live.id();
+    attempt.live.apply(AttemptVerdict::Cancel);
+    let reservation = ctx.room.reserve(2048).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), run(attempt, reservation));
+    ended.await.expect("it does not wait for the broker");
+    let declined = fake.known().declined.remove(0);
+    assert_eq!(declined.attempt_id, id);
+    assert!(declined.lease_token.is_some());
+    assert_eq!(ctx.registry.count(), 0);
     assert!(ctx.spool.find().unwrap().is_empty());
 }
 

@@ -6,13 +6,16 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use millrace_chassis::{Backoff, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Stage};
-use millrace_wire::ManifestFile;
+use millrace_wire::{ManifestFile, WaitsFor};
 
 use super::Attempt;
 use crate::frontend::CallError;
 
 /// Files of one attempt on their way at once.
 const AT_ONCE: usize = 4;
+/// Time between two tries while the result store is full, at first and at most: each sends a file in vain.
+const FIRST_WHILE_FULL: Duration = Duration::from_secs(1);
+const LONGEST_WHILE_FULL: Duration = Duration::from_mins(1);
 /// A file is refused this often before it is given up.
 const MAX_REFUSALS: u32 = 5;
 
@@ -64,7 +67,9 @@ pub async fn upload(attempt: &Attempt, files: Vec<SpooledFile>) -> Result<(), No
 
 async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploaded> {
     let ctx = &attempt.ctx;
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
+    let mut while_away = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
+    let mut while_full = Backoff::new(FIRST_WHILE_FULL, LONGEST_WHILE_FULL);
+    let mut waiting = None;
     let mut refusals = 0;
     loop {
         let sent = tokio::select! {
@@ -73,7 +78,7 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
             () = ctx.leaving.cancelled() => return Err(NotUploaded::Stopped),
             sent = send(attempt, &file) => sent,
         };
-        match sent {
+        let backoff = match sent {
             Ok(()) => {
                 crash_point!("upload.done");
                 return Ok(());
@@ -81,6 +86,16 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
             Err(CallError::LeaseGone) => return Err(NotUploaded::LeaseGone),
             Err(CallError::Away(reason)) => {
                 tracing::info!(attempt.id = %attempt.live.id(), file = %file.file.name, "upload waits: {reason}");
+                waiting = None;
+                &mut while_away
+            }
+            Err(CallError::StoreFull(reason)) => {
+                tracing::info!(attempt.id = %attempt.live.id(), file = %file.file.name, "upload waits for space: {reason}");
+                if waiting.is_none() {
+                    waiting = Some(attempt.live.waits_for(WaitsFor::ResultsSpace));
+                    ctx.nudge.notify_one();
+                }
+                &mut while_full
             }
             Err(error @ (CallError::Refused { .. } | CallError::Local(_))) => {
                 refusals += 1;
@@ -88,8 +103,9 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
                     return Err(NotUploaded::Refused(Box::new(refused(&file, &error))));
                 }
                 tracing::warn!(attempt.id = %attempt.live.id(), file = %file.file.name, "upload failed: {error}");
+                &mut while_away
             }
-        }
+        };
         tokio::select! {
             () = attempt.live.revoked() => return Err(NotUploaded::LeaseGone),
             go_on = backoff.pause(&ctx.leaving) => if !go_on {

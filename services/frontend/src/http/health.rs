@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metrics::gauge;
 use millrace_chassis::{Check, METRICS_CONTENT_TYPE};
 use serde::Serialize;
 
 use crate::broker;
-use crate::error::ApiError;
+use crate::error::{ApiError, RETRY_AFTER};
 use crate::state::{AppState, Readiness};
 
 /// How long the database may take to answer a probe.
@@ -44,7 +44,12 @@ pub async fn readyz(State(state): State<AppState>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     let checks = vec![database, broker];
-    (status, Json(Ready { ready, checks })).into_response()
+    let mut response = (status, Json(Ready { ready, checks })).into_response();
+    if !ready {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+    }
+    response
 }
 
 /// Counters of this process, and counts of the truth.
@@ -77,6 +82,8 @@ pub async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError
         gauge!("millrace_builders_live").set(as_gauge(counts.builders_live));
         gauge!("millrace_builders_drained").set(as_gauge(counts.builders_drained));
         gauge!("millrace_builders_set_aside").set(as_gauge(counts.builders_set_aside));
+        gauge!("millrace_builders_short_of_disk").set(as_gauge(counts.builders_short_of_disk));
+        gauge!("millrace_builders_lacking_images").set(as_gauge(counts.builders_lacking_images));
     }
     let headers = [(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)];
     Ok((headers, metrics.render()).into_response())

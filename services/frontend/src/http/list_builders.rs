@@ -33,6 +33,14 @@ pub struct Builder {
     pub sandboxes: u32,
     /// What is left of them.
     pub free_sandboxes: u32,
+    /// Whether it takes no work because its spool's disk is short of space.
+    pub short_of_disk: bool,
+    /// Then what is free there, in MiB; 0 when a write failed.
+    pub disk_free_mib: Option<u32>,
+    /// Then what it wants to be free, in MiB (`MILLRACE_SPOOL_FLOOR_MB`).
+    pub disk_floor_mib: Option<u32>,
+    /// Images of chroots that were asked for and that its engine lacks.
+    pub missing_images: Vec<String>,
     /// Its program's version.
     pub version: String,
     /// Whether it stops: it finishes what it has and takes nothing more.
@@ -82,6 +90,10 @@ impl From<BuilderView> for Builder {
             free_mib: view.free_mib,
             sandboxes: view.sandboxes,
             free_sandboxes: view.free_sandboxes,
+            short_of_disk: view.hindered.disk.is_some(),
+            disk_free_mib: view.hindered.disk.map(|disk| disk.free_mib),
+            disk_floor_mib: view.hindered.disk.map(|disk| disk.floor_mib),
+            missing_images: view.hindered.missing_images,
             version: view.version,
             stopping: view.stopping,
             drained_at: view.drained_at,

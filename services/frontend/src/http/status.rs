@@ -33,6 +33,10 @@ pub struct Status {
     pub builders_drained: Option<u64>,
     /// Those of them that were set aside for repeated faults of their own.
     pub builders_set_aside: Option<u64>,
+    /// Those of them that take no work because their spool disks are short of space.
+    pub builders_short_of_disk: Option<u64>,
+    /// Those of them whose engines lack images that were asked for.
+    pub builders_lacking_images: Option<u64>,
 }
 
 /// How a part is.
@@ -91,6 +95,8 @@ pub async fn status(State(state): State<AppState>) -> Json<Status> {
         builders_live: counts.map(|counts| counts.builders_live),
         builders_drained: counts.map(|counts| counts.builders_drained),
         builders_set_aside: counts.map(|counts| counts.builders_set_aside),
+        builders_short_of_disk: counts.map(|counts| counts.builders_short_of_disk),
+        builders_lacking_images: counts.map(|counts| counts.builders_lacking_images),
     })
 }
 

@@ -4,6 +4,7 @@ use millrace_domain::{BuilderId, TokenHash};
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use crate::hindrance::{DiskShort, Hindered};
 use crate::row::{RowOf, Time, int4};
 use crate::{Store, StoreError};
 
@@ -76,6 +77,8 @@ pub struct BuilderView {
     pub free_mib: u32,
     /// Sandboxes left at its last heartbeat.
     pub free_sandboxes: u32,
+    /// What keeps it from work, as it last said.
+    pub hindered: Hindered,
     /// The program's version.
     pub version: String,
     /// When it first enrolled.
@@ -104,6 +107,9 @@ struct BuilderColumns {
     sandboxes: i32,
     free_mib: i32,
     free_sandboxes: i32,
+    disk_free_mib: Option<i32>,
+    disk_floor_mib: Option<i32>,
+    missing_images: Vec<String>,
     version: String,
     enrolled_at: Time,
     last_seen_at: Time,
@@ -184,7 +190,8 @@ impl Store {
     pub async fn list_builders(&self) -> Result<Vec<BuilderView>, StoreError> {
         self.within(async {
             let rows: Vec<BuilderColumns> = sqlx::query_as(
-                "select id, name, engine_id, archs, memory_mib, sandboxes, free_mib, free_sandboxes, version,
+                "select id, name, engine_id, archs, memory_mib, sandboxes, free_mib, free_sandboxes,
+                     disk_free_mib, disk_floor_mib, missing_images, version,
                      enrolled_at, last_seen_at, last_seen_at > now() - interval '25 seconds' as live,
                      stopping, drained_at, set_aside_at, set_aside_reason
                  from builders order by name, id",
@@ -199,6 +206,13 @@ impl Store {
 
 fn builder_view(columns: BuilderColumns) -> Result<BuilderView, StoreError> {
     let row = RowOf::new("builders", columns.id);
+    let disk = match (columns.disk_free_mib, columns.disk_floor_mib) {
+        (Some(free), Some(floor)) => Some(DiskShort {
+            free_mib: row.number(free)?,
+            floor_mib: row.number(floor)?,
+        }),
+        (None, _) | (_, None) => None,
+    };
     Ok(BuilderView {
         id: BuilderId(columns.id),
         name: columns.name,
@@ -208,6 +222,10 @@ fn builder_view(columns: BuilderColumns) -> Result<BuilderView, StoreError> {
         sandboxes: row.number(columns.sandboxes)?,
         free_mib: row.number(columns.free_mib)?,
         free_sandboxes: row.number(columns.free_sandboxes)?,
+        hindered: Hindered {
+            disk,
+            missing_images: columns.missing_images,
+        },
         version: columns.version,
         enrolled_at: columns.enrolled_at,
         last_seen_at: columns.last_seen_at,

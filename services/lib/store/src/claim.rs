@@ -72,7 +72,8 @@ const LOCK_OFFER: &str = "
         e.id as engine_id, e.budget_mib,
         $2 = any(t.avoid) and t.waiting_since > now() - interval '60 seconds' and exists (
             select from ready_builders o
-            where o.id <> all(t.avoid) and t.arch = any(o.archs) and o.memory_mib >= t.memory_mib) as is_avoided,
+            where o.id <> all(t.avoid) and t.arch = any(o.archs) and o.memory_mib >= t.memory_mib
+                and o.disk_floor_mib is null) as is_avoided,
         case when b.drained_at is not null then 'drained' when b.set_aside_at is not null then 'set aside' end as resting
     from attempts a join tasks t on t.id = a.task_id, builders b join engines e on e.id = b.engine_id
     where a.id = $1 and b.id = $2
@@ -141,6 +142,11 @@ impl Store {
                 | AttemptState::Finished
                 | AttemptState::Lost
                 | AttemptState::Revoked => return Ok(false),
+            };
+            let reason = if locked.cancel_requested {
+                "handed back: the build was cancelled"
+            } else {
+                reason
             };
             put_back(&mut tx, &locked, reason, delay_ms).await?;
             tx.commit().await?;

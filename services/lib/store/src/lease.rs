@@ -6,6 +6,7 @@ use millrace_domain::{
 use sqlx::FromRow;
 use sqlx::types::Json;
 
+use crate::hindrance::Hindered;
 use crate::row::{RowOf, int4, int8};
 use crate::{Store, StoreError};
 
@@ -18,6 +19,8 @@ pub struct Heartbeat {
     pub free_mib: u32,
     /// Sandboxes left.
     pub free_sandboxes: u32,
+    /// What keeps it from work.
+    pub hindered: Hindered,
     /// It takes nothing more.
     pub stopping: bool,
     /// The attempts that it has.
@@ -41,6 +44,8 @@ pub struct HeldAttempt {
     pub stage: Option<Stage>,
     /// Stages so far.
     pub stages: Vec<StageTime>,
+    /// What it waits for although its work is done, as a word.
+    pub waits_for: Option<&'static str>,
 }
 
 /// What the builder does with an attempt that it has.
@@ -111,9 +116,11 @@ struct HeldColumns {
 /// Attempts are locked in order of id, as everywhere where there are several; no task is locked.
 const HEARTBEAT: &str = "
     with seen as (
-        update builders set free_mib = $2, free_sandboxes = $3, stopping = $11, last_seen_at = now() where id = $1
+        update builders set free_mib = $2, free_sandboxes = $3, stopping = $11, last_seen_at = now(),
+            disk_free_mib = $12, disk_floor_mib = $13, missing_images = $14
+        where id = $1
     ), held as (
-        select n.position, n.phase, n.stage, n.stages, a.id, a.state,
+        select n.position, n.phase, n.stage, n.stages, n.waits_for, a.id, a.state,
             coalesce(a.lease_token_hash = n.lease and a.builder_id = $1, false) as is_ours,
             t.cancel_requested_at is not null as cancel_requested,
             case when n.phase = 'reported' then (
@@ -122,14 +129,14 @@ const HEARTBEAT: &str = "
                 where not exists (select from result_files r where r.attempt_id = a.id
                     and r.position = m.position and r.name = m.name and r.sha256 = m.sha256)
             ) end as missing
-        from unnest($4::uuid[], $5::bytea[], $6::text[], $7::text[], $8::jsonb[]) with ordinality
-                as n(attempt_id, lease, phase, stage, stages, position)
+        from unnest($4::uuid[], $5::bytea[], $6::text[], $7::text[], $8::jsonb[], $15::text[]) with ordinality
+                as n(attempt_id, lease, phase, stage, stages, waits_for, position)
             join attempts a on a.id = n.attempt_id
             join tasks t on t.id = a.task_id
         order by a.id
         for no key update of a
     ), extended as (
-        update attempts a set phase = held.phase, stage = held.stage, stages = held.stages,
+        update attempts a set phase = held.phase, stage = held.stage, stages = held.stages, waits_for = held.waits_for,
             lease_until = greatest(a.lease_until, now() + interval '1 second'
                 * case when held.phase in ('spooled', 'reported') then $10 else $9 end)
         from held where a.id = held.id and a.state = 'claimed' and held.is_ours
@@ -164,6 +171,10 @@ impl Store {
                 .bind(int4(beat.lease_seconds))
                 .bind(int4(beat.finish_lease_seconds))
                 .bind(beat.stopping)
+                .bind(beat.hindered.disk.map(|disk| int4(disk.free_mib)))
+                .bind(beat.hindered.disk.map(|disk| int4(disk.floor_mib)))
+                .bind(&beat.hindered.missing_images)
+                .bind(held.iter().map(|a| a.waits_for).collect::<Vec<_>>())
                 .fetch_all(&self.pool)
                 .await?;
             let mut verdicts: Vec<_> = held

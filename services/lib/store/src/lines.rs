@@ -185,7 +185,7 @@ impl Found {
     }
 
     fn take_in(&mut self, steps: Vec<Step>) {
-        let mut known = HashSet::new();
+        let mut counted = HashSet::new();
         for step in steps {
             // Seeds are numbered from 1, in the order in which they were sent.
             let seed = usize::try_from(step.seed - 1).ok();
@@ -202,7 +202,7 @@ impl Found {
             };
             self.owners.entry(step.owner_id).or_insert(nothing);
             let (window, priority) = (walked.window, walked.walk.priority);
-            if known.insert((window, priority, step.owner_id)) {
+            if counted.insert((window, priority, step.owner_id)) {
                 self.lines.push(Line {
                     window,
                     owner_id: step.owner_id,

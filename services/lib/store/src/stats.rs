@@ -24,6 +24,10 @@ pub struct Counts {
     pub builders_drained: u64,
     /// Those of them that are set aside.
     pub builders_set_aside: u64,
+    /// Those of them whose spool disks are short of space.
+    pub builders_short_of_disk: u64,
+    /// Those of them whose engines lack images that were asked for.
+    pub builders_lacking_images: u64,
 }
 
 #[derive(FromRow)]
@@ -36,17 +40,22 @@ struct CountColumns {
     builders_live: i64,
     builders_drained: i64,
     builders_set_aside: i64,
+    builders_short_of_disk: i64,
+    builders_lacking_images: i64,
 }
 
 const COUNTS: &str = "
-    select count(*) filter (where state = 'waiting') as waiting, count(*) filter (where state = 'queued') as queued,
-        count(*) filter (where state = 'running') as running, (select count(*) from outbox) as outbox,
-        (select count(*) from parked_messages) as parked, b.*
+    select t.*, (select count(*) from outbox) as outbox, (select count(*) from parked_messages) as parked, b.*
     from (
-        select count(*) as builders_live, count(drained_at) as builders_drained, count(set_aside_at) as builders_set_aside
+        select count(*) filter (where state = 'waiting') as waiting, count(*) filter (where state = 'queued') as queued,
+            count(*) filter (where state = 'running') as running
+        from tasks where state in ('waiting', 'queued', 'running') and build_id > 0
+    ) t cross join (
+        select count(*) as builders_live, count(drained_at) as builders_drained, count(set_aside_at) as builders_set_aside,
+            count(disk_floor_mib) as builders_short_of_disk,
+            count(*) filter (where cardinality(missing_images) > 0) as builders_lacking_images
         from builders where last_seen_at > now() - interval '25 seconds'
-    ) b left join tasks on state in ('waiting', 'queued', 'running') and build_id > 0
-    group by b.builders_live, b.builders_drained, b.builders_set_aside";
+    ) b";
 
 impl Store {
     /// Counts what is not over.
@@ -63,6 +72,8 @@ impl Store {
                 builders_live: row.number(counted.builders_live)?,
                 builders_drained: row.number(counted.builders_drained)?,
                 builders_set_aside: row.number(counted.builders_set_aside)?,
+                builders_short_of_disk: row.number(counted.builders_short_of_disk)?,
+                builders_lacking_images: row.number(counted.builders_lacking_images)?,
             })
         })
         .await

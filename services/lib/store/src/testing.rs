@@ -10,10 +10,10 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::{Store, StoreConfig};
-
 pub use backlog::Backlog;
 pub use look::Look;
+
+use crate::{Store, StoreConfig};
 
 const SERVER: &str = "MILLRACE_TEST_DATABASE_URL";
 const DEFAULT_SERVER: &str = "postgres://postgres@127.0.0.1:54329/postgres";

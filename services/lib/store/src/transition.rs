@@ -117,6 +117,12 @@ pub(crate) fn hand_back_delay_ms(first_ms: i32, task: &Locked) -> i32 {
     spread(first_ms << earlier.min(2), task)
 }
 
+/// The same for an order whose image the builder lacks: a second, and twice as much each time, up to a minute.
+pub(crate) fn image_delay_ms(task: &Locked) -> i32 {
+    let earlier = task.made.saturating_sub(task.counted + 1);
+    spread((1000 << earlier.min(6)).min(48_000), task)
+}
+
 /// A quarter more or less, so that tasks that were put back together do not come back together. The attempt's id is
 /// random enough for that.
 fn spread(base_ms: i32, task: &Locked) -> i32 {
@@ -216,7 +222,8 @@ pub(crate) async fn settle(
                         else t.avoid || $10 end,
                 waiting_since = case when $9 then now() else t.waiting_since end,
                 not_before = now() + $11 * interval '1 millisecond',
-                delayed = $11 > 0
+                delayed = $11 > 0,
+                lacks_image = false
             where t.id = (select task_id from ended) and t.state = $6 and t.current_attempt = $1
             returning t.id
         )
@@ -313,6 +320,18 @@ mod tests {
         };
         let delays: Vec<i32> = [2, 3, 4, 5, 400].map(delay).into();
         assert_eq!(delays, [750, 1500, 3000, 3000, 3000]);
+    }
+
+    #[test]
+    fn an_order_whose_image_is_missing_comes_back_within_a_minute() {
+        let mut locked = task(0, false);
+        let mut delay = |made, byte| {
+            locked.made = made;
+            locked.attempt_id = AttemptId(Uuid::from_bytes([byte; 16]));
+            image_delay_ms(&locked)
+        };
+        assert_eq!((delay(1, 0), delay(2, 0), delay(4, 0)), (750, 1500, 6000));
+        assert!((59_000..=60_000).contains(&delay(500, 255)));
     }
 
     #[test]

@@ -130,6 +130,8 @@ pub struct AttemptView {
     pub stage: Option<Stage>,
     /// Stages so far.
     pub stages: Vec<StageTime>,
+    /// What it waited for at the builder's last word although its work was done, as a word.
+    pub waits_for: Option<String>,
     /// How it ended; present when it finished or was lost.
     pub outcome: Option<Outcome>,
     /// Bytes of its log that are stored.

@@ -27,6 +27,16 @@ pub struct Wait {
     pub drained: Vec<String>,
     /// Builders that could run it and were set aside, by name.
     pub set_aside: Vec<String>,
+    /// The same of those whose disks have space.
+    pub largest_open_mib: Option<u32>,
+    /// Live builders of the architecture that are large enough and whose disks are short of space, by name.
+    pub short_of_disk: Vec<String>,
+    /// Its chroot.
+    pub chroot: String,
+    /// The chroot's image, where the task waits for it.
+    pub lacking_image: Option<String>,
+    /// Whether a live builder that is large enough has that image, as far as is known.
+    pub is_image_somewhere: bool,
     /// Not before this time: an earlier attempt was given back.
     pub not_before: Option<Time>,
     /// Its owner's tasks on offer or running.
@@ -56,6 +66,11 @@ struct WaitColumns {
     largest_mib: Option<i32>,
     drained: Vec<String>,
     set_aside: Vec<String>,
+    largest_open_mib: Option<i32>,
+    short_of_disk: Vec<String>,
+    chroot: String,
+    lacking_image: Option<String>,
+    is_image_somewhere: bool,
     not_before: Option<Time>,
     owner_limit: i32,
     is_offered: bool,
@@ -69,11 +84,17 @@ const ASKED: &str = concat!(
     " select t.id, t.arch, t.memory_class, t.owner_id, t.priority, t.memory_mib,
         (select max(l.memory_mib) from live l where t.arch = any(l.archs)) as largest_mib,
         resting.drained, resting.set_aside,
+        (select max(l.memory_mib) from live l where t.arch = any(l.archs) and l.disk_floor_mib is null) as largest_open_mib,
+        array(select l.name from live l where t.arch = any(l.archs) and l.memory_mib >= t.memory_mib
+            and l.disk_floor_mib is not null order by l.name limit 10) as short_of_disk,
+        t.chroot, case when t.lacks_image then c.image end as lacking_image,
+        exists (select from live l where t.arch = any(l.archs) and l.memory_mib >= t.memory_mib
+            and c.image <> all(l.missing_images)) as is_image_somewhere,
         case when t.not_before > now() then t.not_before end as not_before,
         coalesce(a.max_running, $2) as owner_limit, t.current_attempt is not null as is_offered,
         (select k.name from kept k where k.task_id = t.id) as kept_builder,
         other.name as other_builder, other.memory_mib as other_mib
-    from tasks t join accounts a on a.id = t.owner_id
+    from tasks t join accounts a on a.id = t.owner_id join chroots c on c.name = t.chroot
     left join lateral (
         select k.name, k.memory_mib from kept k join live l on l.id = k.builder_id
         where t.arch = any(l.archs) and k.task_id <> t.id and k.memory_mib > t.memory_mib
@@ -167,6 +188,11 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<Wait, StoreError> {
         largest_mib: columns.largest_mib.map(number).transpose()?,
         drained: columns.drained.clone(),
         set_aside: columns.set_aside.clone(),
+        largest_open_mib: columns.largest_open_mib.map(number).transpose()?,
+        short_of_disk: columns.short_of_disk.clone(),
+        chroot: columns.chroot.clone(),
+        lacking_image: columns.lacking_image.clone(),
+        is_image_somewhere: columns.is_image_somewhere,
         not_before: columns.not_before,
         owner_active: line.active(columns.owner_id),
         owner_limit: row.number(columns.owner_limit)?,

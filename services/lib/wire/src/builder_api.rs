@@ -98,6 +98,39 @@ pub struct DeclineRequest {
     pub lease_token: Option<Token>,
     /// Why.
     pub reason: DeclineReason,
+    /// The image of the order's chroot, when the engine does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_image: Option<String>,
+    /// What keeps the builder from work now; nothing when it has no more to say.
+    #[serde(default, skip_serializing_if = "Hindrances::is_nothing")]
+    pub hindrances: Hindrances,
+}
+
+/// What keeps a builder from work until somebody, or time, has done something.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Hindrances {
+    /// Its spool's disk is short of space; it takes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskShortage>,
+    /// Images of chroots that were asked for and that its engine lacks; it takes nothing that needs one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_images: Vec<String>,
+}
+
+/// How short of space a disk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DiskShortage {
+    /// Free space in MiB; 0 when a write failed for want of it.
+    pub free_mib: u32,
+    /// Below this free space the builder takes no work, in MiB.
+    pub floor_mib: u32,
+}
+
+impl Hindrances {
+    /// Whether there are none.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Why an order is declined.
@@ -119,6 +152,9 @@ pub struct HeartbeatRequest {
     pub free_sandboxes: u32,
     /// Attempts that this builder still has.
     pub attempts: Vec<AttemptStatus>,
+    /// What keeps it from work.
+    #[serde(default, skip_serializing_if = "Hindrances::is_nothing")]
+    pub hindrances: Hindrances,
     /// It stops: it finishes what it has and takes nothing more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopping: bool,
@@ -142,6 +178,22 @@ pub struct AttemptStatus {
     /// Stages so far.
     #[serde(default)]
     pub stages: Vec<StageTime>,
+    /// What it waits for, although its work is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
+}
+
+/// What an attempt waits for whose work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsFor {
+    /// Space on the builder's spool disk, to collect the results.
+    SpoolSpace,
+    /// Space in the result store, to upload them.
+    ResultsSpace,
+    /// Something that a newer builder knows of.
+    #[serde(other)]
+    Other,
 }
 
 /// Answer to a heartbeat.

@@ -9,8 +9,9 @@ pub mod samples;
 
 pub use builder_api::{
     AttemptAnswer, AttemptStatus, AttemptVerdict, ClaimGranted, ClaimRefusal, ClaimRefused,
-    ClaimRequest, DeclineReason, DeclineRequest, EnrolRequest, Enrolled, HeartbeatAnswer,
-    HeartbeatRequest, LEASE_HEADER, LogAccepted, MissingFile, SHA256_HEADER,
+    ClaimRequest, DeclineReason, DeclineRequest, DiskShortage, EnrolRequest, Enrolled,
+    HeartbeatAnswer, HeartbeatRequest, Hindrances, LEASE_HEADER, LogAccepted, MissingFile,
+    SHA256_HEADER, WaitsFor,
 };
 pub use control::ControlV1;
 pub use envelope::{DecodeError, Envelope, Message, decode, encode};

@@ -41,7 +41,7 @@ pub(super) fn one_build_a_key(facts: &Facts) -> Vec<String> {
             .extend(&submission.answers);
     }
     for build in &facts.builds {
-        if let Some(key) = &build.key {
+        for key in &build.keys {
             by_key.entry(key).or_default().insert(build.id);
         }
     }
@@ -52,20 +52,15 @@ pub(super) fn one_build_a_key(facts: &Facts) -> Vec<String> {
         .collect()
 }
 
-/// Each build has a key that a client used.
+/// Each build has one key, which a client used.
 pub(super) fn none_from_nowhere(facts: &Facts) -> Vec<String> {
-    let ours = |key: &Option<String>| {
-        key.as_ref()
-            .is_some_and(|key| facts.known.submissions.contains_key(key))
-    };
-    let strange = facts.builds.iter().filter(|build| !ours(&build.key));
+    let ours = |key: &String| facts.known.submissions.contains_key(key);
+    let strange = facts
+        .builds
+        .iter()
+        .filter(|build| !(build.keys.len() == 1 && build.keys.iter().all(ours)));
     strange
-        .map(|build| {
-            format!(
-                "build {} has the key {:?}, which nobody used",
-                build.id, build.key
-            )
-        })
+        .map(|build| format!("build {} has the keys {:?}", build.id, build.keys))
         .collect()
 }
 

@@ -8,6 +8,7 @@ use millrace_chassis::crash_point;
 use millrace_store::{ClaimInput, ClaimOutcome};
 use millrace_wire::{ClaimGranted, ClaimRefusal, ClaimRequest, DeclineReason, DeclineRequest};
 
+use super::heartbeat::hindered;
 use crate::auth::BuilderCaller;
 use crate::error::ApiError;
 use crate::extract::ApiJson;
@@ -57,22 +58,47 @@ pub async fn decline(
     State(state): State<AppState>,
     ApiJson(request): ApiJson<DeclineRequest>,
 ) -> Result<StatusCode, ApiError> {
-    let reason = match request.reason {
-        DeclineReason::NoRoom => "declined: the builder had no room",
-        DeclineReason::Stopping => "declined: the builder was stopping",
-    };
+    let reason = reason(&request);
+    let hindered = hindered(request.hindrances)?;
+    if !hindered.is_nothing() {
+        // Before the task is put back: what is released next must not count on this builder.
+        state.store.note_hindered(builder_id, &hindered).await?;
+    }
     crash_point!("decline.asked");
-    let lease = request.lease_token.map(|token| token.hash());
-    let put_back = state
-        .store
-        .decline(builder_id, request.attempt_id, lease.as_ref(), reason)
-        .await?;
+    let id = request.attempt_id;
+    let was_claimed = request.lease_token.is_some();
+    let put_back = match request.lease_token {
+        None if request.missing_image.is_some() || hindered.disk.is_some() => {
+            let lacks_image = request.missing_image.is_some();
+            state.store.decline_hindered(id, lacks_image, &reason).await
+        }
+        lease => {
+            let lease = lease.map(|token| token.hash());
+            let declined = state.store.decline(builder_id, id, lease.as_ref(), &reason);
+            declined.await
+        }
+    };
+    let put_back = put_back?;
     crash_point!("decline.recorded");
     if put_back {
         tracing::info!(attempt.id = %request.attempt_id, builder.id = %builder_id, reason, "attempt declined");
+        if was_claimed {
+            state.end_log(request.attempt_id).await;
+        }
         state.relay_wake.notify_one();
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn reason(request: &DeclineRequest) -> String {
+    match (&request.missing_image, &request.reason) {
+        (Some(image), _) => format!("declined: the builder's engine has no image {image}"),
+        (None, DeclineReason::NoRoom) if request.hindrances.disk.is_some() => {
+            "declined: the builder's disk was short of space".to_owned()
+        }
+        (None, DeclineReason::NoRoom) => "declined: the builder had no room".to_owned(),
+        (None, DeclineReason::Stopping) => "declined: the builder was stopping".to_owned(),
+    }
 }
 
 fn count(answer: &'static str) {

@@ -5,9 +5,10 @@ use axum::Json;
 use axum::extract::State;
 use millrace_chassis::crash_point;
 use millrace_domain::AttemptId;
-use millrace_store::{FileKey, Heartbeat, HeldAttempt, Verdict};
+use millrace_store::{DiskShort, FileKey, Heartbeat, HeldAttempt, Hindered, Verdict};
 use millrace_wire::{
-    AttemptAnswer, AttemptStatus, AttemptVerdict, HeartbeatAnswer, HeartbeatRequest, MissingFile,
+    AttemptAnswer, AttemptStatus, AttemptVerdict, HeartbeatAnswer, HeartbeatRequest, Hindrances,
+    MissingFile, WaitsFor,
 };
 
 use crate::auth::BuilderCaller;
@@ -19,6 +20,9 @@ use crate::state::AppState;
 const MAX_ATTEMPTS: usize = 10_000;
 /// Stages of one attempt at most.
 const MAX_STAGES: usize = 2_000;
+/// Missing images of one builder at most, and bytes of the name of one.
+const MAX_IMAGES: usize = 1_000;
+const MAX_IMAGE: usize = 1_000;
 /// Columns are signed 32-bit integers.
 const MAX_NUMBER: u32 = 1 << 30;
 
@@ -35,8 +39,10 @@ pub async fn heartbeat(
             .into());
     }
     let leases = &state.settings.config.leases;
+    let hindered = hindered(request.hindrances)?;
     let beat = Heartbeat {
         builder_id,
+        hindered,
         free_mib: request.free_mib.min(MAX_NUMBER),
         free_sandboxes: request.free_sandboxes.min(MAX_NUMBER),
         stopping: request.stopping,
@@ -75,7 +81,37 @@ fn held(status: AttemptStatus) -> HeldAttempt {
         phase: status.phase,
         stage: status.stage,
         stages: status.stages,
+        waits_for: status.waits_for.and_then(waits_for),
     }
+}
+
+/// A word of the database; what is not understood is left out.
+fn waits_for(what: WaitsFor) -> Option<&'static str> {
+    match what {
+        WaitsFor::SpoolSpace => Some("spool_space"),
+        WaitsFor::ResultsSpace => Some("results_space"),
+        WaitsFor::Other => None,
+    }
+}
+
+/// What keeps a builder from work, within bounds.
+pub fn hindered(hindrances: Hindrances) -> Result<Hindered, FieldError> {
+    let images = &hindrances.missing_images;
+    if images.len() > MAX_IMAGES || images.iter().any(|image| image.len() > MAX_IMAGE) {
+        return Err(
+            FieldError::new("hindrances.missing_images", "too many or too long").accepted(format!(
+                "{MAX_IMAGES} images with names of {MAX_IMAGE} bytes"
+            )),
+        );
+    }
+    let disk = hindrances.disk.map(|disk| DiskShort {
+        free_mib: disk.free_mib.min(MAX_NUMBER),
+        floor_mib: disk.floor_mib.min(MAX_NUMBER),
+    });
+    Ok(Hindered {
+        disk,
+        missing_images: hindrances.missing_images,
+    })
 }
 
 fn answer((attempt_id, verdict): (AttemptId, Verdict)) -> AttemptAnswer {

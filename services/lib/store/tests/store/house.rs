@@ -6,9 +6,9 @@ use millrace_domain::{
 };
 use millrace_store::{
     Acceptance, AttemptView, BuildView, CancelResult, ChrootDef, ClaimInput, ClaimOutcome,
-    Enrolment, FileView, Finished, FinishedPackage, Heartbeat, HeldAttempt, NewBuild, NewBuilder,
-    NewSource, OutboxEntry, ProjectRow, ReleaseConfig, SourcePlace, Store, Submission, SweepConfig,
-    Swept, TaskView, TestDatabase, Verdict,
+    Enrolment, FileView, Finished, FinishedPackage, Heartbeat, HeldAttempt, Hindered, NewBuild,
+    NewBuilder, NewSource, OutboxEntry, ProjectRow, ReleaseConfig, SourcePlace, Store, Submission,
+    SweepConfig, Swept, TaskView, TestDatabase, Verdict,
 };
 
 pub const CHROOT: &str = "fedora-44-x86_64";
@@ -213,6 +213,7 @@ impl House {
             builder_id: claimed.builder,
             free_mib: 1,
             free_sandboxes: 1,
+            hindered: Hindered::default(),
             attempts: vec![held(claimed, phase)],
             lease_seconds: 45,
             finish_lease_seconds: 1800,
@@ -311,6 +312,7 @@ pub fn held(claimed: Claimed, phase: Phase) -> HeldAttempt {
         phase,
         stage: None,
         stages: Vec::new(),
+        waits_for: None,
     }
 }
 

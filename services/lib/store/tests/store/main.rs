@@ -7,6 +7,7 @@ mod backlog;
 mod cancel;
 mod claim;
 mod fairness;
+mod hindrance;
 mod house;
 mod keep;
 mod lease;

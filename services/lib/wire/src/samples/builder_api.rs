@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{attempt_id, finished};
 use crate::{
     AttemptAnswer, AttemptStatus, AttemptVerdict, ClaimGranted, ClaimRefusal, ClaimRefused,
-    ClaimRequest, DeclineReason, DeclineRequest, EnrolRequest, Enrolled, HeartbeatAnswer,
-    HeartbeatRequest, LogAccepted, MissingFile,
+    ClaimRequest, DeclineReason, DeclineRequest, DiskShortage, EnrolRequest, Enrolled,
+    HeartbeatAnswer, HeartbeatRequest, Hindrances, LogAccepted, MissingFile, WaitsFor,
 };
 
 /// Looks at each type with its sample.
@@ -33,7 +33,9 @@ pub fn builder_api<V: Visitor>(visitor: &mut V) -> Result<(), V::Error> {
     visitor.visit("claim_granted", &claim_granted())?;
     visitor.visit("claim_refused", &claim_refused())?;
     visitor.visit("decline_request", &decline_request())?;
+    visitor.visit("decline_request_hindered", &decline_request_hindered())?;
     visitor.visit("heartbeat_request", &heartbeat_request())?;
+    visitor.visit("heartbeat_request_hindered", &heartbeat_request_hindered())?;
     visitor.visit("heartbeat_answer", &heartbeat_answer())?;
     visitor.visit("log_accepted", &LogAccepted { size: 4096 })
 }
@@ -91,6 +93,39 @@ fn decline_request() -> DeclineRequest {
         attempt_id: attempt_id(),
         lease_token: Some(token(0)),
         reason: DeclineReason::Stopping,
+        missing_image: None,
+        hindrances: Hindrances::default(),
+    }
+}
+
+fn hindrances() -> Hindrances {
+    Hindrances {
+        disk: Some(DiskShortage {
+            free_mib: 312,
+            floor_mib: 1024,
+        }),
+        missing_images: vec!["millrace/chroot-fedora-44-x86_64".to_owned()],
+    }
+}
+
+fn decline_request_hindered() -> DeclineRequest {
+    DeclineRequest {
+        lease_token: None,
+        reason: DeclineReason::NoRoom,
+        missing_image: hindrances().missing_images.pop(),
+        hindrances: hindrances(),
+        ..decline_request()
+    }
+}
+
+fn heartbeat_request_hindered() -> HeartbeatRequest {
+    let mut beat = heartbeat_request();
+    for attempt in &mut beat.attempts {
+        attempt.waits_for = Some(WaitsFor::ResultsSpace);
+    }
+    HeartbeatRequest {
+        hindrances: hindrances(),
+        ..beat
     }
 }
 
@@ -106,7 +141,9 @@ fn heartbeat_request() -> HeartbeatRequest {
             phase: Phase::Building,
             stage: Some(Stage::Build),
             stages: finished().stages,
+            waits_for: None,
         }],
+        hindrances: Hindrances::default(),
     }
 }
 

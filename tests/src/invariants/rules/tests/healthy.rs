@@ -24,7 +24,7 @@ pub(super) fn submission(key: &str, source: &str, build: i64) -> (String, Submis
 pub(super) fn build(id: i64, key: &str, source: &str) -> Build {
     Build {
         id,
-        key: Some(key.to_owned()),
+        keys: vec![key.to_owned()],
         sources: vec![format!("{source}.src.rpm")],
         digests: vec!["d0".to_owned()],
         tasks: 1,

@@ -30,7 +30,7 @@ pub(super) const VARIANTS: &[Variant] = &[
         f.builds.push(build(3, "k3", "hello"));
     }),
     ("each build was submitted", |f| {
-        f.builds[0].key = None;
+        f.builds[0].keys.clear();
     }),
     ("no submission is refused", |f| {
         f.known.submissions.get_mut("k1").unwrap().refused = Some("422".to_owned());

@@ -1,0 +1,171 @@
+//! What keeps builders from work is no fault of a task: it waits without using up an attempt, says why, and starts by
+//! itself.
+
+use millrace_domain::{AttemptId, BuildId, BuilderId, TaskState};
+use millrace_store::{DiskShort, Heartbeat, Hindered, Wait};
+
+use crate::house::{CHROOT, House};
+
+fn image() -> String {
+    format!("image/{CHROOT}")
+}
+
+fn lacking() -> Hindered {
+    Hindered {
+        disk: None,
+        missing_images: vec![image()],
+    }
+}
+
+impl House {
+    async fn say(&self, builder: BuilderId, hindered: Hindered) {
+        let beat = Heartbeat {
+            builder_id: builder,
+            free_mib: 1,
+            free_sandboxes: 1,
+            hindered,
+            stopping: false,
+            attempts: Vec::new(),
+            lease_seconds: 45,
+            finish_lease_seconds: 1800,
+        };
+        self.store().heartbeat(&beat).await.unwrap();
+    }
+
+    async fn wait_of(&self, build: BuildId) -> Wait {
+        let build = self.build(build).await;
+        let waits = self.store().waits(&[build.tasks[0].id], 100).await.unwrap();
+        waits.into_iter().next().expect("it waits")
+    }
+
+    /// As a builder does that has looked for the image in vain.
+    async fn decline_for_image(&self, builder: BuilderId, attempt: AttemptId) {
+        self.store()
+            .note_hindered(builder, &lacking())
+            .await
+            .unwrap();
+        let declined = self.store().decline_hindered(attempt, true, "no image");
+        assert!(declined.await.unwrap());
+    }
+
+    async fn held(&self) -> Option<String> {
+        let held = "select count(*)::text from tasks where lacks_image and delayed";
+        self.database.fetch_text(held).await
+    }
+}
+
+#[tokio::test]
+async fn a_builder_short_of_disk_is_given_nothing_until_it_has_space() {
+    let house = House::new().await;
+    let builder = house.builder("b1").await;
+    let short = Hindered {
+        disk: Some(DiskShort {
+            free_mib: 312,
+            floor_mib: 1024,
+        }),
+        missing_images: Vec::new(),
+    };
+    house.say(builder, short.clone()).await;
+    let build = house.submit().await;
+    assert!(house.release().await.is_empty());
+    let wait = house.wait_of(build).await;
+    assert_eq!(wait.largest_mib, Some(8192));
+    assert_eq!(wait.largest_open_mib, None);
+    assert_eq!(wait.short_of_disk, ["b1"]);
+    assert_eq!(
+        house.store().list_builders().await.unwrap()[0].hindered,
+        short
+    );
+    let counts = house.store().counts().await.unwrap();
+    assert_eq!(
+        (counts.builders_live, counts.builders_short_of_disk),
+        (1, 1)
+    );
+
+    house.say(builder, Hindered::default()).await;
+    assert_eq!(house.wait_of(build).await.largest_open_mib, Some(8192));
+    assert_eq!(house.release().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_needs_an_image_that_no_builder_has_waits_for_it_uncounted_and_starts_when_it_is_there()
+ {
+    let house = House::new().await;
+    let builder = house.builder("b1").await;
+    let build = house.submit().await;
+    let attempt = house.offer().await;
+    let second = house.submit().await;
+    house.decline_for_image(builder, attempt).await;
+    assert_eq!(
+        house.held().await.as_deref(),
+        Some("2"),
+        "the other is not even offered"
+    );
+    house.skip_delays().await;
+    assert!(house.release().await.is_empty());
+    assert_eq!(house.store().release_held().await.unwrap(), 0);
+    let wait = house.wait_of(second).await;
+    assert_eq!(wait.lacking_image, Some(image()));
+    assert!(!wait.is_image_somewhere);
+
+    house.say(builder, Hindered::default()).await;
+    assert_eq!(house.store().release_held().await.unwrap(), 2);
+    assert_eq!(house.wait_of(build).await.lacking_image, None);
+    assert_eq!(house.release().await.len(), 2);
+    let task = house.build(build).await.tasks.remove(0);
+    assert_eq!((task.state, task.attempts_counted), (TaskState::Waiting, 0));
+    assert_eq!(house.store().release_held().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn as_many_start_as_builders_with_the_image_have_room_for() {
+    let house = House::new().await;
+    let (without, with) = (house.builder("b1").await, house.builder("b2").await);
+    house.submit().await;
+    let attempt = house.offer().await;
+    house.decline_for_image(without, attempt).await;
+    assert_eq!(
+        house.held().await.as_deref(),
+        Some("0"),
+        "b2 has the image and room"
+    );
+
+    // Four of 2 GiB fill b2.
+    let attempt = house.offer().await;
+    house.claim(with, attempt).await;
+    let mut running = Vec::new();
+    for _ in 0..3 {
+        running.push(house.running(with).await);
+    }
+    let waiting = house.submit().await;
+    house.submit().await;
+    let attempt = house.release().await[0].attempt_id;
+    house.publish().await;
+    house.decline_for_image(without, attempt).await;
+    let held: i64 = house.held().await.unwrap().parse().unwrap();
+    assert!(held >= 1, "b2 is full");
+    assert!(house.wait_of(waiting).await.is_image_somewhere);
+    assert_eq!(house.store().release_held().await.unwrap(), 0);
+    let (_, done) = running.remove(0);
+    house
+        .accept(done, millrace_domain::OutcomeKind::Succeeded)
+        .await;
+    assert_eq!(house.store().release_held().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn only_an_offer_can_be_declined_so() {
+    let house = House::new().await;
+    let builder = house.builder("b1").await;
+    let (_, claimed) = house.running(builder).await;
+    let declined = house.store().decline_hindered(claimed.attempt, true, "x");
+    assert!(!declined.await.unwrap());
+    let unknown = AttemptId::generate();
+    assert!(
+        !house
+            .store()
+            .decline_hindered(unknown, false, "x")
+            .await
+            .unwrap()
+    );
+}

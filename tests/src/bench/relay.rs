@@ -41,10 +41,6 @@ pub async fn measure() -> Vec<Row> {
             for (place, window) in WINDOWS.into_iter().enumerate() {
                 let mut samples = scene.ticks(window).await;
                 let (p50, p99) = (median(&mut samples), percentile(&mut samples, 0.99));
-                eprintln!(
-                    "{tasks} {owners} {window} {p50:.1} {p99:.1} max {:.1}",
-                    samples[samples.len() - 1]
-                );
                 if tasks == BACKLOGS[0] {
                     floors.push((p50, p99));
                     continue;

@@ -7,6 +7,8 @@ use millrace_store::{Backlog, NewBuild, NewBuilder, ReleaseConfig};
 
 use crate::house::{CHROOT, House, new_builder};
 
+const OWNERS: u32 = 300;
+
 fn backlog(tasks: u32, owners: u32) -> Backlog<'static> {
     Backlog {
         tasks,
@@ -75,7 +77,6 @@ async fn whoever_has_nothing_under_way_gets_past_a_stream_of_high_priority_in_ti
 #[tokio::test]
 async fn of_many_owners_each_gets_its_turn_before_any_gets_a_second_one() {
     let house = House::new().await;
-    const OWNERS: u32 = 300;
     house
         .database
         .add_backlog(&backlog(3 * OWNERS, OWNERS))

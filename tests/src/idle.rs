@@ -17,6 +17,6 @@ pub async fn idle_share(pipeline: &Pipeline, look: Duration) -> (f64, f64) {
     tokio::time::sleep(look).await;
     let looked = began.elapsed().as_secs_f64();
     let after = processes.map(Process::processor_time);
-    let share = |n: usize| (after[n] - before[n]).as_secs_f64() / looked;
+    let share = |n: usize| after[n].saturating_sub(before[n]).as_secs_f64() / looked;
     (share(0), share(1))
 }

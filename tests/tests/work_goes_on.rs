@@ -1,11 +1,7 @@
 //! What runs while RabbitMQ is away goes on: logs are shipped and followed, a cancel stops the work and is told, and
 //! what is finished meanwhile waits on its builder and is reported afterwards.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails on the spot"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails on the spot")]
 
 use std::time::Duration;
 

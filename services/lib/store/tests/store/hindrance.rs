@@ -35,7 +35,7 @@ impl House {
     async fn wait_of(&self, build: BuildId) -> Wait {
         let build = self.build(build).await;
         let waits = self.store().waits(&[build.tasks[0].id], 100).await.unwrap();
-        waits.into_iter().next().expect("it waits")
+        waits.into_iter().next().unwrap()
     }
 
     /// As a builder does that has looked for the image in vain.

@@ -17,7 +17,8 @@ use crate::{
 use crate::{http_client, http_get};
 
 const TOKEN: &str = "test-admin-token-0123456789abcdef";
-const ENROL_TOKEN: &str = "test-enrol-token-0123456789abcdef";
+/// With which builders enrol.
+pub const ENROL_TOKEN: &str = "test-enrol-token-0123456789abcdef";
 
 /// What builders run builds in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,7 +27,6 @@ struct Replay {
     recording: Recording,
     build: i64,
     token: String,
-    is_cancelled: bool,
     is_reported: bool,
     uploads: usize,
 }
@@ -50,7 +49,6 @@ impl Replay {
             recording: with_filled_files(&recording),
             build,
             token: ENROL_TOKEN.to_owned(),
-            is_cancelled: false,
             is_reported: false,
             uploads: 0,
         }
@@ -81,12 +79,9 @@ impl Replay {
             self.take_order().await;
             // With the ids of now.
             call = self.recording.calls("/claim").next().unwrap().clone();
-        } else if is_heartbeat && says(&call.answer, "\"verdict\":\"cancel\"") && !self.is_cancelled
-        {
-            self.is_cancelled = true;
-            assert_eq!(self.client.cancel(self.build).await, 200, "{case}");
         } else if is_heartbeat && says(&call.body, "\"phase\":\"reported\"") && !self.is_reported {
             self.is_reported = true;
+            self.cancel_as_it_was().await;
             let report = self.recording.messages("millrace.events").next().unwrap();
             self.tap.publish(report).await;
         }
@@ -128,6 +123,22 @@ impl Replay {
                 message.body["body"]["task_id"] = order["body"]["task_id"].clone();
             }
         }
+    }
+
+    /// Where the build was cancelled it is cancelled now, and the builder is told so in words that it knows.
+    async fn cancel_as_it_was(&self) {
+        let Some(then) = self.recording.messages("millrace.control").next() else {
+            return;
+        };
+        assert_eq!(self.client.cancel(self.build).await, 200);
+        let hint = self.tap.next_of("millrace.control").await;
+        assert_eq!(hint.routing_key, then.routing_key);
+        assert_eq!(hint.body["body"], then.body["body"]);
+        assert!(
+            covers(&hint.body, &then.body),
+            "a hint lacks something: {:#}",
+            hint.body
+        );
     }
 
     /// The answer, once it is the recorded one: a heartbeat's verdict may come a little later.

@@ -39,6 +39,7 @@ struct Old {
 struct Heard {
     builder: String,
     files: usize,
+    is_building: bool,
     accepted: bool,
 }
 
@@ -71,6 +72,15 @@ async fn replay(release: &str, name: &str, fixture: &str) {
     tap.has_queue(&format!("millrace.jobs.{}", order.routing_key))
         .await;
     tap.publish(order).await;
+    if let Some(hint) = old.recording.messages("millrace.control").next() {
+        until("the builder builds", async || {
+            old.heard.lock().unwrap().is_building.then_some(())
+        })
+        .await;
+        let mut hint = hint.clone();
+        hint.routing_key = format!("builder.{}", old.heard.lock().unwrap().builder);
+        tap.publish(&hint).await;
+    }
     let report = tap.next_of("millrace.events").await.body;
     let then = &old
         .recording
@@ -164,18 +174,30 @@ async fn answer(State(old): State<Old>, request: Request) -> Response {
 }
 
 impl Old {
+    /// A verdict in the release's own form.
+    fn verdict(&self, kind: &str) -> Value {
+        let answers = self.recording.calls("/heartbeat").map(|call| &call.answer);
+        let verdicts = answers.filter_map(|answer| match answer {
+            Body::Json(json) => json.pointer("/attempts/0/verdict").cloned(),
+            Body::Bytes(_) => None,
+        });
+        let mut found = verdicts.collect::<Vec<_>>().into_iter();
+        let of_kind = found.find(|verdict| verdict["verdict"] == kind);
+        of_kind.unwrap_or_else(|| panic!("the release was not recorded saying {kind}"))
+    }
+
     /// The recorded answer, with the verdicts that fit what the builder says of each attempt.
     fn heartbeat(&self, call: &Exchange, said: &Value) -> Response {
         let attempts = said["attempts"].as_array().unwrap();
         let verdict = |attempt: &Value| {
-            let reported = attempt["phase"] == "reported";
-            self.heard.lock().unwrap().accepted |= reported;
+            let mut heard = self.heard.lock().unwrap();
+            heard.is_building |= attempt["phase"] == "building";
+            heard.accepted |= attempt["phase"] == "reported";
             let verdict = match attempt["phase"].as_str() {
                 Some("reported") => "accepted",
-                Some("building") if self.recording.outcome == "cancelled" => "cancel",
                 _ => "continue",
             };
-            json!({ "attempt_id": attempt["attempt_id"], "verdict": verdict })
+            json!({ "attempt_id": attempt["attempt_id"], "verdict": self.verdict(verdict) })
         };
         let verdicts: Vec<Value> = attempts.iter().map(verdict).collect();
         let Body::Json(mut answer) = call.answer.clone() else {

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{post, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use millrace_domain::{BuilderId, Token};
 use millrace_wire::{
@@ -67,6 +67,7 @@ impl FakeFrontend {
                 "/builder/v1/attempts/{attempt}/files/{position}/{name}",
                 put(file),
             )
+            .route("/builder/v1/sources/{sha256}", get(source))
             .with_state(Arc::clone(&known));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -102,6 +103,11 @@ impl FakeFrontend {
         let session = Session::new(enrolment).unwrap();
         (session.clone(), Frontend::new(session))
     }
+}
+
+/// It has no source at all.
+async fn source(State(known): Shared, headers: HeaderMap) -> Response {
+    with(&known, &headers, |_| StatusCode::NOT_FOUND.into_response())
 }
 
 /// Refuses a call that a real frontend would refuse.

@@ -160,6 +160,7 @@ impl Frontend {
         }
         let body = read(response).await?;
         self.check_session(status).await?;
+        not_later(status, &body)?;
         Err(refused(status, &body))
     }
 
@@ -188,9 +189,7 @@ impl Frontend {
         if status == 507 {
             return Err(CallError::StoreFull(refused(status, &body).to_string()));
         }
-        if status >= 500 || matches!(status, 408 | 425 | 429) {
-            return Err(CallError::Away(refused(status, &body).to_string()));
-        }
+        not_later(status, &body)?;
         Ok((status, body))
     }
 
@@ -241,6 +240,14 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
     // A proxy's answer in the frontend's place is not the frontend's word.
     serde_json::from_slice(body)
         .map_err(|error| CallError::Away(format!("unexpected answer from the frontend: {error}")))
+}
+
+/// An answer that only says "later" is none.
+fn not_later(status: u16, body: &[u8]) -> Result<(), CallError> {
+    if status >= 500 || matches!(status, 408 | 425 | 429) {
+        return Err(CallError::Away(refused(status, body).to_string()));
+    }
+    Ok(())
 }
 
 fn expect_success(status: u16, body: &[u8]) -> Result<(), CallError> {
@@ -329,6 +336,21 @@ mod tests {
         assert!(matches!(send().await, Err(CallError::Away(_))));
         fake.known().revoked = true;
         assert!(matches!(send().await, Err(CallError::LeaseGone)));
+    }
+
+    #[tokio::test]
+    async fn a_source_that_an_outage_holds_back_is_not_refused() {
+        let fake = FakeFrontend::start().await;
+        let (session, client) = fake.client();
+        session.enrol(&Shutdown::manual()).await.unwrap();
+        fake.known().away_for = 1;
+        let source = client.source("00").await;
+        assert!(matches!(source, Err(CallError::Away(_))), "{source:?}");
+        let source = client.source("00").await;
+        assert!(
+            matches!(source, Err(CallError::Refused { status: 404, .. })),
+            "{source:?}"
+        );
     }
 
     fn client_lease() -> &'static Token {

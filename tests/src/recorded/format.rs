@@ -99,6 +99,7 @@ impl Recording {
     }
 
     /// The whole with some words replaced by others.
+    #[must_use]
     pub fn with(&self, words: &[(String, String)]) -> Self {
         let mut text = serde_json::to_string(self).unwrap();
         for (old, new) in words {

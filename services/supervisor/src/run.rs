@@ -324,9 +324,16 @@ impl Supervisor {
         let interval = Duration::from_millis(self.plan.sample_interval_ms.max(50).into());
         match self.memory_limit {
             Some(limit) if memory.now > limit / 4 => interval / 10,
-            Some(_) | None => interval,
+            Some(limit) => interval.min(time_to_touch(limit / 4)),
+            None => interval,
         }
     }
+}
+
+/// How long a process needs at least to touch so many bytes: a small limit is hit between two slow samples.
+fn time_to_touch(bytes: u64) -> Duration {
+    const BYTES_A_MILLISECOND: u64 = (2 << 30) / 1000;
+    Duration::from_millis((bytes / BYTES_A_MILLISECOND).max(10))
 }
 
 /// Without a watch the build goes on, and the report says so.

@@ -70,6 +70,8 @@ impl Engine {
             }
             // Another builder on this engine was faster.
             Err(fault) if status(&fault) == Some(409) => Ok(()),
+            // Podman's word for the same, under 500.
+            Err(fault) if fault.to_string().contains("already exists") => Ok(()),
             Err(fault) => match SandboxError::of("making the sandbox network", &fault) {
                 SandboxError::Refused { reason, .. } => Err(failed(reason)),
                 other => Err(other),

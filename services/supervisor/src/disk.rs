@@ -1,7 +1,8 @@
 //! The sandbox's own disk space: how much the build has added to the root file system since its start.
 //!
-//! No counter tells the size of a container's writable layer from inside, so the tree is walked. A walk costs time, so
-//! it is made in a thread of its own, and only when the file system as a whole has filled up enough for the limit to
+//! No counter tells the size of a container's writable layer from inside, so the tree is walked. What is in the layer
+//! tells itself by its time of status change, which nobody can set back: it is later than the start. A walk costs time,
+//! so it is made in a thread of its own, and only when the file system as a whole has filled up enough for the limit to
 //! be near, or when the last one is long ago. Files that were unlinked and are still held open count as well: they are
 //! found through the processes that hold them.
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::statvfs::statvfs;
 
@@ -41,7 +42,7 @@ pub(crate) struct DiskWatch {
 }
 
 impl DiskWatch {
-    /// Takes the present size as zero and watches from now on. Without a thread to watch in, nothing is measured.
+    /// Watches from now on. Without a thread to watch in, nothing is measured.
     pub(crate) fn start(limit: u64) -> std::io::Result<Self> {
         let found = Arc::new(Found {
             used: AtomicU64::new(0),
@@ -88,7 +89,7 @@ fn space() -> Option<Space> {
 }
 
 fn observe(found: &Found, limit: u64, dropped: &Receiver<()>) {
-    let at_start = size(Path::new("/"));
+    let start = now();
     let mut last_walk = Instant::now();
     let mut cost = Duration::ZERO;
     let mut used_then = space().map_or(0, |space| space.used);
@@ -105,22 +106,28 @@ fn observe(found: &Found, limit: u64, dropped: &Receiver<()>) {
             continue;
         }
         let began = Instant::now();
-        let added = size(Path::new("/")).saturating_sub(at_start);
+        let added = size(Path::new("/"), start);
         found.used.store(added, Ordering::Relaxed);
         (last_walk, cost, used_then) = (Instant::now(), began.elapsed(), used_now);
     }
 }
 
-/// Bytes that a tree takes on its own file system, unlinked files in use included.
-fn size(root: &Path) -> u64 {
+/// Seconds since 1970; 0 with a clock before that, when every file counts.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
+}
+
+/// Bytes that were added to a tree on its own file system since this second, unlinked files in use included.
+fn size(root: &Path, start: i64) -> u64 {
     match fs::symlink_metadata(root) {
-        Ok(top) => named(root, top.dev()) + unlinked(top.dev()),
+        Ok(top) => named(root, top.dev(), start) + unlinked(top.dev(), start),
         Err(_) => 0,
     }
 }
 
-/// Bytes of the files of a tree that lie on one file system.
-fn named(root: &Path, device: u64) -> u64 {
+/// Bytes of the files of a tree that lie on one file system and were made or changed since this second.
+fn named(root: &Path, device: u64, start: i64) -> u64 {
     let mut total = 0;
     // A file with several names counts once.
     let mut linked = HashSet::new();
@@ -137,15 +144,15 @@ fn named(root: &Path, device: u64) -> u64 {
                     folders.push(entry.path());
                 }
             } else if meta.nlink() < 2 || linked.insert((meta.dev(), meta.ino())) {
-                total += blocks(&meta);
+                total += blocks(&meta, start);
             }
         }
     }
     total
 }
 
-fn blocks(meta: &Metadata) -> u64 {
-    if meta.is_file() {
+fn blocks(meta: &Metadata, start: i64) -> u64 {
+    if meta.is_file() && meta.ctime() >= start {
         meta.blocks() * BLOCK
     } else {
         0
@@ -153,7 +160,7 @@ fn blocks(meta: &Metadata) -> u64 {
 }
 
 /// Bytes of files without a name that some process holds open.
-fn unlinked(device: u64) -> u64 {
+fn unlinked(device: u64, start: i64) -> u64 {
     let mut seen = HashSet::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let held = processes
@@ -170,7 +177,7 @@ fn unlinked(device: u64) -> u64 {
         .filter_map(|file| fs::metadata(file.path()).ok())
         .filter(|meta| meta.is_file() && meta.dev() == device)
         .filter(|meta| seen.insert(meta.ino()))
-        .map(|meta| blocks(&meta))
+        .map(|meta| blocks(&meta, start))
         .sum()
 }
 
@@ -200,9 +207,11 @@ mod tests {
         fs::hard_link(&file, folder.join("again")).unwrap();
         let sparse = File::create(folder.join("sparse")).unwrap();
         sparse.set_len(1 << 40).unwrap();
-        let added = named(&folder, device);
+        let added = named(&folder, device, now() - 60);
+        let later = named(&folder, device, now() + 60);
         fs::remove_dir_all(&folder).unwrap();
         assert!((1 << 20..=(1 << 20) + 65_536).contains(&added), "{added}");
+        assert_eq!(later, 0, "what was there before does not count");
     }
 
     #[test]
@@ -212,6 +221,6 @@ mod tests {
         file.write_all(&vec![1; 8 << 20]).unwrap();
         let device = file.metadata().unwrap().dev();
         fs::remove_file(&path).unwrap();
-        assert!(unlinked(device) >= 8 << 20);
+        assert!(unlinked(device, 0) >= 8 << 20);
     }
 }

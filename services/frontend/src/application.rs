@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::auth::BuilderCache;
+use crate::full_store::FullStore;
 use crate::hints::{HintQueue, Hints};
 use crate::log_watch::LogWatch;
 use crate::outage::Outage;
@@ -74,7 +75,7 @@ impl Application {
             logs: LogWatch::default(),
             database_away: Outage::default(),
             broker_away: Outage::default(),
-            results_full: Outage::default(),
+            results_full: FullStore::default(),
             ready: watch::Sender::new(Readiness::Starting("not begun".to_owned())),
             metrics,
             shutdown,

@@ -89,10 +89,10 @@ async fn turns(state: &AppState) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Clears the word that the store is full once a file fits in again.
+/// Clears the word that the store is full once nobody is refused any more and a file fits in again.
 async fn look_for_room(state: &AppState) {
-    if state.results_full.since().is_some() && state.results.check_room().await.is_ok() {
-        state.results_full.note(true);
+    if state.results_full.is_calm() && state.results.check_room().await.is_ok() {
+        state.results_full.clear();
         tracing::info!("the result store has room again");
     }
 }

@@ -9,6 +9,7 @@ mod chroots;
 mod config;
 mod error;
 mod extract;
+mod full_store;
 mod healthcheck;
 mod hints;
 mod http;

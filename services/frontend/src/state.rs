@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::auth::BuilderCache;
 use crate::error::ApiError;
+use crate::full_store::FullStore;
 use crate::hints::Hints;
 use crate::lease::LeaseKey;
 use crate::log_watch::LogWatch;
@@ -52,8 +53,8 @@ pub struct Shared {
     pub database_away: Outage,
     /// Since when orders meet a broker that does not answer; seen long before its connection is given up.
     pub broker_away: Outage,
-    /// Since when the result store refuses uploads for want of room.
-    pub results_full: Outage,
+    /// Whether the result store refuses uploads for want of room.
+    pub results_full: FullStore,
     /// Whether the database was reached and its schema is right.
     pub ready: watch::Sender<Readiness>,
     /// Counters of this process; none in tests.
@@ -100,10 +101,14 @@ impl AppState {
         self.logs.tell(attempt);
     }
 
-    /// What the result store answered to an upload; that it is full is remembered for the status.
-    pub fn stored<T>(&self, stored: Result<T, ResultError>) -> Result<T, ResultError> {
-        if matches!(stored, Err(ResultError::Full)) {
-            self.results_full.note(false);
+    /// What the result store answered to an upload of so many bytes; that it is full is remembered for the status.
+    pub fn stored<T>(&self, bytes: u64, stored: Result<T, ResultError>) -> Result<T, ResultError> {
+        match stored {
+            Err(ResultError::Full) => self.results_full.refused(bytes),
+            Ok(_) if self.results_full.stored(bytes) => {
+                tracing::info!("the result store has room again");
+            }
+            _ => {}
         }
         stored
     }

@@ -47,6 +47,8 @@ pub enum WaitWord {
     BrokerAway,
     /// It is released; its order is on the way to RabbitMQ.
     OnItsWay,
+    /// It is released; its order waits in a job queue for a builder to take it.
+    Released,
     /// An earlier attempt was given back, and the next one keeps its distance.
     BackOff,
     /// The owner has as many tasks under way as it may have.
@@ -57,11 +59,11 @@ pub enum WaitWord {
     BuildersFull,
 }
 
-/// Fills in why the waiting ones of these tasks wait.
+/// Fills in why those of these tasks wait that no builder has.
 pub async fn explain(state: &AppState, tasks: &mut [&mut Task]) -> Result<(), StoreError> {
     let waiting: Vec<TaskId> = tasks
         .iter()
-        .filter(|task| task.state == TaskState::Waiting)
+        .filter(|task| matches!(task.state, TaskState::Waiting | TaskState::Queued))
         .map(|task| task.id)
         .collect();
     let limit = state.settings.config.fairness.owner_running;
@@ -84,6 +86,7 @@ fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
             | WaitWord::ShortOfDisk
             | WaitWord::ImageMissing
             | WaitWord::OnItsWay
+            | WaitWord::Released
     );
     let ahead = place(wait);
     WaitReason {
@@ -141,9 +144,9 @@ fn resting(wait: &Wait) -> Option<String> {
     }
 }
 
-/// The one that a builder is kept free for waits for nobody's turn.
+/// What is released, or has a builder kept free for it, waits for nobody's turn.
 fn place(wait: &Wait) -> u64 {
-    if wait.kept_builder.is_some() {
+    if wait.is_queued || wait.kept_builder.is_some() {
         0
     } else {
         wait.ahead
@@ -161,7 +164,7 @@ fn estimate(wait: &Wait, word: WaitWord) -> Option<DateTime<Utc>> {
         | WaitWord::BrokerAway
         | WaitWord::OwnerLimit => None,
         WaitWord::OnItsWay => Some(Utc::now()),
-        WaitWord::BackOff | WaitWord::Behind | WaitWord::BuildersFull => {
+        WaitWord::Released | WaitWord::BackOff | WaitWord::Behind | WaitWord::BuildersFull => {
             #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
             let millis = (wait.starts_in? * 1000.0) as i64;
             let start = Utc::now().checked_add_signed(TimeDelta::try_milliseconds(millis)?)?;
@@ -195,7 +198,12 @@ fn image_missing(wait: &Wait) -> String {
 }
 
 fn by_turn(wait: &Wait) -> (WaitWord, String) {
-    if wait.is_offered {
+    if wait.is_queued {
+        (
+            WaitWord::Released,
+            "released; the next builder with room takes it".to_owned(),
+        )
+    } else if wait.is_offered {
         (
             WaitWord::OnItsWay,
             "released; its order is on the way to RabbitMQ".to_owned(),
@@ -259,6 +267,7 @@ mod tests {
             owner_limit: 4,
             ahead: 0,
             is_offered: false,
+            is_queued: false,
             kept_builder: None,
             kept_for_other: None,
             starts_in: None,
@@ -318,6 +327,11 @@ mod tests {
             WaitWord::BackOff
         );
         assert_eq!(word(|w| w.is_offered = true, true).0, WaitWord::OnItsWay);
+        let released = |w: &mut Wait| (w.is_offered, w.is_queued) = (true, true);
+        assert_eq!(word(released, true).0, WaitWord::Released);
+        assert_eq!(word(released, false).0, WaitWord::BrokerAway);
+        let deserted = |w: &mut Wait| (w.is_queued, w.largest_mib) = (true, None);
+        assert_eq!(word(deserted, true).0, WaitWord::NoBuilder);
         assert_eq!(word(|w| w.owner_active = 4, true).0, WaitWord::OwnerLimit);
         assert_eq!(word(|w| w.ahead = 3, true).1, "behind 3 tasks");
         assert_eq!(word(|w| w.ahead = 1, true).1, "behind 1 task");

@@ -56,11 +56,16 @@ pub async fn upload_source(
 ) -> Result<impl IntoResponse, ApiError> {
     let name = check_source_name("name", &query.name)?;
     let cap = state.settings.config.caps.max_upload_bytes;
-    if content_length(&headers).is_some_and(|announced| announced > cap) {
+    let announced = content_length(&headers);
+    if announced.is_some_and(|announced| announced > cap) {
         return Err(ApiError::TooLarge { cap });
     }
     crash_point!("source.unstored");
-    let stored = state.stored(state.results.put_source(body_stream(body), cap).await)?;
+    let put = state.results.put_source(body_stream(body), cap).await;
+    let bytes = put
+        .as_ref()
+        .map_or_else(|_| announced.unwrap_or(u64::MAX), |stored| stored.size);
+    let stored = state.stored(bytes, put)?;
     crash_point!("source.stored");
     tracing::info!(
         source.sha256 = %stored.sha256,

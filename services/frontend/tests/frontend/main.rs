@@ -8,5 +8,6 @@
 
 mod bad_input;
 mod pipeline;
+mod played_builder;
 mod submission;
 mod support;

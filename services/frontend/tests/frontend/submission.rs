@@ -289,9 +289,9 @@ async fn the_kept_openapi_document_is_the_served_one() {
     let frontend = Frontend::start_without_database().await;
     let served = frontend.get("/api/v1/openapi.json").await.json();
     let kept = include_str!("../../../../schemas/http/openapi.json");
-    assert_eq!(
-        served,
-        serde_json::from_str::<Value>(kept).unwrap(),
+    // Both are pages long: only that they differ is told.
+    assert!(
+        served == serde_json::from_str::<Value>(kept).unwrap(),
         "run make schemas"
     );
     frontend.stop().await;

@@ -1,4 +1,5 @@
-//! Why a task waits: the same facts by which the release chooses, told about those it did not choose.
+//! Why a task waits: the same facts by which the release chooses, told about those it did not choose, and about those
+//! whose order no builder has taken yet.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,7 +13,7 @@ use crate::row::{RowOf, Time, int4};
 use crate::store::Tx;
 use crate::{Store, StoreError};
 
-/// What keeps a waiting task from being released, as far as the database knows.
+/// What keeps a task from being released or, once it is queued, from being taken, as far as the database knows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wait {
     /// The task.
@@ -47,6 +48,8 @@ pub struct Wait {
     pub ahead: u64,
     /// Its order is written and waits for the broker's confirm.
     pub is_offered: bool,
+    /// Its order is in a job queue and no builder has taken it.
+    pub is_queued: bool,
     /// The builder that is kept free for it.
     pub kept_builder: Option<String>,
     /// A builder of its architecture that is kept free for a larger task: its name and what is kept free, in MiB.
@@ -74,6 +77,7 @@ struct WaitColumns {
     not_before: Option<Time>,
     owner_limit: i32,
     is_offered: bool,
+    is_queued: bool,
     kept_builder: Option<String>,
     other_builder: Option<String>,
     other_mib: Option<i32>,
@@ -92,6 +96,7 @@ const ASKED: &str = concat!(
             and c.image <> all(l.missing_images)) as is_image_somewhere,
         case when t.not_before > now() then t.not_before end as not_before,
         coalesce(a.max_running, $2) as owner_limit, t.current_attempt is not null as is_offered,
+        t.state = 'queued' as is_queued,
         (select k.name from kept k where k.task_id = t.id) as kept_builder,
         other.name as other_builder, other.memory_mib as other_mib
     from tasks t join accounts a on a.id = t.owner_id join chroots c on c.name = t.chroot
@@ -108,11 +113,11 @@ const ASKED: &str = concat!(
             and (b.drained_at is not null or b.set_aside_at is not null)
             and t.arch = any(b.archs) and b.memory_mib >= t.memory_mib
     ) resting
-    where t.id = any($1) and t.state = 'waiting'"
+    where t.id = any($1) and t.state in ('waiting', 'queued')"
 );
 
 impl Store {
-    /// Why these tasks wait; those that do not wait are left out. The backlog of their routes is counted once, however
+    /// Why these tasks wait, be it for their release or for a builder; those that do not wait are left out. The backlog of their routes is counted once, however
     /// many tasks are asked about.
     pub async fn waits(&self, tasks: &[TaskId], owner_limit: u32) -> Result<Vec<Wait>, StoreError> {
         if tasks.is_empty() {
@@ -159,8 +164,8 @@ async fn complete(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<Wait>, Stor
             columns.memory_class.clone(),
             wait.memory_mib,
         );
-        // The one that a builder is kept free for waits for nobody's turn.
-        let ahead = if wait.kept_builder.is_some() {
+        // What is released, or has a builder kept free for it, waits for nobody's turn.
+        let ahead = if wait.is_queued || wait.kept_builder.is_some() {
             0
         } else {
             wait.ahead
@@ -198,6 +203,7 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<Wait, StoreError> {
         owner_limit: row.number(columns.owner_limit)?,
         ahead: line.ahead(&place),
         is_offered: columns.is_offered,
+        is_queued: columns.is_queued,
         kept_builder: columns.kept_builder.clone(),
         kept_for_other: columns.other_builder.clone().zip(other_mib),
         starts_in: None,

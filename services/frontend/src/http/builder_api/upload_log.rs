@@ -40,7 +40,8 @@ pub async fn upload_log(
     stored(state.store.log_end(attempt, &lease, offset).await?)?;
     if length > 0 {
         crash_point!("log.unstored");
-        state.stored(state.results.append_log(attempt, offset, bytes).await)?;
+        let appended = state.results.append_log(attempt, offset, bytes).await;
+        state.stored(length, appended)?;
         crash_point!("log.stored");
         stored(
             state

@@ -138,3 +138,18 @@ async fn what_does_not_wait_has_no_reason() {
     house.running(builder).await;
     assert_eq!(house.store().waits(&[TaskId(1)], 100).await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn what_is_released_says_when_the_last_builder_that_could_take_it_is_gone() {
+    let house = House::new().await;
+    let builder = house.builder("b1").await;
+    house.submit().await;
+    house.offer().await;
+    let released = wait(&house, 1).await;
+    assert!(released.is_queued, "{released:?}");
+    assert_eq!(released.largest_mib, Some(8192));
+    house.let_fall_silent(builder, 60).await;
+    let deserted = wait(&house, 1).await;
+    assert!(deserted.is_queued);
+    assert_eq!(deserted.largest_mib, None);
+}

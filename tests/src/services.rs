@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::http_client;
 
 const READY: Duration = Duration::from_mins(2);
+const FREEZING: Duration = Duration::from_secs(10);
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
@@ -76,6 +77,23 @@ impl Container {
         Self { name, folder }
     }
 
+    /// The kernel refuses to freeze a group while one of its processes is being made; then it is asked again.
+    fn pause(&self) {
+        let end = Instant::now() + FREEZING;
+        loop {
+            let (done, text) = docker(&["pause", &self.name]);
+            if done {
+                return;
+            }
+            assert!(
+                text.contains("unable to freeze") && Instant::now() < end,
+                "docker pause {}: {text}",
+                self.name
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     fn act(&self, verb: &str) {
         must(&[verb, &self.name]);
     }
@@ -125,7 +143,7 @@ macro_rules! verbs {
 
             /// Freezes all its processes.
             pub fn pause(&self) {
-                self.container.act("pause");
+                self.container.pause();
             }
 
             /// Lets them go on.

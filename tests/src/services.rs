@@ -77,7 +77,8 @@ impl Container {
         Self { name, folder }
     }
 
-    /// The kernel refuses to freeze a group while one of its processes is being made; then it is asked again.
+    /// The kernel refuses to freeze a group while one of its processes is being made; then it is asked again, as often
+    /// as the command can be run.
     fn pause(&self) {
         let end = Instant::now() + FREEZING;
         loop {
@@ -90,7 +91,6 @@ impl Container {
                 "docker pause {}: {text}",
                 self.name
             );
-            std::thread::sleep(Duration::from_millis(100));
         }
     }
 

@@ -138,9 +138,9 @@ impl AttemptFolder {
         self.path.join("log")
     }
 
-    /// Where a source lies while its package is built.
-    pub fn source(&self) -> PathBuf {
-        self.path.join("source.src.rpm")
+    /// Where a source lies until its package is done with.
+    pub fn source(&self, position: u32) -> PathBuf {
+        self.path.join(format!("source-{position}.src.rpm"))
     }
 
     /// Where the files of a package lie.

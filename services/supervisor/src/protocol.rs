@@ -11,6 +11,8 @@ pub const SUPERVISOR_PATH: &str = "/millrace/supervisor";
 pub const PLAN_PATH: &str = "/millrace/plan.json";
 /// Where the builder puts the source, whatever its own name was.
 pub const SOURCE_PATH: &str = "/millrace/source.src.rpm";
+/// Where the builder puts packages that were built before, as a repository for this build.
+pub const PACKAGES_DIR: &str = "/millrace/packages";
 /// Where a source package lies that names dynamic build requirements, whatever its own name was.
 pub const REQUIRES_PATH: &str = "/millrace/requires.nosrc.rpm";
 /// Where the supervisor leaves a second copy of its report.

@@ -101,10 +101,13 @@ pub fn manifest(collected: &Collected) -> Vec<ManifestFile> {
 
 /// Whether binary packages are among the files.
 pub fn has_packages(files: &[ManifestFile]) -> bool {
-    files.iter().map(|file| file.name.as_str()).any(|name| {
-        let of_source = [".src.rpm", ".nosrc.rpm"];
-        is_package(name) && !of_source.iter().any(|ending| name.ends_with(ending))
-    })
+    files.iter().any(|file| is_binary(file.name.as_str()))
+}
+
+/// Whether a file is a binary package by its name.
+pub fn is_binary(name: &str) -> bool {
+    let of_source = [".src.rpm", ".nosrc.rpm"];
+    is_package(name) && !of_source.iter().any(|ending| name.ends_with(ending))
 }
 
 fn is_package(name: &str) -> bool {

@@ -1,6 +1,6 @@
 //! How a step ends when it does not succeed: by an interrupt, or with an outcome to report.
 
-use millrace_domain::{Outcome, OutcomeKind, Stage};
+use millrace_domain::{Origin, Outcome, OutcomeKind, Stage};
 use millrace_sandbox::SandboxError;
 use millrace_wire::PackageReport;
 
@@ -71,11 +71,14 @@ fn is_disk_full(error: &SandboxError) -> bool {
     }
 }
 
-/// The outcome of a whole attempt: the first package's that is unresolved, or success with the usage of all.
+/// The outcome of a whole attempt: what ended it early, else the first package's that is unresolved, or success with
+/// the usage of all. A fault of ours may be why an earlier package was not tried again, so it comes first.
 pub fn of_packages(packages: &[PackageReport]) -> Outcome {
-    let unresolved = packages
-        .iter()
-        .find(|package| !package.outcome.kind.is_success());
+    let kinds = || packages.iter().map(|package| package.outcome.kind);
+    let ended_early = kinds().position(ends_the_attempt);
+    let unresolved = ended_early
+        .or_else(|| kinds().position(|kind| !kind.is_success()))
+        .and_then(|at| packages.get(at));
     match (unresolved, packages) {
         (_, [package]) => package.outcome.clone(),
         (Some(package), _) => {
@@ -86,6 +89,11 @@ pub fn of_packages(packages: &[PackageReport]) -> Outcome {
         (None, []) => Outcome::new(OutcomeKind::InternalError, "the job has no sources"),
         (None, all) => success_of(all),
     }
+}
+
+/// Whether the packages behind it are not begun: after a fault of ours, and after a cancel.
+pub fn ends_the_attempt(kind: OutcomeKind) -> bool {
+    matches!(kind.origin(), Origin::Infrastructure | Origin::Requester)
 }
 
 fn success_of(packages: &[PackageReport]) -> Outcome {
@@ -131,6 +139,17 @@ mod tests {
         ]);
         assert_eq!(outcome.kind, OutcomeKind::BuildFailed);
         assert_eq!(outcome.message, "a-1-1.src.rpm: %build failed");
+    }
+
+    #[test]
+    fn what_ended_the_attempt_early_comes_before_a_failure_that_might_have_been_cured() {
+        for kind in [OutcomeKind::SandboxFailed, OutcomeKind::Cancelled] {
+            let outcome = of_packages(&[
+                package(OutcomeKind::DependencyFailed, "no repository has 'a'", 1.0),
+                package(kind, "x", 1.0),
+            ]);
+            assert_eq!(outcome.kind, kind);
+        }
     }
 
     #[test]

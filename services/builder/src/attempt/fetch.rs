@@ -79,7 +79,7 @@ async fn fetch_stored(
     let stored = async {
         let response = attempt.ctx.frontend.source(sha256).await?;
         let cap = attempt.ctx.sandboxes.max_source_bytes;
-        transfer::download(response, &attempt.folder.source(), cap).await
+        transfer::download(response, &attempt.folder.source(source.position), cap).await
     };
     stored.await.map_err(|error| match error {
         CallError::Away(reason) | CallError::StoreFull(reason) => Fault::Passing(reason),
@@ -100,7 +100,7 @@ async fn fetch_outside(
     match attempt
         .ctx
         .fetcher
-        .fetch_to_file(url, &attempt.folder.source())
+        .fetch_to_file(url, &attempt.folder.source(source.position))
         .await
     {
         Ok(fetched) => Ok((fetched.size, fetched.sha256)),
@@ -114,7 +114,7 @@ async fn fetch_outside(
 
 /// Looks at what was fetched before a sandbox is spent on it.
 async fn check(attempt: &Attempt, source: &JobSource) -> Result<(), Unfinished> {
-    let path = attempt.folder.source();
+    let path = attempt.folder.source(source.position);
     let checked = on_disk(move || Ok(srpm::check(&path)))
         .await
         .unwrap_or_else(|error| Err(SrpmError::Io(error)));

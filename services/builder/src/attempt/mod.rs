@@ -1,7 +1,7 @@
 //! A claimed attempt, from its first step to the frontend's last word:
 //!
 //! ```text
-//!            ┌──────── for each package ────────┐
+//!            ┌─ each package, failed ones again ┐
 //! claimed ─▶ fetch ─▶ build in a sandbox ─▶ collect ─▶ spooled ─▶ upload ─▶ report ─▶ wait ─▶ closed
 //!              │            │                  │                    ▲                   │
 //!              └────────────┴───── cancelled: report that           └──── missing ──────┘
@@ -21,6 +21,7 @@ mod sandbox;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod upload;
 mod work;
 

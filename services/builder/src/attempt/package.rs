@@ -1,13 +1,16 @@
 //! One package of an attempt: fetched, built, collected and judged.
 
+use std::time::{Duration, Instant};
+
 use chrono::Utc;
 use millrace_chassis::crash_point;
-use millrace_domain::{Outcome, OutcomeKind, Phase, Stage};
+use millrace_domain::{Limits, Outcome, OutcomeKind, Phase, Stage};
 use millrace_sandbox::SandboxHandle;
 use millrace_wire::{JobSource, ManifestFile, PackageReport};
 
 use super::ending::Unfinished;
-use super::sandbox::Run;
+use super::sandbox::{Run, Setup};
+use super::turns::Turn;
 use super::{Attempt, collect, fetch, sandbox, stages};
 use crate::context::on_disk;
 use crate::live::Interrupt;
@@ -20,21 +23,35 @@ pub struct Built {
     pub report: PackageReport,
     /// Still holds its results; to be [discarded](sandbox::discard).
     pub sandbox: Option<SandboxHandle>,
+    /// How long its sandbox lived.
+    pub took: Duration,
 }
 
-/// Builds one package. The error says that nothing is to be reported.
+/// What a sandbox brought.
+struct Brought {
+    outcome: Outcome,
+    files: Vec<ManifestFile>,
+    sandbox: SandboxHandle,
+    took: Duration,
+}
+
+/// Tries one package. The error says that nothing is to be reported.
 pub async fn build(
     attempt: &Attempt,
     log: &mut SpooledLog,
     source: &JobSource,
+    turn: &Turn,
 ) -> Result<Built, Interrupt> {
-    let (outcome, files, sandbox) = match try_build(attempt, log, source).await {
-        Ok((outcome, files, sandbox)) => (outcome, files, Some(sandbox)),
-        Err(Unfinished::Failed(outcome)) => (*outcome, Vec::new(), None),
-        Err(Unfinished::Interrupted(Interrupt::Cancelled)) => {
-            let outcome = Outcome::new(OutcomeKind::Cancelled, "cancelled on request");
-            (outcome, Vec::new(), None)
-        }
+    let ended = |outcome| (outcome, Vec::new(), None, Duration::ZERO);
+    let (outcome, files, sandbox, took) = match try_build(attempt, log, source, turn).await {
+        Ok(brought) => (
+            brought.outcome,
+            brought.files,
+            Some(brought.sandbox),
+            brought.took,
+        ),
+        Err(Unfinished::Failed(outcome)) => ended(*outcome),
+        Err(Unfinished::Interrupted(Interrupt::Cancelled)) => ended(cancelled()),
         Err(Unfinished::Interrupted(interrupt @ (Interrupt::Revoked | Interrupt::Stopping))) => {
             return Err(interrupt);
         }
@@ -46,16 +63,27 @@ pub async fn build(
         outcome,
         files,
     };
-    Ok(Built { report, sandbox })
+    Ok(Built {
+        report,
+        sandbox,
+        took,
+    })
+}
+
+/// The outcome of what the requester stopped.
+pub fn cancelled() -> Outcome {
+    Outcome::new(OutcomeKind::Cancelled, "cancelled on request")
 }
 
 async fn try_build(
     attempt: &Attempt,
     log: &mut SpooledLog,
     source: &JobSource,
-) -> Result<(Outcome, Vec<ManifestFile>, SandboxHandle), Unfinished> {
+    turn: &Turn,
+) -> Result<Brought, Unfinished> {
     let live = &attempt.live;
-    if !attempt.ctx.is_noop() {
+    // What is tried again lies there still.
+    if !attempt.ctx.is_noop() && !turn.is_again {
         live.begin_stage(Stage::Fetch, Utc::now());
         crash_point!("fetch.begun");
         fetch::fetch(attempt, source).await?;
@@ -64,9 +92,9 @@ async fn try_build(
     }
     live.advance(Phase::Building);
     let first_stage = live.stages().len();
-    let run = sandbox::run(attempt, log).await;
-    remove_source(attempt).await;
-    let run = run?;
+    let began = Instant::now();
+    let run = sandbox::run(attempt, log, setup(attempt, source, turn)).await?;
+    let took = began.elapsed();
     let lost = run.ended.lost_log_bytes;
     if lost > 0 {
         let note = format!("{lost} bytes of the log were lost between sandbox and builder");
@@ -82,11 +110,40 @@ async fn try_build(
             return Err(unfinished);
         }
     };
-    let outcome = match (judge(&evidence(attempt, &run, &files)), left_behind) {
-        (outcome, Some(failure)) if outcome.kind == OutcomeKind::Succeeded => failure,
-        (outcome, _) => outcome,
+    let judged = judge(&evidence(attempt, &run, &files, turn));
+    let outcome = match left_behind {
+        Some(failure) if judged.kind == OutcomeKind::Succeeded => failure,
+        _ => judged,
     };
-    Ok((outcome, files, run.handle))
+    Ok(Brought {
+        outcome,
+        files,
+        sandbox: run.handle,
+        took,
+    })
+}
+
+/// The source, with the packages of the same build that were built before it.
+fn setup(attempt: &Attempt, source: &JobSource, turn: &Turn) -> Setup {
+    let others = attempt
+        .record
+        .packages
+        .iter()
+        .filter(|package| package.position != source.position)
+        .filter(|package| package.outcome.kind == OutcomeKind::Succeeded);
+    let packages = others.flat_map(|package| {
+        let folder = attempt.folder.results(package.position);
+        package
+            .files
+            .iter()
+            .filter(|file| collect::is_binary(file.name.as_str()))
+            .map(move |file| folder.join(file.name.as_str()))
+    });
+    Setup {
+        source: attempt.folder.source(source.position),
+        packages: packages.collect(),
+        timeout_seconds: turn.timeout_seconds,
+    }
 }
 
 /// The files, and what makes a success none.
@@ -99,7 +156,8 @@ async fn take_results(
     if run.cancelled || attempt.ctx.is_noop() {
         return Ok((Vec::new(), None));
     }
-    if attempt.record.job.sources.last() == Some(source) {
+    // A phase never goes back, and another package may be built after this one.
+    if attempt.record.job.sources.len() == 1 {
         attempt.live.advance(Phase::Collecting);
     }
     attempt.live.begin_stage(Stage::Collect, Utc::now());
@@ -117,13 +175,22 @@ async fn take_results(
     Ok((collect::manifest(&collected), left_behind))
 }
 
-fn evidence<'a>(attempt: &'a Attempt, run: &'a Run, files: &[ManifestFile]) -> Evidence<'a> {
+fn evidence<'a>(
+    attempt: &'a Attempt,
+    run: &'a Run,
+    files: &[ManifestFile],
+    turn: &Turn,
+) -> Evidence<'a> {
     let job = &attempt.record.job;
+    let limits = Limits {
+        timeout_seconds: turn.timeout_seconds,
+        ..job.limits
+    };
     Evidence {
         cancelled: run.cancelled,
         ended: &run.ended,
         facts: &run.facts,
-        limits: job.limits,
+        limits,
         caps: attempt.ctx.sandboxes.caps,
         repositories: &job.repositories,
         packages_made: attempt.ctx.is_noop() || collect::has_packages(files),
@@ -137,13 +204,17 @@ pub async fn say(attempt: &Attempt, log: &mut SpooledLog, line: &str) {
     }
 }
 
-/// Sources are large and not needed any more.
-async fn remove_source(attempt: &Attempt) {
+/// Sources are large; one whose package is done with goes at once.
+pub async fn remove_source(attempt: &Attempt, source: &JobSource) {
     if attempt.ctx.is_noop() {
         return;
     }
-    let path = attempt.folder.source();
-    if let Err(error) = on_disk(move || std::fs::remove_file(path)).await {
-        tracing::warn!(attempt.id = %attempt.live.id(), "cannot remove a built source: {error}");
+    let path = attempt.folder.source(source.position);
+    let remove = move || match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    if let Err(error) = on_disk(remove).await {
+        tracing::warn!(attempt.id = %attempt.live.id(), "cannot remove a source that is done with: {error}");
     }
 }

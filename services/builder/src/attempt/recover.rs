@@ -1,12 +1,12 @@
 //! What an earlier process left in the spool. What had reached the finish line goes on from there. What had not is
-//! reported as `builder_lost` with the log it had, and what was not even claimed for sure is asked for and handed
+//! reported as `builder_lost` with the packages that were finished and the log it had, and what was not even claimed for sure is asked for and handed
 //! back. Sandboxes of the earlier process were swept before.
 
 use std::sync::Arc;
 
 use millrace_chassis::crash_point;
 use millrace_domain::{Outcome, OutcomeKind, Phase, Token};
-use millrace_wire::{ClaimRequest, PackageReport};
+use millrace_wire::{ClaimRequest, JobSource, PackageReport};
 
 use super::work::Worked;
 use super::{Attempt, finish};
@@ -92,20 +92,20 @@ fn lose(attempt: &mut Attempt) {
         ),
     );
     outcome.stage = attempt.live.stages().last().map(|stage| stage.name);
-    // The first package tells it; nothing of the others was reported or will be.
-    attempt.record.packages = attempt
-        .record
-        .job
-        .sources
-        .iter()
-        .take(1)
-        .map(|source| PackageReport {
-            position: source.position,
-            source: source.name.clone(),
-            outcome: outcome.clone(),
-            files: Vec::new(),
-        })
-        .collect();
+    // What was finished is on the spool; the first of the others tells of the loss.
+    let record = &mut attempt.record;
+    let finished = &mut record.packages;
+    finished.retain(|package| package.outcome.kind.is_success());
+    let is_open = |source: &&JobSource| !finished.iter().any(|p| p.position == source.position);
+    let lost = record.job.sources.iter().find(is_open);
+    let lost = lost.map(|source| PackageReport {
+        position: source.position,
+        source: source.name.clone(),
+        outcome,
+        files: Vec::new(),
+    });
+    finished.extend(lost);
+    finished.sort_by_key(|package| package.position);
     attempt.live.advance(Phase::Spooled);
 }
 

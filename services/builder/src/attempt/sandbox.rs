@@ -1,6 +1,7 @@
 //! Runs one package in a sandbox of its own, from the container's start to its end. Whatever happens, the container
 //! is removed, and its log is read to the end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
@@ -36,9 +37,24 @@ pub struct Run {
     pub cancelled: bool,
 }
 
-/// Runs the source that lies in the attempt's folder.
-pub async fn run(attempt: &Attempt, log: &mut SpooledLog) -> Result<Run, Unfinished> {
-    let (spec, files) = describe(attempt);
+/// What goes into a sandbox.
+#[derive(Debug)]
+pub struct Setup {
+    /// The source package.
+    pub source: PathBuf,
+    /// Packages of the same build that were built before.
+    pub packages: Vec<PathBuf>,
+    /// Limit on the wall time, in seconds.
+    pub timeout_seconds: u32,
+}
+
+/// Runs one try of a package.
+pub async fn run(
+    attempt: &Attempt,
+    log: &mut SpooledLog,
+    setup: Setup,
+) -> Result<Run, Unfinished> {
+    let (spec, files) = describe(attempt, setup);
     crash_point!("sandbox.unmade");
     // Not interrupted: a start that is dropped half-way would leave a container.
     let mut handle = attempt
@@ -76,13 +92,13 @@ pub async fn run(attempt: &Attempt, log: &mut SpooledLog) -> Result<Run, Unfinis
     }
 }
 
-fn describe(attempt: &Attempt) -> (SandboxSpec, SandboxFiles) {
+fn describe(attempt: &Attempt, setup: Setup) -> (SandboxSpec, SandboxFiles) {
     let job = &attempt.record.job;
     let settings = &attempt.ctx.sandboxes;
     let spec = SandboxSpec {
         attempt: job.attempt_id,
         builder: attempt.ctx.builder,
-        expires: Utc::now() + TimeDelta::seconds(job.limits.timeout_seconds.into()) + EXPIRY_MARGIN,
+        expires: Utc::now() + TimeDelta::seconds(setup.timeout_seconds.into()) + EXPIRY_MARGIN,
         image: job.chroot.image.clone(),
         profile: settings.profile,
         device_nodes: settings.device_nodes,
@@ -94,11 +110,18 @@ fn describe(attempt: &Attempt) -> (SandboxSpec, SandboxFiles) {
         network: Some(settings.network.clone()),
         env: Vec::new(),
     };
+    let plan = mock::plan(&mock::Try {
+        job,
+        caps: &settings.caps,
+        timeout_seconds: setup.timeout_seconds,
+        has_packages: !setup.packages.is_empty(),
+    });
     let files = SandboxFiles {
         supervisor: settings.supervisor.clone(),
-        plan: mock::plan(job, &settings.caps),
-        source: (!attempt.ctx.is_noop()).then(|| attempt.folder.source()),
+        plan,
+        source: (!attempt.ctx.is_noop()).then_some(setup.source),
         max_source_bytes: settings.max_source_bytes,
+        packages: setup.packages,
     };
     (spec, files)
 }

@@ -1,14 +1,15 @@
 //! The working part of an attempt: all its packages in order, until everything is safe on the spool.
 
 use millrace_chassis::crash_point;
-use millrace_domain::{Origin, OutcomeKind, Phase, Stage};
+use millrace_domain::{OutcomeKind, Phase, Stage};
 use millrace_sandbox::SandboxHandle;
-use millrace_wire::PackageReport;
+use millrace_wire::{JobSource, PackageReport};
 use tokio::task::JoinHandle;
 
-use super::ending::{self, disk_failed};
-use super::package::{Built, say};
+use super::ending::{self, disk_failed, ends_the_attempt};
+use super::package::say;
 use super::patience::Patience;
+use super::turns::{Turn, Turns, may_be_cured};
 use super::{Attempt, package, sandbox};
 use crate::durable::Outlives;
 use crate::live::Interrupt;
@@ -95,30 +96,93 @@ async fn build_all(
         attempt.record.image_digest = attempt.ctx.runtime.image_digest(image).await.ok();
     }
     let sources = attempt.record.job.sources.clone();
+    let mut turns = Turns::new(sources.len(), attempt.record.job.limits.timeout_seconds);
     let mut last = None;
-    for (index, source) in sources.iter().enumerate() {
-        if sources.len() > 1 {
-            let line = format!(
-                "package {} of {}: {}",
-                index + 1,
-                sources.len(),
-                source.name
-            );
-            say(attempt, log, &line).await;
-        }
+    while let Some(turn) = turns.next() {
+        let Some(source) = sources.get(turn.index) else {
+            break;
+        };
+        announce(attempt, log, &turn).await;
         if let Some(handle) = last.take() {
             sandbox::discard(attempt, handle);
         }
-        let Built { report, sandbox } = package::build(attempt, log, source).await?;
-        last = sandbox;
-        let kind = report.outcome.kind;
-        attempt.record.packages.push(report);
+        let built = package::build(attempt, log, source, &turn).await?;
+        last = built.sandbox;
+        let kind = built.report.outcome.kind;
+        turns.note(&turn, kind, built.took);
+        note(attempt, &turn, built.report);
+        if !may_be_cured(kind) {
+            package::remove_source(attempt, source).await;
+        }
         // A package that fails does not keep the others from being built; a fault of ours and a cancel do.
-        if kind == OutcomeKind::Cancelled || kind.origin() == Origin::Infrastructure {
+        if ends_the_attempt(kind) {
             break;
         }
+        if sources.len() > 1 {
+            attempt.record.stages = attempt.live.stages();
+            write_outcome(attempt).await;
+        }
     }
+    for source in &sources {
+        package::remove_source(attempt, source).await;
+    }
+    add_cancelled(attempt, &sources);
     Ok(last)
+}
+
+/// Says in the log which package begins, where there are several.
+async fn announce(attempt: &Attempt, log: &mut SpooledLog, turn: &Turn) {
+    let sources = &attempt.record.job.sources;
+    let Some(source) = sources.get(turn.index).filter(|_| sources.len() > 1) else {
+        return;
+    };
+    let again = if turn.is_again {
+        ", once more since another was built"
+    } else {
+        ""
+    };
+    let (number, count) = (turn.index + 1, sources.len());
+    let line = format!("package {number} of {count}: {}{again}", source.name);
+    say(attempt, log, &line).await;
+}
+
+/// Notes what became of a package, in place of what an earlier try said. A try that had less time than the package's
+/// limit, and ran out of it, says nothing new.
+fn note(attempt: &mut Attempt, turn: &Turn, report: PackageReport) {
+    let packages = &mut attempt.record.packages;
+    let earlier = packages
+        .iter_mut()
+        .find(|package| package.position == report.position);
+    match earlier {
+        Some(earlier) if turn.is_cut_short && report.outcome.kind == OutcomeKind::TimedOut => {
+            let note = "; tried again, until the packages together had used the sum of their time limits";
+            earlier.outcome.message.push_str(note);
+            earlier.files = report.files;
+        }
+        Some(earlier) => *earlier = report,
+        None => packages.push(report),
+    }
+    packages.sort_by_key(|package| package.position);
+}
+
+/// After a cancel the packages that were not begun have an outcome, too.
+fn add_cancelled(attempt: &mut Attempt, sources: &[JobSource]) {
+    let packages = &mut attempt.record.packages;
+    let is_cancelled = packages
+        .iter()
+        .any(|package| package.outcome.kind == OutcomeKind::Cancelled);
+    let begun: Vec<u32> = packages.iter().map(|package| package.position).collect();
+    for source in sources.iter().filter(|_| is_cancelled) {
+        if !begun.contains(&source.position) {
+            packages.push(PackageReport {
+                position: source.position,
+                source: source.name.clone(),
+                outcome: package::cancelled(),
+                files: Vec::new(),
+            });
+        }
+    }
+    packages.sort_by_key(|package| package.position);
 }
 
 async fn greet(attempt: &Attempt, log: &mut SpooledLog) {

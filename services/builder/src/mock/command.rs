@@ -1,9 +1,11 @@
 //! The plan of one package: mock is called twice in the same sandbox, once connected, to install what the package
 //! needs, and once without network, to build it. What the package finds out itself to need (dynamic build
 //! requirements) is installed connected in between, while nothing of the package runs. A build that may use the network
-//! throughout is never cut.
+//! throughout is never cut. What was built before it for the same build is a repository, made inside the sandbox.
 
-use millrace_supervisor::{Network, Owner, Plan, REQUIRES_PATH, Rounds, SOURCE_PATH, Step};
+use millrace_supervisor::{
+    Network, Owner, PACKAGES_DIR, Plan, REQUIRES_PATH, Rounds, SOURCE_PATH, Step,
+};
 use millrace_wire::JobV1;
 
 use crate::context::SandboxCaps;
@@ -19,13 +21,31 @@ const REQUIRES_SUFFIX: &str = ".buildreqs.nosrc.rpm";
 /// mock's own limit on rounds of dynamic build requirements.
 const ROUNDS: u32 = 10;
 
-/// The plan for one package of a job. The source lies under its fixed name.
-pub fn plan(job: &JobV1, caps: &SandboxCaps) -> Plan {
-    let dependencies = step(job, caps, "dependencies", &["--installdeps", SOURCE_PATH]);
-    let mut plan = Plan::new(
-        vec![dependencies, rebuild(job, caps)],
-        job.limits.timeout_seconds,
-    );
+/// The step that makes a repository of the packages that were built before.
+pub const REPOSITORY_STEP: &str = "repository";
+
+/// One try of one package.
+#[derive(Debug, Clone, Copy)]
+pub struct Try<'a> {
+    /// The job that the package belongs to.
+    pub job: &'a JobV1,
+    /// The operator's limits.
+    pub caps: &'a SandboxCaps,
+    /// Limit on its wall time, in seconds.
+    pub timeout_seconds: u32,
+    /// Packages that were built before are put into the sandbox.
+    pub has_packages: bool,
+}
+
+/// The plan for a try. The source lies under its fixed name.
+pub fn plan(of: &Try<'_>) -> Plan {
+    let dependencies = step(of, "dependencies", &["--installdeps", SOURCE_PATH]);
+    let repository = of.has_packages.then(repository);
+    let steps = repository
+        .into_iter()
+        .chain([dependencies, rebuild(of)])
+        .collect();
+    let mut plan = Plan::new(steps, of.timeout_seconds);
     plan.env = vec![
         ("SUDO_UID".to_owned(), BUILD_USER.to_string()),
         ("SUDO_GID".to_owned(), BUILD_USER.to_string()),
@@ -35,25 +55,39 @@ pub fn plan(job: &JobV1, caps: &SandboxCaps) -> Plan {
         uid: BUILD_USER,
         gid: BUILD_USER,
     });
-    plan.log = caps.log;
-    plan.silence_limit_seconds = caps.silence_seconds;
-    plan.disk_limit_bytes = caps.disk_bytes;
+    plan.log = of.caps.log;
+    plan.silence_limit_seconds = of.caps.silence_seconds;
+    plan.disk_limit_bytes = of.caps.disk_bytes;
     plan
 }
 
-fn rebuild(job: &JobV1, caps: &SandboxCaps) -> Step {
-    if job.network {
-        return step(job, caps, "rebuild", &["--rebuild", SOURCE_PATH]);
+/// mock itself needs `createrepo_c`, so an image with mock has it.
+fn repository() -> Step {
+    let argv = [
+        "createrepo_c",
+        "--quiet",
+        // What it compresses with by itself is not read by every package manager.
+        "--general-compress-type=gz",
+        PACKAGES_DIR,
+    ];
+    Step {
+        name: REPOSITORY_STEP.to_owned(),
+        argv: argv.map(str::to_owned).into(),
+        env: Vec::new(),
+        stage: Some("buildroot".to_owned()),
+        network: None,
+        rounds: None,
     }
-    let mut rebuild = step(
-        job,
-        caps,
-        "rebuild",
-        &["--offline", "--rebuild", SOURCE_PATH],
-    );
+}
+
+fn rebuild(of: &Try<'_>) -> Step {
+    if of.job.network {
+        return step(of, "rebuild", &["--rebuild", SOURCE_PATH]);
+    }
+    let mut rebuild = step(of, "rebuild", &["--offline", "--rebuild", SOURCE_PATH]);
     rebuild.network = Some(Network::Cut);
     let name = "dynamic-dependencies";
-    let mut install = step(job, caps, name, &["--installdeps", REQUIRES_PATH]);
+    let mut install = step(of, name, &["--installdeps", REQUIRES_PATH]);
     install.network = Some(Network::Connected);
     rebuild.rounds = Some(Rounds {
         exit_codes: vec![PACKAGE_MANAGER],
@@ -65,7 +99,8 @@ fn rebuild(job: &JobV1, caps: &SandboxCaps) -> Step {
     rebuild
 }
 
-fn step(job: &JobV1, caps: &SandboxCaps, name: &str, mode: &[&str]) -> Step {
+fn step(of: &Try<'_>, name: &str, mode: &[&str]) -> Step {
+    let job = of.job;
     let mut argv: Vec<String> = [
         "mock",
         "-r",
@@ -82,7 +117,7 @@ fn step(job: &JobV1, caps: &SandboxCaps, name: &str, mode: &[&str]) -> Step {
     ]
     .map(str::to_owned)
     .into();
-    if let Some(jobs) = caps.make_jobs() {
+    if let Some(jobs) = of.caps.make_jobs() {
         // rpm's own macros for it (rpm 4.15): the processors it sees are the host's.
         for define in [
             format!("_smp_build_ncpus {jobs}"),
@@ -91,9 +126,13 @@ fn step(job: &JobV1, caps: &SandboxCaps, name: &str, mode: &[&str]) -> Step {
             argv.extend(["--define".to_owned(), define]);
         }
     }
-    for repository in &job.repositories {
-        argv.push("--addrepo".to_owned());
-        argv.push(repository.expand(job.chroot.name.arch()));
+    let packages = of.has_packages.then(|| format!("file://{PACKAGES_DIR}"));
+    let extra = job
+        .repositories
+        .iter()
+        .map(|url| url.expand(job.chroot.name.arch()));
+    for url in packages.into_iter().chain(extra) {
+        argv.extend(["--addrepo".to_owned(), url]);
     }
     argv.extend(mode.iter().map(|&word| word.to_owned()));
     Step {
@@ -119,9 +158,39 @@ mod tests {
         }
     }
 
+    fn plan_of(job: &JobV1, caps: &SandboxCaps) -> Plan {
+        plan(&Try {
+            job,
+            caps,
+            timeout_seconds: job.limits.timeout_seconds,
+            has_packages: false,
+        })
+    }
+
+    #[test]
+    fn what_was_built_before_is_made_a_repository_first() {
+        let plan = plan(&Try {
+            job: &samples::job(),
+            caps: &SandboxCaps::default(),
+            timeout_seconds: 70,
+            has_packages: true,
+        });
+        assert_eq!(plan.wall_limit_seconds, 70);
+        let names: Vec<&str> = plan.steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, [REPOSITORY_STEP, "dependencies", "rebuild"]);
+        assert_eq!(
+            plan.steps[0].argv.join(" "),
+            "createrepo_c --quiet --general-compress-type=gz /millrace/packages"
+        );
+        for step in &plan.steps[1..] {
+            let line = step.argv.join(" ");
+            assert!(line.contains("--addrepo file:///millrace/packages "), "{line}");
+        }
+    }
+
     #[test]
     fn a_package_is_two_calls_of_mock_under_the_jobs_limit() {
-        let plan = plan(&samples::job(), &SandboxCaps::default());
+        let plan = plan_of(&samples::job(), &SandboxCaps::default());
         assert_eq!(plan.wall_limit_seconds, 1800);
         assert_eq!(
             plan.steps[0].argv.join(" "),
@@ -139,8 +208,8 @@ mod tests {
     #[test]
     fn package_code_runs_cut_and_only_requirements_are_installed_connected() {
         let mut job = samples::job();
-        let plan_of = |job: &JobV1| plan(job, &SandboxCaps::default()).steps[1].clone();
-        let cut = plan_of(&job);
+        let rebuild_of = |job: &JobV1| plan_of(job, &SandboxCaps::default()).steps[1].clone();
+        let cut = rebuild_of(&job);
         assert_eq!(cut.network, Some(Network::Cut));
         let install = cut.rounds.unwrap().install;
         assert_eq!(install.network, Some(Network::Connected));
@@ -150,14 +219,14 @@ mod tests {
                 .ends_with(&["--installdeps".to_owned(), REQUIRES_PATH.to_owned()])
         );
         job.network = true;
-        let connected = plan_of(&job);
+        let connected = rebuild_of(&job);
         assert!(connected.network.is_none() && connected.rounds.is_none());
         assert!(!connected.argv.contains(&"--offline".to_owned()));
     }
 
     #[test]
     fn make_runs_as_many_jobs_as_there_are_processors() {
-        let plan = plan(&samples::job(), &caps());
+        let plan = plan_of(&samples::job(), &caps());
         let line = plan.steps[1].argv.join(" ");
         assert!(
             line.contains("--define _smp_build_ncpus 2 --define _smp_mflags -j2"),
@@ -168,7 +237,7 @@ mod tests {
 
     #[test]
     fn mock_builds_as_an_unprivileged_user_who_owns_the_results() {
-        let plan = plan(&samples::job(), &SandboxCaps::default());
+        let plan = plan_of(&samples::job(), &SandboxCaps::default());
         assert!(
             plan.env
                 .contains(&("SUDO_UID".to_owned(), "1000".to_owned()))

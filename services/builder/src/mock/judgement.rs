@@ -12,6 +12,7 @@
 //! | a process was killed for want of memory, and the limit was never reached: the host's memory ran out | `sandbox_failed` |
 //! | a process was killed for want of memory, or the engine says so | `out_of_memory` |
 //! | no space left on a device, and the host's disk was full | `builder_disk_full` |
+//! | the packages that were built before could not be made a repository | `dependency_failed` |
 //! | no report: PID 1 was killed from outside | `sandbox_failed` |
 //! | 40, or the log calls the source unusable | `source_failed` |
 //! | 30, the extra repository or a package is missing | `dependency_failed` |
@@ -28,6 +29,7 @@ use millrace_sandbox::Ended;
 use millrace_supervisor::{Report, StepEnd};
 
 use super::LogFacts;
+use super::command::REPOSITORY_STEP;
 use super::exit_code;
 use crate::context::SandboxCaps;
 
@@ -140,9 +142,12 @@ fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
     if report.cancelled {
         return failed("the sandbox was told to end by somebody else than its builder".to_owned());
     }
-    if let Some(StepEnd::NotStarted(reason)) = report.steps.last().map(|step| &step.end) {
+    let last = report.steps.last();
+    let is_repository = last.is_some_and(|step| step.name == REPOSITORY_STEP);
+    if let Some(StepEnd::NotStarted(reason)) = last.map(|step| &step.end) {
+        let what = if is_repository { "createrepo_c" } else { "mock" };
         return failed(format!(
-            "mock was not started in the chroot's image: {reason}"
+            "{what} was not started in the chroot's image: {reason}"
         ));
     }
     let Some(code) = report.exit_code() else {
@@ -153,6 +158,13 @@ fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
     }
     if let Some(finding) = limits::killed(evidence, report) {
         return finding;
+    }
+    if is_repository {
+        // Their bytes are the packages' own, so nobody else is to blame.
+        return Finding::new(
+            OutcomeKind::DependencyFailed,
+            format!("the packages that were built before it cannot be read (createrepo_c exited with {code})"),
+        );
     }
     by_exit_code(evidence, code)
 }

@@ -1,12 +1,12 @@
-//! Writes the archive that fills a sandbox. The source is streamed from disk: it may be larger than
-//! the builder's memory.
+//! Writes the archive that fills a sandbox. The source and packages are streamed from disk: they may be larger
+//! than the builder's memory.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{self, Stream, StreamExt};
-use millrace_supervisor::{HOME, PLAN_PATH, SOURCE_PATH, SUPERVISOR_PATH};
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+use millrace_supervisor::{HOME, PACKAGES_DIR, PLAN_PATH, SOURCE_PATH, SUPERVISOR_PATH};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
@@ -38,10 +38,36 @@ pub(crate) async fn of_files(
         }
         None => (None, 0),
     };
-    let tail = Bytes::from(vec![0; tail + 2 * BLOCK]);
     Ok(once(Bytes::from(head))
         .chain(stream::iter(source).flatten())
-        .chain(once(tail)))
+        .chain(once(Bytes::from(vec![0; tail])))
+        .chain(of_packages(files.packages.clone()))
+        .chain(once(Bytes::from(vec![0; 2 * BLOCK]))))
+}
+
+/// The folder of packages that were built before; nothing where there are none.
+fn of_packages(
+    packages: Vec<PathBuf>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let folder = (!packages.is_empty()).then(|| entry(PACKAGES_DIR, Kind::Folder, &[]));
+    let folder = stream::iter(folder.map(|bytes| Ok(Bytes::from(bytes))));
+    let packages = stream::iter(packages.into_iter().enumerate())
+        .then(|(number, path)| of_package(number, path))
+        .try_flatten();
+    folder.chain(packages)
+}
+
+async fn of_package(
+    number: usize,
+    path: PathBuf,
+) -> io::Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
+    let file = File::open(&path).await?;
+    let size = file.metadata().await?.len();
+    // A package's own name may be longer than an archive's entry takes; its header says what it is.
+    let name = format!("{PACKAGES_DIR}/{number}.rpm");
+    let head = Bytes::from(header(&name, Kind::File(0o644), size));
+    let tail = Bytes::from(vec![0; padding(size)]);
+    Ok(once(head).chain(exactly(file, size)).chain(once(tail)))
 }
 
 /// The beginning of an archive: our folder and the supervisor in it.
@@ -147,6 +173,7 @@ mod tests {
             plan: Plan::new(vec![step], 60),
             source: Some(source.to_owned()),
             max_source_bytes: cap,
+            packages: Vec::new(),
         }
     }
 
@@ -190,6 +217,36 @@ mod tests {
         );
         assert_eq!((seen[1].1, &seen[1].2[..]), (0o755, &b"binary"[..]));
         assert!(seen[3].2 == content);
+    }
+
+    #[tokio::test]
+    async fn packages_that_were_built_before_lie_in_a_folder_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, content) in [("s", "source"), ("a.rpm", "aa"), ("b.rpm", "")] {
+            std::fs::write(path(name), content).unwrap();
+        }
+        let mut files = files(&path("s"), &path("s"), 100);
+        files.packages = vec![path("a.rpm"), path("b.rpm")];
+        let bytes = bytes_of(&files).await.unwrap();
+        assert_eq!(bytes.len() % BLOCK, 0);
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let seen: Vec<(String, u64)> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.path().unwrap().display().to_string(), entry.size()))
+            .skip(3)
+            .collect();
+        let wanted = [
+            ("millrace/source.src.rpm", 6),
+            ("millrace/packages", 0),
+            ("millrace/packages/0.rpm", 2),
+            ("millrace/packages/1.rpm", 0),
+        ];
+        assert_eq!(seen, wanted.map(|(name, size)| (name.to_owned(), size)));
+        files.packages.push(path("gone.rpm"));
+        assert!(bytes_of(&files).await.is_err());
     }
 
     #[tokio::test]

@@ -42,6 +42,7 @@ pub async fn test_cut(
         env: Vec::new(),
     };
     let files = SandboxFiles {
+        packages: Vec::new(),
         supervisor: supervisor.to_owned(),
         plan: Plan::new(
             vec![look("before", None), look("after", Some(Network::Cut))],

@@ -127,6 +127,7 @@ impl House {
 
     pub(crate) fn files(plan: Plan) -> SandboxFiles {
         SandboxFiles {
+            packages: Vec::new(),
             supervisor: supervisor(),
             plan,
             source: None,

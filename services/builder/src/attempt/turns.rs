@@ -1,0 +1,193 @@
+//! Whose turn it is among the packages of an attempt. They are tried in their order. One that does not build, or lacks
+//! a dependency, is tried again once another was built since, whose results may be what it lacked (pollers of 2012 did
+//! so with a list of packages). Other failures, such as a limit that was hit, are not cured by another package.
+//!
+//! Each first try has the package's whole limit of time. Later ones share what is left of the sum of all limits.
+
+use std::time::Duration;
+
+use millrace_domain::OutcomeKind;
+
+/// A try with less time than this is not begun, in seconds.
+const SHORTEST_TRY: u32 = 10;
+
+/// One try of one package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// Which package, counted from 0.
+    pub index: usize,
+    /// The time that it has, in seconds.
+    pub timeout_seconds: u32,
+    /// It was tried before.
+    pub is_again: bool,
+    /// Its time is what was left, less than the package's own limit.
+    pub is_cut_short: bool,
+}
+
+/// How it stands with a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Untried,
+    /// So many others were built when its last try began.
+    Failed {
+        built: usize,
+    },
+    Over,
+}
+
+/// The turns of an attempt.
+#[derive(Debug)]
+pub struct Turns {
+    limit_seconds: u32,
+    left: Duration,
+    packages: Vec<Standing>,
+    built: usize,
+}
+
+/// Whether a failure may be cured by what another package of the build brings.
+pub fn may_be_cured(kind: OutcomeKind) -> bool {
+    matches!(
+        kind,
+        OutcomeKind::BuildFailed | OutcomeKind::DependencyFailed
+    )
+}
+
+impl Turns {
+    /// For so many packages, each with a limit on its time.
+    pub fn new(packages: usize, limit_seconds: u32) -> Self {
+        let count = u32::try_from(packages).unwrap_or(u32::MAX);
+        Self {
+            limit_seconds,
+            left: Duration::from_secs(limit_seconds.into()).saturating_mul(count),
+            packages: vec![Standing::Untried; packages],
+            built: 0,
+        }
+    }
+
+    /// The next try; none when nothing is left that could succeed.
+    pub fn next(&self) -> Option<Turn> {
+        let first = self.find(|standing| standing == Standing::Untried);
+        if let Some(index) = first {
+            return Some(Turn {
+                index,
+                timeout_seconds: self.limit_seconds,
+                is_again: false,
+                is_cut_short: false,
+            });
+        }
+        let index = self.find(
+            |standing| matches!(standing, Standing::Failed { built } if built < self.built),
+        )?;
+        let left = u32::try_from(self.left.as_secs()).unwrap_or(u32::MAX);
+        (left >= SHORTEST_TRY).then(|| Turn {
+            index,
+            timeout_seconds: left.min(self.limit_seconds),
+            is_again: true,
+            is_cut_short: left < self.limit_seconds,
+        })
+    }
+
+    /// Notes how a try ended and how long its sandbox lived.
+    pub fn note(&mut self, turn: &Turn, kind: OutcomeKind, took: Duration) {
+        self.left = self.left.saturating_sub(took);
+        let standing = if may_be_cured(kind) {
+            Standing::Failed { built: self.built }
+        } else {
+            Standing::Over
+        };
+        if let Some(package) = self.packages.get_mut(turn.index) {
+            *package = standing;
+        }
+        self.built += usize::from(kind == OutcomeKind::Succeeded);
+    }
+
+    fn find(&self, is_it: impl Fn(Standing) -> bool) -> Option<usize> {
+        self.packages.iter().position(|standing| is_it(*standing))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use OutcomeKind::{BuildFailed, DependencyFailed, OutOfMemory, Skipped, Succeeded, TimedOut};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Plays all turns; tells which packages were tried, in order.
+    fn play(
+        turns: &mut Turns,
+        took: Duration,
+        mut end: impl FnMut(&Turn) -> OutcomeKind,
+    ) -> Vec<usize> {
+        let mut tried = Vec::new();
+        while let Some(turn) = turns.next() {
+            tried.push(turn.index);
+            assert!(tried.len() < 100, "it never ends: {tried:?}");
+            let kind = end(&turn);
+            turns.note(&turn, kind, took);
+        }
+        tried
+    }
+
+    #[test]
+    fn what_builds_is_built_once_in_order() {
+        let mut turns = Turns::new(3, 60);
+        assert_eq!(play(&mut turns, SECOND, |_| Succeeded), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_chain_in_the_wrong_order_is_built_all_the_same() {
+        // Each needs the one behind it.
+        let mut built = [false; 4];
+        let mut turns = Turns::new(3, 60);
+        let tried = play(&mut turns, SECOND, |turn| {
+            let is_last = turn.index == 2;
+            if is_last || built[turn.index + 1] {
+                built[turn.index] = true;
+                Succeeded
+            } else {
+                DependencyFailed
+            }
+        });
+        assert_eq!(tried, [0, 1, 2, 0, 1, 0]);
+    }
+
+    #[test]
+    fn what_never_builds_is_not_tried_without_end() {
+        let mut turns = Turns::new(2, 60);
+        let tried = play(&mut turns, SECOND, |turn| {
+            [BuildFailed, Succeeded][turn.index]
+        });
+        assert_eq!(tried, [0, 1, 0]);
+        let mut turns = Turns::new(2, 60);
+        let tried = play(&mut turns, SECOND, |turn| {
+            [Succeeded, BuildFailed][turn.index]
+        });
+        assert_eq!(tried, [0, 1], "it had the other's results already");
+    }
+
+    #[test]
+    fn a_hit_limit_is_not_cured_by_another_package() {
+        for kind in [OutOfMemory, TimedOut, Skipped] {
+            let mut turns = Turns::new(2, 60);
+            let tried = play(&mut turns, SECOND, |turn| [kind, Succeeded][turn.index]);
+            assert_eq!(tried, [0, 1], "{kind}");
+        }
+    }
+
+    #[test]
+    fn all_tries_together_keep_the_sum_of_the_limits() {
+        let mut turns = Turns::new(2, 60);
+        let mut given = Vec::new();
+        play(&mut turns, 45 * SECOND, |turn| {
+            given.push((turn.timeout_seconds, turn.is_cut_short));
+            [BuildFailed, Succeeded][turn.index]
+        });
+        assert_eq!(given, [(60, false), (60, false), (30, true)]);
+        let mut turns = Turns::new(2, 60);
+        let tried = play(&mut turns, 56 * SECOND, |turn| {
+            [BuildFailed, Succeeded][turn.index]
+        });
+        assert_eq!(tried, [0, 1], "eight seconds are no try");
+    }
+}

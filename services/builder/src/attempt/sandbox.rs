@@ -49,11 +49,7 @@ pub struct Setup {
 }
 
 /// Runs one try of a package.
-pub async fn run(
-    attempt: &Attempt,
-    log: &mut SpooledLog,
-    setup: Setup,
-) -> Result<Run, Unfinished> {
+pub async fn run(attempt: &Attempt, log: &mut SpooledLog, setup: Setup) -> Result<Run, Unfinished> {
     let (spec, files) = describe(attempt, setup);
     crash_point!("sandbox.unmade");
     // Not interrupted: a start that is dropped half-way would leave a container.

@@ -155,7 +155,8 @@ fn note(attempt: &mut Attempt, turn: &Turn, report: PackageReport) {
         .find(|package| package.position == report.position);
     match earlier {
         Some(earlier) if turn.is_cut_short && report.outcome.kind == OutcomeKind::TimedOut => {
-            let note = "; tried again, until the packages together had used the sum of their time limits";
+            let note =
+                "; tried again, until the packages together had used the sum of their time limits";
             earlier.outcome.message.push_str(note);
             earlier.files = report.files;
         }

@@ -184,7 +184,10 @@ mod tests {
         );
         for step in &plan.steps[1..] {
             let line = step.argv.join(" ");
-            assert!(line.contains("--addrepo file:///millrace/packages "), "{line}");
+            assert!(
+                line.contains("--addrepo file:///millrace/packages "),
+                "{line}"
+            );
         }
     }
 

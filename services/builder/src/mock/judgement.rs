@@ -145,7 +145,11 @@ fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
     let last = report.steps.last();
     let is_repository = last.is_some_and(|step| step.name == REPOSITORY_STEP);
     if let Some(StepEnd::NotStarted(reason)) = last.map(|step| &step.end) {
-        let what = if is_repository { "createrepo_c" } else { "mock" };
+        let what = if is_repository {
+            "createrepo_c"
+        } else {
+            "mock"
+        };
         return failed(format!(
             "{what} was not started in the chroot's image: {reason}"
         ));
@@ -163,7 +167,9 @@ fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
         // Their bytes are the packages' own, so nobody else is to blame.
         return Finding::new(
             OutcomeKind::DependencyFailed,
-            format!("the packages that were built before it cannot be read (createrepo_c exited with {code})"),
+            format!(
+                "the packages that were built before it cannot be read (createrepo_c exited with {code})"
+            ),
         );
     }
     by_exit_code(evidence, code)

@@ -46,9 +46,7 @@ pub(crate) async fn of_files(
 }
 
 /// The folder of packages that were built before; nothing where there are none.
-fn of_packages(
-    packages: Vec<PathBuf>,
-) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+fn of_packages(packages: Vec<PathBuf>) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let folder = (!packages.is_empty()).then(|| entry(PACKAGES_DIR, Kind::Folder, &[]));
     let folder = stream::iter(folder.map(|bytes| Ok(Bytes::from(bytes))));
     let packages = stream::iter(packages.into_iter().enumerate())

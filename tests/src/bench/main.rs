@@ -11,6 +11,7 @@
 mod claim;
 mod floor;
 mod idle;
+mod logs;
 mod overhead;
 mod relay;
 mod stats;
@@ -47,6 +48,9 @@ async fn main() {
     }
     if wanted("overhead") {
         rows.extend(overhead::measure(runs).await);
+    }
+    if wanted("logs") {
+        rows.extend(logs::measure(runs).await);
     }
     if wanted("relay") {
         rows.extend(relay::measure().await);

@@ -18,7 +18,7 @@ use crate::context::on_disk;
 use crate::frontend::{CallError, Frontend};
 
 /// The largest piece, in bytes.
-const PIECE: u64 = 256 << 10;
+const PIECE: u64 = 1 << 20;
 /// Time in which output is gathered into one piece.
 const GATHER: Duration = Duration::from_millis(200);
 /// The same piece is refused this often before the log is given up.
@@ -215,7 +215,7 @@ mod tests {
         let mut s = shipping().await;
         let progress = s.log.progress();
         let task = tokio::spawn(ship(s.shipment, progress, CancellationToken::new()));
-        let bytes: Vec<u8> = (0..700_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0..2_800_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         s.log.append(&bytes).await.unwrap();
         s.log.say("end").await.unwrap();
         let size = s.log.end().await.unwrap();

@@ -8,8 +8,11 @@ use tokio::sync::Mutex;
 
 use crate::{FaultProxy, Process};
 
-/// A stopping process gets so long; the longest a drain takes is 25 s.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a stopping builder finishes what it has before it hands it back, in seconds: some builds take longer, so
+/// both ends are met.
+pub const DRAIN_SECONDS: u32 = 25;
+/// A stopping process gets so long: a drain, the 20 s of handing back, the 5 s of dropping, and a slow machine.
+const PATIENCE: Duration = Duration::from_secs(75);
 
 /// How a process is started, each time anew.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use millrace_store::Look;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::member::{Launch, Member, Ways};
+use super::member::{DRAIN_SECONDS, Launch, Member, Ways};
 use super::options::Options;
 use super::small_disk::SmallDisk;
 use crate::services::free_port;
@@ -189,6 +189,7 @@ impl Rig {
                 "MILLRACE_SUPERVISOR",
                 text(self.settings.supervisor.clone()),
             ),
+            ("MILLRACE_DRAIN_SECONDS", DRAIN_SECONDS.to_string()),
             (
                 "MILLRACE_BUILDER_SANDBOXES",
                 options.sandboxes().to_string(),

@@ -13,7 +13,7 @@ use crate::client::{self, Answer};
 use crate::config::Config;
 use crate::exit::{Ending, Fault, Usage};
 use crate::model::{Build, File, Page, Task};
-use crate::{builder, follow, render, submit, wait};
+use crate::{builder, follow, import, poller, render, submit, wait};
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<Ending> {
@@ -38,6 +38,8 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
         } => builder::list(&config, json).await,
         Command::Drain { builder } => builder::turn(&config, &builder, "drain", json).await,
         Command::Undrain { builder } => builder::turn(&config, &builder, "undrain", json).await,
+        Command::Poller { command } => poller::run(&config, command, json).await,
+        Command::Import(command) => import::run(&config, command, json).await,
         Command::Status => status(&config, json).await,
     }
 }

@@ -7,8 +7,11 @@ mod command;
 mod config;
 mod exit;
 mod follow;
+mod import;
 mod model;
+mod poller;
 mod render;
+mod simulate;
 mod submit;
 mod wait;
 

@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::serve::ListenerExt;
 use millrace_bus::{Bus, BusConfig, Topology};
 use millrace_chassis::{Lifecycle, Metrics, Shutdown};
 use millrace_results::ResultStore;
@@ -17,9 +16,11 @@ use tokio::sync::{Notify, watch};
 use crate::auth::BuilderCache;
 use crate::full_store::FullStore;
 use crate::hints::{HintQueue, Hints};
+use crate::legacy::{Guesses, run_believer};
 use crate::log_watch::LogWatch;
 use crate::outage::Outage;
 use crate::sealer::{SealQueue, Sealer};
+use crate::server::{self, ServerLimits};
 use crate::settings::Settings;
 use crate::state::{AppState, Readiness, Secrets, Shared};
 use crate::{boot, chroots, hints, http, janitor, listener, parker, relay, sealer, sweeper};
@@ -69,6 +70,8 @@ impl Application {
             secrets: Secrets::derive(&settings),
             builders: BuilderCache::default(),
             relay_wake: Notify::new(),
+            believer_wake: Notify::new(),
+            guesses: Guesses::default(),
             held_back: AtomicBool::new(true),
             hints,
             sealer,
@@ -111,6 +114,7 @@ impl Application {
         lifecycle.spawn("listener", listener::run(state.clone()));
         lifecycle.spawn("parker", parker::run(state.clone()));
         lifecycle.spawn("sweeper", sweeper::run(state.clone()));
+        lifecycle.spawn("believer", run_believer(state.clone()));
         lifecycle.spawn("janitor", janitor::run(state.clone()));
         lifecycle.spawn("sealer", sealer::run(state.clone(), self.seal_queue));
         lifecycle.spawn("hints", hints::run(state, self.hint_queue));
@@ -118,19 +122,14 @@ impl Application {
 }
 
 async fn serve_http(state: AppState, listener: TcpListener) -> anyhow::Result<()> {
-    let shutdown = state.shutdown.clone();
     let address = listener.local_addr()?;
-    let listener = listener.tap_io(|stream| {
-        // Small answers must not wait for the peer's acknowledgement.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!("cannot set TCP_NODELAY: {error}");
-        }
-    });
+    let config = &state.settings.config;
+    let limits = ServerLimits {
+        connections: config.max_connections as usize,
+        header: Duration::from_secs(config.header_seconds.into()),
+    };
+    let shutdown = state.shutdown.clone();
     tracing::info!(%address, "listening");
-    let stop = shutdown.soft().clone().cancelled_owned();
-    let serving = axum::serve(listener, http::router(state)).with_graceful_shutdown(stop);
-    tokio::select! {
-        ended = async { serving.await } => ended.context("the HTTP server failed"),
-        () = shutdown.hard().cancelled() => Ok(()),
-    }
+    server::serve(listener, http::router(state), limits, shutdown).await;
+    Ok(())
 }

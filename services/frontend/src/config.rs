@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use millrace_chassis::{FetchArgs, LogArgs};
+use millrace_chassis::{AllowList, FetchArgs, LogArgs};
 use secrecy::SecretString;
 
 /// The frontend of Millrace: accepts builds, owns the truth, answers builders and pollers.
@@ -48,6 +48,12 @@ pub struct Config {
     /// PostgreSQL, as postgres://user:password@host/database
     #[arg(long, env = "MILLRACE_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
+    /// Connections of clients held at most; of more, those that ask for nothing are closed
+    #[arg(long, env = "MILLRACE_MAX_CONNECTIONS", default_value_t = 2048)]
+    pub max_connections: u32,
+    /// How long a client may take to send the head of its request, in seconds
+    #[arg(long, env = "MILLRACE_HEADER_SECONDS", default_value_t = 20)]
+    pub header_seconds: u32,
     /// Connections to PostgreSQL held at most
     #[arg(long, env = "MILLRACE_DATABASE_CONNECTIONS", default_value_t = 10)]
     pub database_connections: u32,
@@ -88,6 +94,9 @@ pub struct Config {
     /// How long things are kept.
     #[command(flatten)]
     pub keep: KeepArgs,
+    /// Pollers of 2012.
+    #[command(flatten)]
+    pub legacy: LegacyArgs,
     /// What may be fetched.
     #[command(flatten)]
     pub fetch: FetchArgs,
@@ -183,6 +192,37 @@ pub struct FairnessArgs {
     /// for it; 0: for ever
     #[arg(long, env = "MILLRACE_RESERVE_AFTER_SECONDS", default_value_t = 300)]
     pub reserve_after_seconds: u32,
+}
+
+/// What pollers of 2012 may do, and how long they are waited for.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Pollers of 2012")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "a flag is named after its field, and flags have no group"
+)]
+pub struct LegacyArgs {
+    /// Networks (CIDR, separated by commas) that may poll and report; all where it is empty
+    #[arg(
+        long,
+        env = "MILLRACE_LEGACY_ALLOW",
+        value_name = "NETWORKS",
+        default_value = ""
+    )]
+    pub legacy_allow: AllowList,
+    /// A poller that executes and is silent for so long loses what it has not begun, in seconds
+    #[arg(long, env = "MILLRACE_LEGACY_SILENCE_SECONDS", default_value_t = 300)]
+    pub legacy_silence_seconds: u32,
+    /// What a poller has begun ends after packages x chroots x timeout and so many seconds more
+    #[arg(long, env = "MILLRACE_LEGACY_MARGIN_SECONDS", default_value_t = 3600)]
+    pub legacy_margin_seconds: u32,
+    /// Address that must answer 200 for each package before a poller's success counts; off: its word is enough
+    #[arg(
+        long,
+        env = "MILLRACE_LEGACY_RESULTS_CHECK",
+        default_value = "{results}/{chroot}/{package}/success"
+    )]
+    pub legacy_results_check: String,
 }
 
 /// How long things are kept that would grow for ever.

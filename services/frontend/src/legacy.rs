@@ -1,5 +1,17 @@
 //! The polling API of 2012.
 
+mod basic;
+mod believe;
+mod guesses;
+mod import;
 mod list;
+mod query;
+mod report;
 
-pub use list::{LegacyList, limit_of};
+pub use basic::credentials;
+pub use believe::{check_template, run as run_believer};
+pub use guesses::Guesses;
+pub use import::{ImportEntry, Measures, check_import};
+pub use list::{LegacyList, Shape};
+pub use query::ListQuery;
+pub use report::parse_report;

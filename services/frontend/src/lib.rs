@@ -27,6 +27,7 @@ mod redact;
 mod relay;
 mod run;
 mod sealer;
+mod server;
 mod settings;
 mod state;
 mod submit;

@@ -5,7 +5,8 @@ use millrace_domain::{FileName, Limits, LimitsPolicy, MemoryClasses, Name, Token
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::config::{CapArgs, Config, FairnessArgs, KeepArgs, LeaseArgs, LimitArgs};
+use crate::config::{CapArgs, Config, FairnessArgs, KeepArgs, LeaseArgs, LegacyArgs, LimitArgs};
+use crate::legacy::check_template;
 
 /// The shortest token that is let in.
 const MIN_TOKEN_LENGTH: usize = 8;
@@ -65,6 +66,8 @@ impl Settings {
         check_caps(&config.caps)?;
         check_fairness(&config.fairness)?;
         check_keep(&config.keep)?;
+        check_legacy(&config.legacy)?;
+        check_connections(&config)?;
         if config.database_connections < 2 {
             return Err(wrong(
                 "MILLRACE_DATABASE_CONNECTIONS",
@@ -109,6 +112,11 @@ impl Links {
     /// A link to a path that begins with a slash.
     pub fn to(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+
+    /// What a poller of 2012 is given as the frontend's address.
+    pub fn poller(&self, token: &Token) -> String {
+        self.to(&format!("/legacy/{}/backend", token.expose()))
     }
 
     /// Where an uploaded source can be read.
@@ -237,6 +245,29 @@ fn check_keep(keep: &KeepArgs) -> Result<(), SettingsError> {
     Ok(())
 }
 
+fn check_legacy(legacy: &LegacyArgs) -> Result<(), SettingsError> {
+    if legacy.legacy_silence_seconds == 0 {
+        return Err(wrong("MILLRACE_LEGACY_SILENCE_SECONDS", "at least 1"));
+    }
+    if legacy.legacy_silence_seconds > 1 << 30 || legacy.legacy_margin_seconds > 1 << 30 {
+        return Err(wrong(
+            "MILLRACE_LEGACY_SILENCE_SECONDS, MILLRACE_LEGACY_MARGIN_SECONDS",
+            "at most 1073741824",
+        ));
+    }
+    check_template(&legacy.legacy_results_check).map(|_| ())
+}
+
+fn check_connections(config: &Config) -> Result<(), SettingsError> {
+    if config.max_connections < 16 {
+        return Err(wrong("MILLRACE_MAX_CONNECTIONS", "at least 16"));
+    }
+    if config.header_seconds == 0 {
+        return Err(wrong("MILLRACE_HEADER_SECONDS", "at least 1"));
+    }
+    Ok(())
+}
+
 fn check_caps(caps: &CapArgs) -> Result<(), SettingsError> {
     if caps.max_sources == 0 {
         return Err(wrong("MILLRACE_MAX_SOURCES", "at least 1"));
@@ -335,6 +366,15 @@ mod tests {
                 "MILLRACE_DEFAULT_TIMEOUT_SECONDS",
             ),
             (&["--lease-seconds=5"], "MILLRACE_LEASE_SECONDS"),
+            (
+                &["--legacy-results-check=http://x"],
+                "MILLRACE_LEGACY_RESULTS_CHECK",
+            ),
+            (
+                &["--legacy-silence-seconds=0"],
+                "MILLRACE_LEGACY_SILENCE_SECONDS",
+            ),
+            (&["--max-connections=1"], "MILLRACE_MAX_CONNECTIONS"),
             (
                 &["--finish-lease-seconds=5"],
                 "MILLRACE_FINISH_LEASE_SECONDS",

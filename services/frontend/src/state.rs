@@ -16,6 +16,7 @@ use crate::error::ApiError;
 use crate::full_store::FullStore;
 use crate::hints::Hints;
 use crate::lease::LeaseKey;
+use crate::legacy::Guesses;
 use crate::log_watch::LogWatch;
 use crate::outage::Outage;
 use crate::sealer::Sealer;
@@ -41,6 +42,10 @@ pub struct Shared {
     pub builders: BuilderCache,
     /// Wakes the relay after a commit that may have given it work.
     pub relay_wake: Notify,
+    /// Wakes whoever looks for the results of pollers' successes.
+    pub believer_wake: Notify,
+    /// Wrong passwords of pollers.
+    pub guesses: Guesses,
     /// Whether tasks wait for room: only then room that becomes free is work for the relay.
     pub held_back: AtomicBool,
     /// Hints to builders on their way out.

@@ -5,7 +5,7 @@ mod check;
 mod request;
 mod resubmit;
 
-pub use check::{check_project, check_source_name};
+pub use check::{check_limits, check_project, check_source_name};
 pub use request::{ResubmitRequest, SubmitRequest};
 pub use resubmit::resubmit;
 

@@ -76,11 +76,28 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
     if !swept.lost.is_empty() || !swept.cancelled.is_empty() || swept.offers_expired > 0 {
         state.relay_wake.notify_one();
     }
+    sweep_pollers(state).await?;
     reserve(state).await?;
     if state.store.release_held().await? > 0 {
         state.relay_wake.notify_one();
     }
     Ok(swept)
+}
+
+/// Takes back what pollers of 2012 do not renew, and has their successes looked into.
+async fn sweep_pollers(state: &AppState) -> Result<(), StoreError> {
+    let swept = state.store.sweep_pollers().await?;
+    for (build, poller) in &swept.returned {
+        tracing::warn!(build.id = %build, poller, "build taken from its poller: it goes to the queue");
+    }
+    counter!("millrace_poller_returned_total").increment(swept.returned.len() as u64);
+    if !swept.returned.is_empty() || swept.rerouted > 0 {
+        state.relay_wake.notify_one();
+    }
+    if swept.to_believe {
+        state.believer_wake.notify_one();
+    }
+    Ok(())
 }
 
 /// Keeps builders free for large tasks that have waited long; they hear of it in the answer to their next heartbeat.

@@ -113,6 +113,8 @@ pub struct Attempt {
     pub number: u32,
     /// The builder's name, once it was claimed.
     pub builder: Option<String>,
+    /// The poller of 2012 that has it in a builder's place.
+    pub poller: Option<String>,
     /// The builder's id.
     pub builder_id: Option<BuilderId>,
     /// How far it is.
@@ -261,6 +263,7 @@ impl Attempt {
             number: view.number,
             builder,
             builder_id,
+            poller: view.poller,
             state: view.state,
             reason: view.reason,
             phase: view.phase,

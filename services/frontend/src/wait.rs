@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use millrace_domain::{TaskId, TaskState};
-use millrace_store::{StoreError, Wait};
+use millrace_store::{Held, StoreError, Wait};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -33,6 +33,10 @@ pub struct WaitReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitWord {
+    /// It is for a poller of 2012, which has not asked for it yet.
+    Poller,
+    /// It came from another site and was not released.
+    Imported,
     /// No live builder offers the architecture.
     NoBuilder,
     /// No live builder is large enough.
@@ -80,7 +84,9 @@ fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
     let (word, message) = told(wait, broker_up);
     let is_out = matches!(
         word,
-        WaitWord::NoBuilder
+        WaitWord::Poller
+            | WaitWord::Imported
+            | WaitWord::NoBuilder
             | WaitWord::TooLarge
             | WaitWord::BuildersDrained
             | WaitWord::ShortOfDisk
@@ -100,6 +106,17 @@ fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
 }
 
 fn told(wait: &Wait, broker_up: bool) -> (WaitWord, String) {
+    match &wait.held {
+        Some(Held::Poller(name)) => {
+            let message = format!("for poller {name}; the queue gets it if that does not poll");
+            return (WaitWord::Poller, message);
+        }
+        Some(Held::Import) => {
+            let message = "imported; `millrace import FILE --release` gives it to the queue";
+            return (WaitWord::Imported, message.to_owned());
+        }
+        None => {}
+    }
     let fits = wait.largest_mib.is_some_and(|mib| mib >= wait.memory_mib);
     if let (false, Some(message)) = (fits, resting(wait)) {
         return (WaitWord::BuildersDrained, message);
@@ -156,7 +173,9 @@ fn place(wait: &Wait) -> u64 {
 fn estimate(wait: &Wait, word: WaitWord) -> Option<DateTime<Utc>> {
     match word {
         // Somebody has to do something first, or an end of the owner's other tasks is waited for.
-        WaitWord::NoBuilder
+        WaitWord::Poller
+        | WaitWord::Imported
+        | WaitWord::NoBuilder
         | WaitWord::TooLarge
         | WaitWord::BuildersDrained
         | WaitWord::ShortOfDisk
@@ -251,6 +270,7 @@ mod tests {
 
     fn wait() -> Wait {
         Wait {
+            held: None,
             task_id: TaskId(1),
             arch: "x86_64".to_owned(),
             memory_mib: 2048,

@@ -19,6 +19,7 @@ use super::routes::api;
         (name = "builds", description = "Submit, watch, cancel, repeat"),
         (name = "logs", description = "What the sandbox said"),
         (name = "results", description = "What was made"),
+        (name = "pollers", description = "Pollers of 2012 that are known by name"),
         (name = "service", description = "How the service is"),
     )
 )]

@@ -6,15 +6,15 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
     attempt_files, builder_api, builds, cancel_build, chroots, drain_builder, health,
-    list_builders, list_parked, logs, openapi, resubmit_build, result_folders, status,
-    submit_build, tasks, upload_source, waiting_builds,
+    import_builds, list_builders, list_parked, logs, openapi, pollers, resubmit_build,
+    result_folders, status, submit_build, tasks, update_builds, upload_source, waiting_builds,
 };
 use crate::error::ApiError;
 use crate::observe::observe;
@@ -70,6 +70,11 @@ fn quick_api() -> OpenApiRouter<AppState> {
         .routes(routes!(drain_builder::drain_builder))
         .routes(routes!(drain_builder::undrain_builder))
         .routes(routes!(list_parked::list_parked))
+        .routes(routes!(pollers::list_pollers, pollers::add_poller))
+        .routes(routes!(pollers::show_poller, pollers::remove_poller))
+        .routes(routes!(pollers::rotate_poller))
+        .routes(routes!(pollers::poller_lens))
+        .routes(routes!(import_builds::import_builds))
 }
 
 /// What lasts as long as its body.
@@ -109,16 +114,36 @@ fn result_router() -> Router<AppState> {
 
 /// As [`open_api`], for others than the native API's users.
 fn open_router() -> Router<AppState> {
-    let list = get(waiting_builds::waiting_builds);
     Router::new()
-        .route("/waiting_builds", list.clone())
-        .route("/waiting_builds/", list.clone())
-        .route("/backend/waiting_builds", list.clone())
-        .route("/backend/waiting_builds/", list)
+        .merge(legacy_router())
         .route("/api/v1/openapi.json", get(openapi::openapi))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+}
+
+/// What pollers of 2012 call: with both prefixes, with and without the slash, and never a redirect.
+fn legacy_router() -> Router<AppState> {
+    let mut router = Router::new();
+    for prefix in ["", "/backend"] {
+        for slash in ["", "/"] {
+            let list = format!("{prefix}/waiting_builds{slash}");
+            let update = format!("{prefix}/update_builds{slash}");
+            let own = |path: &str| format!("/legacy/{{token}}{path}");
+            router = router
+                .route(&own(&list), get(waiting_builds::poller_builds))
+                .route(
+                    &own(&update),
+                    post(update_builds::poller_update).put(update_builds::poller_update),
+                )
+                .route(&list, get(waiting_builds::waiting_builds))
+                .route(
+                    &update,
+                    post(update_builds::update_builds).put(update_builds::update_builds),
+                );
+        }
+    }
+    router
 }
 
 async fn when_ready(State(state): State<AppState>, request: Request, next: Next) -> Response {

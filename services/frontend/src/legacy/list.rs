@@ -3,13 +3,57 @@
 
 use millrace_store::{LegacyBuild, LegacyProject, SourcePlace};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::settings::Links;
 
-/// Builds listed when the poller does not say how many.
-const DEFAULT_LIMIT: u32 = 10;
-/// Builds listed at most.
-const MAX_LIMIT: u32 = 1000;
+/// Keys of the first seed document's shape, of a build and of its `copr`.
+const OCT: [&[&str]; 2] = [
+    &[
+        "canceled",
+        "chroots",
+        "copr",
+        "copr_id",
+        "ended_on",
+        "id",
+        "pkgs",
+        "results",
+        "started_on",
+        "submitted_on",
+        "user_id",
+    ],
+    &["chroots", "id", "name", "owner_id", "repos"],
+];
+/// Keys of the second one's "New Draft".
+const NOV: [&[&str]; 2] = [
+    &[
+        "canceled",
+        "chroots",
+        "copr",
+        "ended_on",
+        "id",
+        "memory_reqs",
+        "pkgs",
+        "repos",
+        "results",
+        "started_on",
+        "submitted_on",
+        "timeout",
+        "user_id",
+    ],
+    &["id", "name", "owner"],
+];
+
+/// Which keys a build has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Those of all revisions and of the code of 2012; never refused by a client that looks keys up.
+    All,
+    /// Those of October 2012 alone, for clients that want no others.
+    Oct,
+    /// Those of November 2012 alone.
+    Nov,
+}
 
 /// The whole answer.
 #[derive(Debug, Default, Serialize)]
@@ -64,12 +108,36 @@ impl LegacyList {
         }
     }
 
+    /// The numbers of its builds, in order.
+    pub fn ids(&self) -> Vec<i64> {
+        self.builds.iter().map(|entry| entry.id).collect()
+    }
+
     /// Pretty-printed with `": "` after keys: the poller's own test looks for the text `"builds": []`.
-    pub fn to_json(&self) -> Vec<u8> {
-        let mut text =
-            serde_json::to_vec_pretty(self).unwrap_or_else(|_| b"{\"builds\": []}".to_vec());
+    pub fn to_json(&self, shape: Shape) -> Vec<u8> {
+        let text = match shape {
+            Shape::All => serde_json::to_vec_pretty(self),
+            Shape::Oct => serde_json::to_vec_pretty(&self.only(OCT)),
+            Shape::Nov => serde_json::to_vec_pretty(&self.only(NOV)),
+        };
+        let mut text = text.unwrap_or_else(|_| b"{\"builds\": []}".to_vec());
         text.push(b'\n');
         text
+    }
+
+    fn only(&self, [of_build, of_copr]: [&[&str]; 2]) -> Value {
+        let mut list = serde_json::to_value(self).unwrap_or_else(|_| json!({ "builds": [] }));
+        for build in list["builds"].as_array_mut().into_iter().flatten() {
+            keep(build, of_build);
+            keep(&mut build["copr"], of_copr);
+        }
+        list
+    }
+}
+
+fn keep(object: &mut Value, keys: &[&str]) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|key, _| keys.contains(&key.as_str()));
     }
 }
 
@@ -127,31 +195,12 @@ fn join<T: ToString>(parts: impl IntoIterator<Item = T>) -> String {
         .join(" ")
 }
 
-/// How many builds a query asks for. A poller of 2012 must never see a refusal: what is out of range is clamped,
-/// what is no number is ignored.
-pub fn limit_of(query: Option<&str>) -> u32 {
-    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    let Some((_, text)) = pairs.into_iter().find(|(key, _)| key == "limit") else {
-        return DEFAULT_LIMIT;
-    };
-    let text = text.trim();
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return DEFAULT_LIMIT;
-    }
-    if text.starts_with('-') {
-        return 1;
-    }
-    digits.parse().unwrap_or(MAX_LIMIT).clamp(1, MAX_LIMIT)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use chrono::{DateTime, Utc};
     use millrace_domain::{BuildId, Limits, ProjectId};
     use millrace_store::SourceView;
-    use serde_json::{Value, json};
 
     fn build() -> LegacyBuild {
         let at = |seconds| DateTime::<Utc>::from_timestamp(seconds, 999_000_000).unwrap();
@@ -198,7 +247,7 @@ mod tests {
     #[test]
     fn an_entry_holds_the_keys_of_all_revisions() {
         let links = Links::new("http://m:8080").unwrap();
-        let text = LegacyList::new(&[build()], &links).to_json();
+        let text = LegacyList::new(&[build()], &links).to_json(Shape::All);
         let list: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(
             list,
@@ -219,24 +268,22 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_spelled_as_pollers_look_for_it() {
-        assert_eq!(LegacyList::default().to_json(), b"{\n  \"builds\": []\n}\n");
+        assert_eq!(
+            LegacyList::default().to_json(Shape::All),
+            b"{\n  \"builds\": []\n}\n"
+        );
     }
 
     #[test]
-    fn a_limit_is_clamped_or_ignored_but_never_refused() {
-        for (query, limit) in [
-            (None, 10),
-            (Some("shape=oct"), 10),
-            (Some("limit=3"), 3),
-            (Some("limit=0"), 1),
-            (Some("limit=-7"), 1),
-            (Some("limit=5000"), 1000),
-            (Some("limit=99999999999999999999999"), 1000),
-            (Some("limit=ten"), 10),
-            (Some("limit="), 10),
-            (Some("limit=%FF"), 10),
-        ] {
-            assert_eq!(limit_of(query), limit, "{query:?}");
+    fn a_strict_client_gets_the_keys_of_its_own_revision() {
+        let list = LegacyList::new(&[build()], &Links::new("http://m:8080").unwrap());
+        let shaped = |shape| -> Value { serde_json::from_slice(&list.to_json(shape)).unwrap() };
+        let keys =
+            |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+        for (shape, [of_build, of_copr]) in [(Shape::Oct, OCT), (Shape::Nov, NOV)] {
+            let shaped = shaped(shape);
+            assert_eq!(keys(&shaped["builds"][0]), of_build, "{shape:?}");
+            assert_eq!(keys(&shaped["builds"][0]["copr"]), of_copr, "{shape:?}");
         }
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod legacy;
 mod pipeline;
 mod played_builder;
 mod submission;

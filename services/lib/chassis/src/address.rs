@@ -51,6 +51,19 @@ pub struct AllowList(Arc<[IpNet]>);
 )]
 pub struct AllowListError(String);
 
+impl AllowList {
+    /// Whether nothing is on it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the address is in one of its networks; an IPv4 address also when it is written as an IPv6 one.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let listed = |ip: IpAddr| self.0.iter().any(|network| network.contains(&ip));
+        listed(address) || listed(address.to_canonical())
+    }
+}
+
 impl FromStr for AllowList {
     type Err = AllowListError;
 
@@ -94,8 +107,7 @@ impl Guard {
 
     /// Whether a connection to this address may be made.
     pub fn allows(&self, address: IpAddr) -> bool {
-        let listed = |ip: IpAddr| self.allow.0.iter().any(|network| network.contains(&ip));
-        listed(address) || listed(address.to_canonical()) || is_public(address)
+        self.allow.contains(address) || is_public(address)
     }
 
     /// Refuses what needs no name resolution to be refused: wrong schemes, literal addresses that are not

@@ -40,6 +40,10 @@ id!(
     TaskId(i64)
 );
 id!(
+    /// A poller of 2012 that is known by name.
+    PollerId(i64)
+);
+id!(
     /// A project: where results of builds are kept together.
     ProjectId(i64)
 );

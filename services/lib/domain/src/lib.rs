@@ -6,6 +6,7 @@ mod ids;
 mod limits;
 mod name;
 mod outcome;
+mod poller;
 mod state;
 mod suggest;
 mod token;
@@ -13,12 +14,13 @@ mod weblink;
 
 pub use chroot::{ChrootError, ChrootName, require_one_release};
 pub use clock::{Clock, SystemClock};
-pub use ids::{AttemptId, BuildId, BuilderId, ProjectId, TaskId};
+pub use ids::{AttemptId, BuildId, BuilderId, PollerId, ProjectId, TaskId};
 pub use limits::{LimitError, Limits, LimitsPolicy, MemoryClass, MemoryClasses};
 pub use name::{FileName, IdempotencyKey, Name, NameError};
 pub use outcome::{
     FirstError, Limit, LimitName, Origin, Outcome, OutcomeKind, Stage, StageTime, Unit,
 };
+pub use poller::{Fence, PollerMode};
 pub use state::{AttemptState, BuildState, Phase, Priority, TaskState, UnknownWord};
 pub use suggest::{EarlierUse, suggest};
 pub use token::{Token, TokenHash};

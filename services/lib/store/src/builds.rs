@@ -95,7 +95,7 @@ impl Store {
         self.within(async {
             let mut tx = self.snapshot().await?;
             let rows = sqlx::query_as(
-                "select a.*, b.name as builder_name
+                "select a.*, b.name as builder_name, (select p.name from legacy_pollers p where p.id = a.poller_id) as poller
                  from attempts a left join builders b on b.id = a.builder_id where a.id = $1",
             )
             .bind(id.0)

@@ -5,6 +5,7 @@ use millrace_domain::{AttemptId, BuildId, BuildState, BuilderId, Outcome, Outcom
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::poller::cancel_with_poller;
 use crate::row::RowOf;
 use crate::silence::revoke_silent_of;
 use crate::store::Tx;
@@ -46,6 +47,7 @@ impl Store {
             end_unclaimed(&mut tx, id).await?;
             let hints = ask_running(&mut tx, id).await?;
             let revoked = revoke_silent_of(&mut tx, id, silent_seconds).await?;
+            cancel_with_poller(&mut tx, id).await?;
             sqlx::query(
                 "update builds set cancelled_at = now() where id = $1 and cancelled_at is null",
             )
@@ -79,11 +81,11 @@ async fn end_unclaimed(tx: &mut Tx, id: BuildId) -> Result<(), StoreError> {
     sqlx::query(
         "with offers as (
             select a.id from attempts a join tasks t on t.id = a.task_id
-            where t.build_id = $1 and t.state in ('waiting', 'queued') and a.state = 'offered'
+            where t.build_id = $1 and t.state in ('waiting', 'queued') and a.state in ('offered', 'claimed')
             order by a.id for no key update of a
         ), revoked as (
             update attempts a set state = 'revoked', reason = 'the build was cancelled', ended_at = now()
-            from offers where a.id = offers.id and a.state = 'offered'
+            from offers where a.id = offers.id and a.state in ('offered', 'claimed')
         ), unpublished as (
             delete from outbox where attempt_id in (select id from offers)
         )

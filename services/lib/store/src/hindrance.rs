@@ -55,7 +55,7 @@ const HOLD: &str = concat!(
         where t.id = $1 group by c.name, c.arch
     ), taken_out as (
         select w.id from lacking k join tasks w on w.chroot = k.name and w.arch = k.arch
-        where w.state = 'waiting' and w.current_attempt is null and not w.lacks_image and w.memory_mib > k.fit_mib
+        where w.state = 'waiting' and w.current_attempt is null and not w.lacks_image and w.held is null and w.memory_mib > k.fit_mib
         order by w.id limit $2 for no key update of w skip locked
     )
     update tasks t set delayed = true, lacks_image = true

@@ -1,10 +1,13 @@
 //! What pollers of 2012 are shown: the oldest builds that nobody has touched.
 
+use std::collections::HashMap;
+
 use millrace_domain::{BuildId, ChrootName, Limits, Name, ProjectId, RepositoryUrl};
 use sqlx::FromRow;
 
 use crate::picture::sources_of;
 use crate::row::{RowOf, Time};
+use crate::store::Tx;
 use crate::{SourceView, Store, StoreError};
 
 /// A build as the legacy list shows it.
@@ -12,7 +15,7 @@ use crate::{SourceView, Store, StoreError};
 pub struct LegacyBuild {
     /// The build.
     pub id: BuildId,
-    /// The submitter's account.
+    /// The submitter's account, under the number that pollers know.
     pub submitter_id: i64,
     /// What is built, in order.
     pub sources: Vec<SourceView>,
@@ -31,11 +34,11 @@ pub struct LegacyBuild {
 /// A project as the legacy list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyProject {
-    /// The project.
+    /// The project, under the number that pollers know.
     pub id: ProjectId,
     /// Its name.
     pub name: Name,
-    /// The owner's account.
+    /// The owner's account, under the number that pollers know.
     pub owner_id: i64,
     /// The owner's name.
     pub owner: Name,
@@ -65,43 +68,63 @@ struct LegacyColumns {
     project_created_at: Time,
 }
 
+/// Of builds by their ids, in no order.
+const BUILDS: &str = "
+    select b.id, coalesce(s.legacy_id, s.id) as submitter_id, b.chroots, b.repositories, b.memory_mib, b.timeout_seconds,
+        b.submitted_at, coalesce(p.legacy_id, p.id) as project_id, p.name as project,
+        coalesce(o.legacy_id, o.id) as owner_id, o.name as owner,
+        p.chroots as project_chroots, p.repositories as project_repositories, p.created_at as project_created_at
+    from unnest($1::bigint[]) as n(id)
+        -- One after the other by key: from a plain join the planner may make a walk through all builds.
+        cross join lateral (select * from builds where builds.id = n.id limit 1) b
+        join projects p on p.id = b.project_id join accounts o on o.id = p.account_id
+        join accounts s on s.id = b.submitter_id";
+
+/// The limit comes before all joins, and a lateral in the place of `not exists`: else the planner may sort, or join, all
+/// that waits.
+const WAITING: &str = "
+    select b.id from builds b left join lateral (
+        select true as one from tasks t
+        where t.build_id = b.id and t.state in ('succeeded', 'failed', 'cancelled') limit 1
+    ) over on true
+    where b.cancelled_at is null and b.first_claim_at is null and over.one is null
+    order by b.submitted_at, b.id limit $1";
+
 impl Store {
     /// The oldest builds of which no task was ever claimed or is over, and that are not cancelled.
     pub async fn waiting_builds(&self, limit: u32) -> Result<Vec<LegacyBuild>, StoreError> {
         self.within(async {
             let mut tx = self.snapshot().await?;
-            let rows: Vec<LegacyColumns> = sqlx::query_as(
-                // The limit comes before the joins, and a lateral in the place of `not exists`: else the planner may
-                // sort, or join, all that waits.
-                "select b.id, b.submitter_id, b.chroots, b.repositories, b.memory_mib, b.timeout_seconds,
-                     b.submitted_at, b.project_id, p.name as project, p.account_id as owner_id, o.name as owner,
-                     p.chroots as project_chroots, p.repositories as project_repositories,
-                     p.created_at as project_created_at
-                 from (
-                     select b.* from builds b left join lateral (
-                         select true as one from tasks t
-                         where t.build_id = b.id and t.state in ('succeeded', 'failed', 'cancelled') limit 1
-                     ) over on true
-                     where b.cancelled_at is null and b.first_claim_at is null and over.one is null
-                     order by b.submitted_at, b.id limit $1
-                 ) b join projects p on p.id = b.project_id join accounts o on o.id = p.account_id
-                 order by b.submitted_at, b.id",
-            )
-            .bind(i64::from(limit))
-            .fetch_all(&mut *tx)
-            .await?;
-            let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-            let mut sources = sources_of(&mut tx, &ids).await?;
+            let ids: Vec<i64> = sqlx::query_scalar(WAITING)
+                .bind(i64::from(limit))
+                .fetch_all(&mut *tx)
+                .await?;
+            let builds = builds_by_id(&mut tx, &ids).await?;
             tx.commit().await?;
-            rows.into_iter()
-                .map(|columns| {
-                    let found = sources.remove(&BuildId(columns.id)).unwrap_or_default();
-                    legacy_build(&columns, found)
-                })
-                .collect()
+            Ok(builds)
         })
         .await
     }
+}
+
+/// These builds, in this order.
+pub(crate) async fn builds_by_id(tx: &mut Tx, ids: &[i64]) -> Result<Vec<LegacyBuild>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<LegacyColumns> = sqlx::query_as(BUILDS)
+        .bind(ids)
+        .fetch_all(&mut **tx)
+        .await?;
+    let mut rows: HashMap<i64, LegacyColumns> = rows.into_iter().map(|row| (row.id, row)).collect();
+    let mut sources = sources_of(tx, ids).await?;
+    ids.iter()
+        .filter_map(|id| rows.remove(id))
+        .map(|columns| {
+            let found = sources.remove(&BuildId(columns.id)).unwrap_or_default();
+            legacy_build(&columns, found)
+        })
+        .collect()
 }
 
 fn legacy_build(

@@ -13,6 +13,7 @@ mod config;
 mod deeper;
 mod error;
 mod hindrance;
+mod import;
 mod keep;
 mod lease;
 mod legacy;
@@ -22,6 +23,7 @@ mod outbox;
 mod pace;
 mod parked;
 mod picture;
+mod poller;
 mod release;
 mod reservation;
 mod room;
@@ -52,12 +54,17 @@ pub use claim::{ClaimInput, ClaimOutcome};
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use hindrance::{DiskShort, Hindered};
+pub use import::{Imported, ImportedBuild, ImportedProject};
 pub use keep::{Forgotten, Keeping, Untidy};
 pub use lease::{FileKey, Heartbeat, HeldAttempt, LogAppend, UploadedFile, Verdict};
 pub use legacy::{LegacyBuild, LegacyProject};
 pub use outbox::OutboxEntry;
 pub use pace::Pace;
 pub use parked::ParkedMessage;
+pub use poller::{
+    Fetch, NewPoller, Owned, PollerCaller, PollerReport, PollerSwept, PollerView, Reported,
+    ToBelieve,
+};
 pub use release::{Release, ReleaseConfig, ReleasedTask};
 pub use reservation::{Kept, ReserveConfig, Reserved};
 pub use stats::Counts;
@@ -69,5 +76,5 @@ pub use testing::{Backlog, Look, TestDatabase};
 pub use views::{
     AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
 };
-pub use wait::Wait;
+pub use wait::{Held, Wait};
 pub use wakeups::Wakeups;

@@ -56,6 +56,7 @@ pub(crate) struct AttemptColumns {
     reason: Option<String>,
     builder_id: Option<Uuid>,
     builder_name: Option<String>,
+    poller: Option<String>,
     phase: Option<String>,
     stage: Option<String>,
     stages: Json<Vec<StageTime>>,
@@ -188,7 +189,7 @@ pub(crate) async fn complete_tasks(
 ) -> Result<Vec<TaskView>, StoreError> {
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let columns = sqlx::query_as(
-        "select a.*, b.name as builder_name from attempts a left join builders b on b.id = a.builder_id
+        "select a.*, b.name as builder_name, (select p.name from legacy_pollers p where p.id = a.poller_id) as poller from attempts a left join builders b on b.id = a.builder_id
          where a.task_id = any($1) order by a.task_id, a.number",
     )
     .bind(&ids)
@@ -241,6 +242,7 @@ pub(crate) async fn complete_attempts(
             state: row.parse(&columns.state)?,
             reason: columns.reason,
             builder,
+            poller: columns.poller,
             phase: row.parse_some(columns.phase.as_deref())?,
             stage: row.parse_some(columns.stage.as_deref())?,
             stages: columns.stages.0,

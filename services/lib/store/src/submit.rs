@@ -81,19 +81,32 @@ const SUBMIT: &str = "
         select c.name, c.arch, n.position
         from unnest($3::text[]) with ordinality as n(name, position)
         join chroots c on c.name = n.name and c.enabled
+    ), dice as materialized (
+        select floor(random() * 100) as shown
+    ), routed as (
+        -- Pollers that want this build divide a hundred sides by their shares; the rest is the queue's.
+        select p.id from dice cross join (
+            select p.id, sum(p.share_percent) over (order by p.id) as upto
+            from legacy_pollers p, projects r join accounts o on o.id = r.account_id
+            where r.id = $1 and p.mode = 'execute' and p.removed_at is null and p.alive_until > now()
+                and (p.projects = '{}' or o.name || '/' || r.name = any(p.projects))
+                and (p.chroots = '{}' or $3::text[] <@ p.chroots)
+        ) p
+        where dice.shown < p.upto order by p.id limit 1
     ), build as (
-        insert into builds (project_id, submitter_id, chroots, repositories, memory_mib, timeout_seconds, resubmit_of, priority)
-        select $1, $2, $3, $4, $5, $6, $7, $17
+        insert into builds (project_id, submitter_id, chroots, repositories, memory_mib, timeout_seconds, resubmit_of, priority, poller_id)
+        select $1, $2, $3, $4, $5, $6, $7, $17, (select id from routed)
         where (select count(*) from chosen) = cardinality($3::text[])
-        returning id, submitted_at
+        returning id, submitted_at, poller_id
     ), named_sources as (
         insert into sources (build_id, position, name, url, sha256, size)
         select build.id, s.position - 1, s.name, s.url, s.sha256, s.size
         from build, unnest($9::text[], $10::text[], $11::text[], $12::bigint[]) with ordinality
             as s(name, url, sha256, size, position)
     ), new_tasks as (
-        insert into tasks (build_id, chroot, arch, memory_class, memory_mib, owner_id, priority)
-        select build.id, chosen.name, chosen.arch, $8, $5, p.account_id, $17
+        insert into tasks (build_id, chroot, arch, memory_class, memory_mib, owner_id, priority, held, delayed)
+        select build.id, chosen.name, chosen.arch, $8, $5, p.account_id, $17,
+            case when build.poller_id is not null then 'poller' end, build.poller_id is not null
         from build, chosen, projects p where p.id = $1 order by chosen.position
         returning id, chroot
     ), named_routes as (

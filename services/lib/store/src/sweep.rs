@@ -96,7 +96,7 @@ impl Store {
 
     async fn expired_leases(&self, as_of: Time) -> Result<Vec<AttemptId>, StoreError> {
         let ids: Vec<Uuid> = sqlx::query_scalar(
-            "select id from attempts where state = 'claimed' and lease_until < $1
+            "select id from attempts where state = 'claimed' and poller_id is null and lease_until < $1
              order by lease_until limit $2",
         )
         .bind(as_of)
@@ -174,6 +174,8 @@ async fn extend_leases(tx: &mut Tx, seconds: f64) -> Result<u64, StoreError> {
     let done = sqlx::query(
         "with live as (
             select id from attempts where state = 'claimed' order by id for no key update
+        ), polling as (
+            update legacy_pollers set alive_until = alive_until + $1 * interval '1 second' where removed_at is null
         )
         update attempts a set lease_until = a.lease_until + $1 * interval '1 second'
         from live where a.id = live.id and a.state = 'claimed'",

@@ -222,7 +222,7 @@ pub(crate) async fn settle(
                         else t.avoid || $10 end,
                 waiting_since = case when $9 then now() else t.waiting_since end,
                 not_before = now() + $11 * interval '1 millisecond',
-                delayed = $11 > 0,
+                delayed = $11 > 0 or t.held is not null,
                 lacks_image = false
             where t.id = (select task_id from ended) and t.state = $6 and t.current_attempt = $1
             returning t.id

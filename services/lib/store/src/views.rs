@@ -124,6 +124,8 @@ pub struct AttemptView {
     pub reason: Option<String>,
     /// Who claimed it.
     pub builder: Option<BuilderRef>,
+    /// The poller of 2012 that claimed it in a builder's place.
+    pub poller: Option<String>,
     /// How far the builder is.
     pub phase: Option<Phase>,
     /// The present or last stage.

@@ -13,6 +13,15 @@ use crate::row::{RowOf, Time, int4};
 use crate::store::Tx;
 use crate::{Store, StoreError};
 
+/// Why a task is kept from the queue, whoever has room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// It was routed to this poller of 2012.
+    Poller(String),
+    /// It came from another site, and nobody has released it.
+    Import,
+}
+
 /// What keeps a task from being released or, once it is queued, from being taken, as far as the database knows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wait {
@@ -34,6 +43,8 @@ pub struct Wait {
     pub short_of_disk: Vec<String>,
     /// Its chroot.
     pub chroot: String,
+    /// Why it is kept from the queue: it is a poller's, or imported and not released.
+    pub held: Option<Held>,
     /// The chroot's image, where the task waits for it.
     pub lacking_image: Option<String>,
     /// Whether a live builder that is large enough has that image, as far as is known.
@@ -72,6 +83,8 @@ struct WaitColumns {
     largest_open_mib: Option<i32>,
     short_of_disk: Vec<String>,
     chroot: String,
+    held: Option<String>,
+    poller: Option<String>,
     lacking_image: Option<String>,
     is_image_somewhere: bool,
     not_before: Option<Time>,
@@ -91,7 +104,8 @@ const ASKED: &str = concat!(
         (select max(l.memory_mib) from live l where t.arch = any(l.archs) and l.disk_floor_mib is null) as largest_open_mib,
         array(select l.name from live l where t.arch = any(l.archs) and l.memory_mib >= t.memory_mib
             and l.disk_floor_mib is not null order by l.name limit 10) as short_of_disk,
-        t.chroot, case when t.lacks_image then c.image end as lacking_image,
+        t.chroot, t.held, (select p.name from builds b join legacy_pollers p on p.id = b.poller_id where b.id = t.build_id) as poller,
+        case when t.lacks_image then c.image end as lacking_image,
         exists (select from live l where t.arch = any(l.archs) and l.memory_mib >= t.memory_mib
             and c.image <> all(l.missing_images)) as is_image_somewhere,
         case when t.not_before > now() then t.not_before end as not_before,
@@ -196,6 +210,7 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<Wait, StoreError> {
         largest_open_mib: columns.largest_open_mib.map(number).transpose()?,
         short_of_disk: columns.short_of_disk.clone(),
         chroot: columns.chroot.clone(),
+        held: held(columns),
         lacking_image: columns.lacking_image.clone(),
         is_image_somewhere: columns.is_image_somewhere,
         not_before: columns.not_before,
@@ -208,4 +223,11 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<Wait, StoreError> {
         kept_for_other: columns.other_builder.clone().zip(other_mib),
         starts_in: None,
     })
+}
+
+fn held(columns: &WaitColumns) -> Option<Held> {
+    match columns.held.as_deref()? {
+        "poller" => Some(Held::Poller(columns.poller.clone().unwrap_or_default())),
+        _ => Some(Held::Import),
+    }
 }

@@ -32,14 +32,14 @@ pub(crate) const ANY_WAITING: &str = "
     select exists (select from routes r cross join lateral (
             select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
                 and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0 limit 1) w),
-        exists (select from tasks t where t.state = 'waiting' and t.delayed and not t.lacks_image and t.not_before <= now())";
+        exists (select from tasks t where t.state = 'waiting' and t.delayed and not t.lacks_image and t.held is null and t.not_before <= now())";
 
 /// Puts tasks whose delay is over back into the line.
 pub(crate) const REJOIN: &str = "
     update tasks t set delayed = false
     from (
         select d.id from tasks d
-        where d.state = 'waiting' and d.delayed and not d.lacks_image and d.not_before <= now()
+        where d.state = 'waiting' and d.delayed and not d.lacks_image and d.held is null and d.not_before <= now()
         order by d.not_before limit 1000 for no key update skip locked
     ) due
     where t.id = due.id and t.state = 'waiting' and t.delayed";
@@ -140,7 +140,7 @@ const CAPACITY: &str = concat!(
     cross join lateral (
         select count(*) as tasks, coalesce(sum(t.memory_mib), 0)::bigint as memory_mib
         from tasks t where t.arch = p.arch and t.memory_class = p.memory_class
-            and t.current_attempt is not null and t.state in ('waiting', 'queued')
+            and t.current_attempt is not null and t.state in ('waiting', 'queued') and t.held is null
     ) offers
     group by p.arch, p.memory_class, offers.tasks, offers.memory_mib order by p.arch, p.memory_class"
 );

@@ -12,6 +12,7 @@ mod house;
 mod keep;
 mod lease;
 mod migrations;
+mod pollers;
 mod reads;
 mod release;
 mod reservation;

@@ -1,0 +1,487 @@
+//! Pollers that execute: one owner for each build, whatever is polled, reported or forgotten.
+
+use millrace_domain::{
+    AttemptId, AttemptState, BuildId, Fence, Outcome, OutcomeKind, PollerId, PollerMode, TaskState,
+    Token,
+};
+use millrace_store::{Fetch, NewPoller, PollerReport, Reported};
+
+use crate::house::{CHROOT, House, OTHER_CHROOT};
+
+const SILENCE: u32 = 300;
+const MARGIN: u32 = 3600;
+
+fn new_poller(name: &str) -> NewPoller {
+    NewPoller {
+        name: name.parse().unwrap(),
+        mode: PollerMode::Execute,
+        token_hash: Token::new(format!("token of {name}")).hash(),
+        secret_hash: Token::new(format!("secret of {name}")).hash(),
+        projects: Vec::new(),
+        chroots: Vec::new(),
+        share_percent: 100,
+        fence: Fence::Ignore,
+        silence_seconds: SILENCE,
+    }
+}
+
+async fn add(house: &House, new: &NewPoller) -> PollerId {
+    assert!(house.store().add_poller(new).await.unwrap());
+    let found = house.store().find_poller(&new.name).await.unwrap();
+    found.unwrap().id
+}
+
+async fn poller(house: &House, name: &str) -> PollerId {
+    add(house, &new_poller(name)).await
+}
+
+async fn fetch(house: &House, poller: PollerId, limit: u32) -> Vec<i64> {
+    let fetch = Fetch {
+        poller,
+        limit,
+        silence_seconds: SILENCE,
+    };
+    let (builds, _) = house.store().fetch_for_poller(&fetch).await.unwrap();
+    builds.iter().map(|build| build.id.0).collect()
+}
+
+async fn report(house: &House, poller: PollerId, entries: &[PollerReport]) -> Reported {
+    let reported = house
+        .store()
+        .report_of_poller(poller, entries, MARGIN, true);
+    reported.await.unwrap()
+}
+
+fn started(id: BuildId) -> PollerReport {
+    PollerReport {
+        id: id.0,
+        started_on: Some(1_351_157_544),
+        results: "http://be/results/main/main/".parse().ok(),
+        ..PollerReport::default()
+    }
+}
+
+fn ended(id: BuildId, status: i64) -> PollerReport {
+    PollerReport {
+        id: id.0,
+        ended_on: Some(1_351_157_600),
+        status: Some(status),
+        ..PollerReport::default()
+    }
+}
+
+async fn run_out(house: &House) {
+    let sql =
+        "update attempts set lease_until = now() - interval '1 second' where state = 'claimed'";
+    house.database.execute(sql).await;
+}
+
+/// Seconds for which the attempts of a build are still owned.
+async fn lease(house: &House) -> i64 {
+    let sql = "select round(extract(epoch from max(lease_until) - now()))::text from attempts where state = 'claimed'";
+    let text = house.database.fetch_text(sql).await.unwrap();
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_build_goes_to_the_poller_as_a_whole_and_the_queue_never_sees_it() {
+    let house = House::new().await;
+    house.builder("b1").await;
+    let poller = poller(&house, "old").await;
+    let build = house
+        .submit_this(&house.new_build(&[CHROOT, OTHER_CHROOT]))
+        .await;
+    assert_eq!(house.release().await, [], "kept from the queue");
+    let peeked = house.store().peek_for_poller(poller, 10).await.unwrap();
+    assert_eq!(peeked.len(), 1);
+    assert_eq!(
+        house.task(build).await.state,
+        TaskState::Waiting,
+        "a look claims nothing"
+    );
+    let listed = house.store().waiting_builds(10).await.unwrap();
+    assert_eq!(listed.len(), 1, "observers see it");
+
+    assert_eq!(fetch(&house, poller, 10).await, [build.0]);
+    for task in house.build(build).await.tasks {
+        assert_eq!(task.state, TaskState::Queued);
+        assert_eq!(task.attempts[0].state, AttemptState::Claimed);
+        assert_eq!(task.attempts[0].poller.as_deref(), Some("old"));
+    }
+    assert_eq!(fetch(&house, poller, 10).await, [build.0], "listed again");
+    assert_eq!(house.build(build).await.tasks[0].attempts.len(), 1);
+    let listed = house.store().waiting_builds(10).await.unwrap();
+    assert_eq!(listed, [], "somebody has it");
+    house.skip_delays().await;
+    assert_eq!(house.release().await, []);
+}
+
+#[tokio::test]
+async fn what_the_poller_has_comes_first_and_the_limit_bounds_what_it_claims() {
+    let house = House::new().await;
+    let poller = poller(&house, "old").await;
+    let mut builds = Vec::new();
+    for _ in 0..5 {
+        builds.push(house.submit().await);
+    }
+    let ids = |range: &[BuildId]| range.iter().map(|id| id.0).collect::<Vec<_>>();
+    assert_eq!(fetch(&house, poller, 2).await, ids(&builds[..2]));
+    assert_eq!(fetch(&house, poller, 3).await, ids(&builds[..3]));
+    report(&house, poller, &[started(builds[0])]).await;
+    assert_eq!(fetch(&house, poller, 3).await, ids(&builds[1..4]));
+    assert_eq!(house.task(builds[4]).await.state, TaskState::Waiting);
+}
+
+#[tokio::test]
+async fn lists_fetched_side_by_side_claim_each_build_once() {
+    let house = House::new().await;
+    let poller = poller(&house, "old").await;
+    for _ in 0..20 {
+        house.submit().await;
+    }
+    let fetches = (0..8).map(|_| {
+        let store = house.store().clone();
+        let fetch = Fetch {
+            poller,
+            limit: 10,
+            silence_seconds: SILENCE,
+        };
+        tokio::spawn(async move { store.fetch_for_poller(&fetch).await })
+    });
+    for fetched in fetches.collect::<Vec<_>>() {
+        fetched.await.unwrap().unwrap();
+    }
+    assert_eq!(fetch(&house, poller, 1000).await.len(), 20);
+    let sql = "select count(*)::text from attempts";
+    assert_eq!(house.database.fetch_text(sql).await.unwrap(), "20");
+}
+
+#[tokio::test]
+async fn silence_gives_what_was_not_begun_to_the_queue_and_late_words_are_ignored() {
+    let house = House::new().await;
+    house.builder("b1").await;
+    let poller = poller(&house, "old").await;
+    let listed = house.submit().await;
+    fetch(&house, poller, 1).await;
+    let unlisted = house.submit().await;
+    assert!((i64::from(SILENCE) - lease(&house).await) < 10);
+    let swept = house.store().sweep_pollers().await.unwrap();
+    assert_eq!((swept.returned.len(), swept.rerouted), (0, 0), "it polls");
+
+    run_out(&house).await;
+    house
+        .database
+        .execute("update legacy_pollers set alive_until = now() - interval '1 second'")
+        .await;
+    let swept = house.store().sweep_pollers().await.unwrap();
+    assert_eq!(swept.returned, [(listed, "old".to_owned())]);
+    assert_eq!(swept.rerouted, 1);
+    house
+        .assert_states(listed, TaskState::Waiting, AttemptState::Revoked)
+        .await;
+    assert_eq!(house.task(listed).await.attempts_counted, 0);
+    let mut released: Vec<_> = house.release().await.iter().map(|e| e.task_id).collect();
+    released.sort();
+    assert_eq!(
+        released,
+        [house.task(listed).await.id, house.task(unlisted).await.id]
+    );
+    let late = report(&house, poller, &[started(listed), ended(unlisted, 1)]).await;
+    assert_eq!(late.ignored, [listed.0, unlisted.0]);
+    assert!(late.fenced && late.updated.is_empty());
+    let new = house.submit().await;
+    assert_eq!(
+        fetch(&house, poller, 10).await,
+        [0; 0],
+        "neither comes back, nor what came while it was silent"
+    );
+    assert_eq!(house.release().await.len(), 1);
+    assert_eq!(house.task(new).await.attempts.len(), 1);
+    let newer = house.submit().await;
+    assert_eq!(fetch(&house, poller, 10).await, [newer.0], "it polls again");
+}
+
+#[tokio::test]
+async fn from_its_start_a_build_has_its_packages_times_whatever_is_polled() {
+    let house = House::new().await;
+    house.builder("b1").await;
+    let poller = poller(&house, "old").await;
+    let build = house
+        .submit_this(&house.new_build(&[CHROOT, OTHER_CHROOT]))
+        .await;
+    fetch(&house, poller, 10).await;
+    assert_eq!(
+        report(&house, poller, &[started(build)]).await.updated,
+        [build.0]
+    );
+    let whole = i64::from(2 * 1800 + MARGIN);
+    assert!((whole - lease(&house).await).abs() < 10);
+    let task = house.task(build).await;
+    assert_eq!(task.state, TaskState::Running);
+    assert_eq!(task.started_at.unwrap().timestamp(), 1_351_157_544);
+    assert_eq!(fetch(&house, poller, 10).await, [0; 0]);
+    let again = report(&house, poller, &[started(build)]).await;
+    assert_eq!(again.updated, [build.0]);
+    house
+        .database
+        .execute("update attempts set lease_until = lease_until - interval '1 hour'")
+        .await;
+    fetch(&house, poller, 10).await;
+    report(&house, poller, &[started(build)]).await;
+    assert!(lease(&house).await <= whole - 3600, "nothing renews it");
+
+    run_out(&house).await;
+    assert_eq!(house.sweep().await.lost, [], "not a builder's lease");
+    house.store().sweep_pollers().await.unwrap();
+    house
+        .assert_states(build, TaskState::Waiting, AttemptState::Lost)
+        .await;
+    assert_eq!(house.task(build).await.attempts_counted, 1);
+    assert_eq!(
+        report(&house, poller, &[ended(build, 1)]).await.ignored,
+        [build.0]
+    );
+    house.skip_delays().await;
+    assert_eq!(
+        house.release().await.len(),
+        1,
+        "the queue has it (one builder, one architecture)"
+    );
+}
+
+#[tokio::test]
+async fn a_report_ends_once_and_what_is_over_never_changes() {
+    let house = House::new().await;
+    let poller = poller(&house, "old").await;
+    let [good, bad, open] = [
+        house.submit().await,
+        house.submit().await,
+        house.submit().await,
+    ];
+    fetch(&house, poller, 10).await;
+    let unknown = PollerReport {
+        id: 99_999,
+        ..PollerReport::default()
+    };
+    let entries = [
+        ended(good, 0),
+        started(bad),
+        unknown,
+        ended(bad, 0),
+        ended(good, 1),
+        PollerReport {
+            id: open.0,
+            ended_on: Some(5),
+            ..PollerReport::default()
+        },
+    ];
+    let reported = report(&house, poller, &entries).await;
+    assert_eq!(reported.updated, [good.0, bad.0, open.0]);
+    assert_eq!(reported.unknown, [99_999]);
+    house
+        .assert_states(good, TaskState::Succeeded, AttemptState::Finished)
+        .await;
+    house
+        .assert_states(bad, TaskState::Failed, AttemptState::Finished)
+        .await;
+    let unknown_end = house.task(open).await.outcome.unwrap();
+    assert_eq!(unknown_end.kind, OutcomeKind::BuildFailed);
+    assert!(
+        unknown_end.message.starts_with("unknown"),
+        "{unknown_end:?}"
+    );
+    let task = house.task(good).await;
+    assert!(task.ended_at >= task.started_at);
+    assert_eq!(task.attempts[0].packages.len(), 1);
+
+    let late = report(&house, poller, &[ended(good, 0), started(bad)]).await;
+    assert_eq!((late.updated.len(), late.ignored.len()), (0, 2));
+    house
+        .assert_states(good, TaskState::Succeeded, AttemptState::Finished)
+        .await;
+}
+
+#[tokio::test]
+async fn nobody_reports_for_another_poller_or_for_a_builder() {
+    let house = House::new().await;
+    let builder = house.builder("b1").await;
+    let (build, claimed) = house.running(builder).await;
+    let one = poller(&house, "one").await;
+    let own = house.submit().await;
+    let other = poller(&house, "other").await;
+    fetch(&house, one, 10).await;
+    let refused = report(&house, other, &[ended(own, 1), ended(build, 1)]).await;
+    assert_eq!((refused.updated.len(), refused.ignored.len()), (0, 2));
+    assert_eq!(
+        house.attempt(claimed.attempt).await.state,
+        AttemptState::Claimed
+    );
+}
+
+#[tokio::test]
+async fn a_success_that_is_looked_into_stays_the_pollers_until_it_is_judged() {
+    let house = House::new().await;
+    let poller = poller(&house, "old").await;
+    let build = house.submit().await;
+    fetch(&house, poller, 10).await;
+    let entries = [ended(build, 1)];
+    let told = house
+        .store()
+        .report_of_poller(poller, &entries, MARGIN, false);
+    assert!(told.await.unwrap().to_believe);
+    house
+        .assert_states(build, TaskState::Running, AttemptState::Claimed)
+        .await;
+    let again = report(&house, poller, &[ended(build, 0)]).await;
+    assert_eq!(again.ignored, [build.0], "it was reported");
+    assert!(house.store().sweep_pollers().await.unwrap().to_believe);
+
+    let taken = house.store().take_unbelieved(10, 60).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(
+        house.store().take_unbelieved(10, 60).await.unwrap(),
+        [],
+        "another has it"
+    );
+    let outcome = Outcome::new(OutcomeKind::BuildFailed, "it is not there");
+    let attempt = taken[0].attempt_id;
+    assert!(
+        house
+            .store()
+            .settle_believed(attempt, &outcome)
+            .await
+            .unwrap()
+    );
+    house
+        .assert_states(build, TaskState::Failed, AttemptState::Finished)
+        .await;
+    assert!(
+        !house
+            .store()
+            .settle_believed(attempt, &outcome)
+            .await
+            .unwrap()
+    );
+    let never = AttemptId::generate();
+    assert!(
+        !house
+            .store()
+            .settle_believed(never, &outcome)
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_cancel_ends_what_a_poller_has_at_once() {
+    let house = House::new().await;
+    let poller = poller(&house, "old").await;
+    let [listed, begun, waiting] = [
+        house.submit().await,
+        house.submit().await,
+        house.submit().await,
+    ];
+    fetch(&house, poller, 2).await;
+    report(&house, poller, &[started(begun)]).await;
+    for build in [listed, begun, waiting] {
+        house.cancel(build).await;
+        assert_eq!(house.task(build).await.state, TaskState::Cancelled);
+    }
+    assert_eq!(fetch(&house, poller, 10).await, [0; 0]);
+    let late = report(&house, poller, &[started(listed), ended(begun, 1)]).await;
+    assert_eq!(late.ignored, [listed.0, begun.0]);
+    assert_eq!(house.task(begun).await.state, TaskState::Cancelled);
+    assert_eq!(house.store().sweep_pollers().await.unwrap().returned, []);
+}
+
+#[tokio::test]
+async fn a_removed_poller_loses_everything() {
+    let house = House::new().await;
+    let new = new_poller("old");
+    let poller = add(&house, &new).await;
+    let begun = house.submit().await;
+    fetch(&house, poller, 1).await;
+    report(&house, poller, &[started(begun)]).await;
+    let waiting = house.submit().await;
+    assert!(house.store().remove_poller(&new.name).await.unwrap());
+    assert!(!house.store().remove_poller(&new.name).await.unwrap());
+    assert_eq!(
+        house
+            .store()
+            .poller_by_token(&new.token_hash)
+            .await
+            .unwrap(),
+        None
+    );
+    let swept = house.store().sweep_pollers().await.unwrap();
+    assert_eq!((swept.returned.len(), swept.rerouted), (1, 1));
+    house
+        .assert_states(begun, TaskState::Waiting, AttemptState::Lost)
+        .await;
+    assert_eq!(house.task(waiting).await.state, TaskState::Waiting);
+    let other = NewPoller {
+        token_hash: Token::new("t").hash(),
+        secret_hash: Token::new("s").hash(),
+        ..new
+    };
+    assert!(
+        house.store().add_poller(&other).await.unwrap(),
+        "the name is free"
+    );
+}
+
+#[tokio::test]
+async fn rules_and_shares_divide_builds_between_pollers_and_the_queue() {
+    let house = House::new().await;
+    let only = |name: &str, projects: &[&str], chroots: &[&str], share_percent| NewPoller {
+        projects: projects.iter().map(|p| (*p).to_owned()).collect(),
+        chroots: chroots.iter().map(|c| c.parse().unwrap()).collect(),
+        share_percent,
+        ..new_poller(name)
+    };
+    let other_project = add(&house, &only("a", &["other/main"], &[], 100)).await;
+    let other_chroot = add(&house, &only("b", &[], &[OTHER_CHROOT], 100)).await;
+    let half = add(&house, &only("c", &["main/main"], &[CHROOT], 50)).await;
+    let rest = add(&house, &only("d", &[], &[CHROOT], 50)).await;
+    let both = house
+        .submit_this(&house.new_build(&[CHROOT, OTHER_CHROOT]))
+        .await;
+    house.submit_this(&house.new_build(&[OTHER_CHROOT])).await;
+    for _ in 0..60 {
+        house.submit().await;
+    }
+    let got = |poller| fetch(&house, poller, 1000);
+    assert_eq!(got(other_project).await.len(), 0);
+    assert_eq!(got(other_chroot).await.len(), 1);
+    let (first, second) = (got(half).await.len(), got(rest).await.len());
+    assert_eq!(first + second, 60, "two halves are all");
+    assert!(first > 5 && second > 5, "{first} and {second}");
+    assert_eq!(house.task(both).await.state, TaskState::Waiting);
+    house.builder("b1").await;
+    assert_eq!(
+        house.release().await.len(),
+        1,
+        "a build in both chroots is the queue's"
+    );
+}
+
+#[tokio::test]
+async fn a_gap_of_ours_is_not_a_pollers_silence() {
+    let house = House::new().await;
+    let poller = poller(&house, "old").await;
+    house.submit().await;
+    fetch(&house, poller, 10).await;
+    house.submit().await;
+    run_out(&house).await;
+    house
+        .database
+        .execute("update legacy_pollers set alive_until = now() - interval '1 second'")
+        .await;
+    house
+        .database
+        .execute("update sweeper_ticks set ticked_at = now() - interval '1 minute'")
+        .await;
+    house.sweep_after_gap().await;
+    let swept = house.store().sweep_pollers().await.unwrap();
+    assert_eq!((swept.returned.len(), swept.rerouted), (0, 0));
+}

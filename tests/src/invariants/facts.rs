@@ -59,6 +59,8 @@ pub struct Build {
     pub digests: Vec<String>,
     /// Its tasks.
     pub tasks: i64,
+    /// Whether it came, with its end, from another site.
+    pub imported: bool,
 }
 
 /// A task.
@@ -95,8 +97,12 @@ pub struct Attempt {
     pub reason: Option<String>,
     /// How it ended.
     pub outcome: Option<Value>,
-    /// Whether a builder had it.
+    /// Whether a builder or a poller had it.
     pub claimed: bool,
+    /// Whether a builder had it.
+    pub of_builder: bool,
+    /// The poller of 2012 that had it.
+    pub poller: Option<i64>,
     /// Bytes of its log.
     pub log_size: i64,
 }

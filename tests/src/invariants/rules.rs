@@ -114,6 +114,11 @@ pub const RULES: &[Rule] = &[
         attempts::one_accepted,
     ),
     rule(
+        Harm::Doubled,
+        "a build has one owner, and the queue never gives it back",
+        attempts::one_owner,
+    ),
+    rule(
         Harm::Wrong,
         "at most three attempts count, and only faults of ours",
         attempts::counted,

@@ -1,5 +1,7 @@
 //! Rules about attempts.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::invariants::Facts;
 use crate::invariants::facts::{Attempt, is_infrastructure, kind};
 
@@ -31,8 +33,14 @@ fn is_accepted(attempt: &Attempt) -> bool {
 /// A task has at most one accepted attempt; it is the current and the last one, and its outcome is the task's.
 pub(super) fn one_accepted(facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
+    let imported: BTreeSet<i64> = (facts.builds.iter().filter(|build| build.imported))
+        .map(|build| build.id)
+        .collect();
     for task in &facts.tasks {
         let attempts = facts.attempts_of(task.id);
+        if attempts.is_empty() && imported.contains(&task.build_id) {
+            continue;
+        }
         let accepted: Vec<&Attempt> = attempts
             .iter()
             .copied()
@@ -63,6 +71,36 @@ pub(super) fn one_accepted(facts: &Facts) -> Vec<String> {
             ));
         }
     }
+    found
+}
+
+/// An attempt is a builder's or a poller's. What was accepted of a build is all of one side, and what the queue had no
+/// poller gets afterwards.
+pub(super) fn one_owner(facts: &Facts) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut sides: BTreeMap<i64, BTreeSet<Option<i64>>> = BTreeMap::new();
+    for task in &facts.tasks {
+        let mut in_queue = false;
+        for attempt in facts.attempts_of(task.id) {
+            let (id, poller) = (&attempt.id, attempt.poller);
+            if attempt.of_builder && poller.is_some() {
+                found.push(format!(
+                    "attempt {id} is a builder's and poller {poller:?}'s"
+                ));
+            }
+            if in_queue && poller.is_some() {
+                found.push(format!(
+                    "attempt {id} of poller {poller:?} follows one of the queue"
+                ));
+            }
+            in_queue |= poller.is_none();
+            if is_accepted(attempt) {
+                sides.entry(task.build_id).or_default().insert(poller);
+            }
+        }
+    }
+    let torn = sides.into_iter().filter(|(_, owners)| owners.len() > 1);
+    found.extend(torn.map(|(build, owners)| format!("build {build} was built by {owners:?}")));
     found
 }
 

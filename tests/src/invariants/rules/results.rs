@@ -34,6 +34,10 @@ pub(super) fn packages_told(facts: &Facts) -> Vec<String> {
         .iter()
         .map(|file| (file.attempt_id.as_str(), file.position))
         .collect();
+    let of_pollers: BTreeSet<&str> = (facts.attempts.iter())
+        .filter(|attempt| attempt.poller.is_some())
+        .map(|attempt| attempt.id.as_str())
+        .collect();
     let mut found = Vec::new();
     for task in facts.tasks.iter().filter(|task| task.state == "succeeded") {
         let Some(attempt) = &task.current_attempt else {
@@ -51,8 +55,9 @@ pub(super) fn packages_told(facts: &Facts) -> Vec<String> {
                 told.len()
             ));
         }
-        let empty =
-            |position| facts.makes_files && !with_files.contains(&(attempt.as_str(), position));
+        // A poller keeps its results where it is.
+        let makes_files = facts.makes_files && !of_pollers.contains(attempt.as_str());
+        let empty = |position| makes_files && !with_files.contains(&(attempt.as_str(), position));
         for package in told
             .iter()
             .filter(|p| kind(&p.outcome) == "succeeded" && empty(p.position))

@@ -2,6 +2,7 @@ use millrace_domain::OutcomeKind;
 use millrace_store::TestDatabase;
 
 use crate::house::House;
+use crate::pollers;
 
 #[tokio::test]
 async fn the_schema_goes_up_down_and_up_again_over_data() {
@@ -11,8 +12,17 @@ async fn the_schema_goes_up_down_and_up_again_over_data() {
     house.accept(claimed, OutcomeKind::Succeeded).await;
     house.submit().await;
     house.release().await;
+    let poller = pollers::poller(&house, "old").await;
+    let begun = house.submit().await;
+    house.submit().await;
+    pollers::fetch(&house, poller, 1).await;
+    pollers::report(&house, poller, &[pollers::started(begun)]).await;
     house.store().park("queue", "reason", "body").await.unwrap();
 
+    house.store().migrate_down_to(12).await.unwrap();
+    let put_back = "select state from tasks where build_id = 3";
+    let state = house.database.fetch_text(put_back).await;
+    assert_eq!(state.as_deref(), Some("waiting"), "what a poller had");
     house.store().migrate_down_to(0).await.unwrap();
     let left = "select string_agg(tablename, ' ') from pg_tables
         where schemaname = 'public' and tablename not like '\\_sqlx%'";

@@ -31,11 +31,11 @@ async fn add(house: &House, new: &NewPoller) -> PollerId {
     found.unwrap().id
 }
 
-async fn poller(house: &House, name: &str) -> PollerId {
+pub async fn poller(house: &House, name: &str) -> PollerId {
     add(house, &new_poller(name)).await
 }
 
-async fn fetch(house: &House, poller: PollerId, limit: u32) -> Vec<i64> {
+pub async fn fetch(house: &House, poller: PollerId, limit: u32) -> Vec<i64> {
     let fetch = Fetch {
         poller,
         limit,
@@ -45,14 +45,14 @@ async fn fetch(house: &House, poller: PollerId, limit: u32) -> Vec<i64> {
     builds.iter().map(|build| build.id.0).collect()
 }
 
-async fn report(house: &House, poller: PollerId, entries: &[PollerReport]) -> Reported {
+pub async fn report(house: &House, poller: PollerId, entries: &[PollerReport]) -> Reported {
     let reported = house
         .store()
         .report_of_poller(poller, entries, MARGIN, true);
     reported.await.unwrap()
 }
 
-fn started(id: BuildId) -> PollerReport {
+pub fn started(id: BuildId) -> PollerReport {
     PollerReport {
         id: id.0,
         started_on: Some(1_351_157_544),

@@ -28,6 +28,7 @@ pub(super) fn build(id: i64, key: &str, source: &str) -> Build {
         sources: vec![format!("{source}.src.rpm")],
         digests: vec!["d0".to_owned()],
         tasks: 1,
+        imported: false,
     }
 }
 
@@ -40,6 +41,8 @@ pub(super) fn attempt(id: &str, task_id: i64, number: i64, state: &str, kind: &s
         reason: None,
         outcome: Some(json!({ "kind": kind })),
         claimed: true,
+        of_builder: true,
+        poller: None,
         log_size: 5,
     }
 }

@@ -100,6 +100,25 @@ pub(super) const VARIANTS: &[Variant] = &[
         f.attempts[2].outcome = Some(json!({ "kind": "timed_out" }));
     }),
     (
+        "a build has one owner, and the queue never gives it back",
+        |f| f.attempts[0].poller = Some(1),
+    ),
+    (
+        "a build has one owner, and the queue never gives it back",
+        |f| {
+            f.attempts[1].poller = Some(1);
+            f.attempts[1].of_builder = false;
+        },
+    ),
+    (
+        "a build has one owner, and the queue never gives it back",
+        |f| {
+            f.tasks[1].build_id = 1;
+            f.attempts[2].poller = Some(1);
+            f.attempts[2].of_builder = false;
+        },
+    ),
+    (
         "at most three attempts count, and only faults of ours",
         |f| {
             f.tasks[0].attempts_counted = 4;

@@ -116,22 +116,25 @@ fn is_package(name: &str) -> bool {
         .is_some_and(|ending| ending == "rpm")
 }
 
-/// A success of which a package was left in the sandbox is none.
-pub fn left_behind(collected: &Collected) -> Option<Outcome> {
-    let refused = collected
-        .refused
-        .iter()
-        .find(|file| is_package(&file.name))?;
-    let message = format!(
-        "the package {} was built but not taken: {}",
-        refused.name, refused.reason
-    );
-    Some(Outcome::new(OutcomeKind::BuildFailed, message).at(Stage::Collect))
+/// Why a success is none: a package was left in the sandbox, or may have been.
+pub fn left_behind(collected: &Collected) -> Option<String> {
+    let refused = collected.refused.iter().find(|file| is_package(&file.name));
+    match (refused, collected.unread) {
+        (Some(file), _) => Some(format!(
+            "the package {} was built but not taken: {}",
+            file.name, file.reason
+        )),
+        (None, Some(reason)) => Some(format!(
+            "packages may have been built but not taken: the result folder was not read to its end, {reason}"
+        )),
+        (None, None) => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millrace_sandbox::RefusedFile;
 
     fn files(names: &[&str]) -> Vec<ManifestFile> {
         names
@@ -142,6 +145,22 @@ mod tests {
                 sha256: String::new(),
             })
             .collect()
+    }
+
+    #[test]
+    fn a_success_that_lost_a_package_is_none() {
+        let refused = |name: &str| RefusedFile {
+            name: name.to_owned(),
+            reason: "not a regular file".to_owned(),
+        };
+        let mut collected = Collected::default();
+        assert_eq!(left_behind(&collected), None);
+        collected.refused = vec![refused("passwd.log")];
+        assert_eq!(left_behind(&collected), None, "a log is no loss");
+        collected.unread = Some("too many files had to be skipped");
+        assert!(left_behind(&collected).unwrap().contains("too many files"));
+        collected.refused.push(refused("-rf.rpm"));
+        assert!(left_behind(&collected).unwrap().contains("-rf.rpm"));
     }
 
     #[test]

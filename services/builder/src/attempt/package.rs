@@ -110,11 +110,15 @@ async fn try_build(
             return Err(unfinished);
         }
     };
-    let judged = judge(&evidence(attempt, &run, &files, turn));
-    let outcome = match left_behind {
-        Some(failure) if judged.kind == OutcomeKind::Succeeded => failure,
-        _ => judged,
-    };
+    let are_made = collect::has_packages(&files) || left_behind.is_some();
+    let mut outcome = judge(&evidence(attempt, &run, are_made, turn));
+    if let Some(message) = left_behind
+        && outcome.kind == OutcomeKind::Succeeded
+    {
+        outcome.kind = OutcomeKind::BuildFailed;
+        outcome.stage = Some(Stage::Collect);
+        outcome.message = message;
+    }
     Ok(Brought {
         outcome,
         files,
@@ -146,13 +150,13 @@ fn setup(attempt: &Attempt, source: &JobSource, turn: &Turn) -> Setup {
     }
 }
 
-/// The files, and what makes a success none.
+/// The files, and why a success is none.
 async fn take_results(
     attempt: &Attempt,
     log: &mut SpooledLog,
     source: &JobSource,
     run: &Run,
-) -> Result<(Vec<ManifestFile>, Option<Outcome>), Unfinished> {
+) -> Result<(Vec<ManifestFile>, Option<String>), Unfinished> {
     if run.cancelled || attempt.ctx.is_noop() {
         return Ok((Vec::new(), None));
     }
@@ -171,6 +175,10 @@ async fn take_results(
         );
         say(attempt, log, &line).await;
     }
+    if let Some(reason) = collected.unread {
+        let line = format!("the result folder was not read to its end: {reason}");
+        say(attempt, log, &line).await;
+    }
     let left_behind = collect::left_behind(&collected);
     Ok((collect::manifest(&collected), left_behind))
 }
@@ -178,7 +186,7 @@ async fn take_results(
 fn evidence<'a>(
     attempt: &'a Attempt,
     run: &'a Run,
-    files: &[ManifestFile],
+    packages_made: bool,
     turn: &Turn,
 ) -> Evidence<'a> {
     let job = &attempt.record.job;
@@ -193,7 +201,7 @@ fn evidence<'a>(
         limits,
         caps: attempt.ctx.sandboxes.caps,
         repositories: &job.repositories,
-        packages_made: attempt.ctx.is_noop() || collect::has_packages(files),
+        packages_made: attempt.ctx.is_noop() || packages_made,
     }
 }
 

@@ -10,16 +10,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::engine::Engine;
 use crate::error::{SandboxError, status};
-use crate::spool::{CollectCaps, Collected, Spool};
-
-/// Asked for one by one when a giant file stands in the way of reading the whole folder.
-const LOGS: [&str; 5] = [
-    "build.log",
-    "root.log",
-    "state.log",
-    "installed_pkgs.log",
-    "hw_info.log",
-];
+use crate::spool::{CollectCaps, Collected, LOGS, Spool};
 
 /// Takes the files of a folder of the container out into the spool folder. A folder that is not there
 /// has no files.

@@ -137,7 +137,7 @@ impl NoopSandbox {
         });
         Ok(Collected {
             files: files.collect(),
-            refused: Vec::new(),
+            ..Collected::default()
         })
     }
 }

@@ -11,10 +11,22 @@ use millrace_domain::FileName;
 use sha2::{Digest, Sha256};
 use tar::{Archive, Entry, EntryType};
 
+/// mock's own logs. Asked for one by one when the folder was not read to its end, and taken over the number of files.
+pub(crate) const LOGS: [&str; 5] = [
+    "build.log",
+    "root.log",
+    "state.log",
+    "installed_pkgs.log",
+    "hw_info.log",
+];
 /// What a result's name may end in.
 const ENDINGS: [&str; 5] = [".rpm", ".log", ".json", ".cfg", ".gz"];
+/// What a package's name ends in.
+const PACKAGE: &[u8] = b".rpm";
 /// Refusals that are listed one by one.
 const MAX_REFUSALS: usize = 100;
+/// Entries that are refused before the rest is not read any more: a result folder may hold millions of them.
+const MAX_SKIPPED: usize = 1000;
 /// A name in a refusal is cut after this many characters.
 const MAX_SHOWN: usize = 120;
 
@@ -44,8 +56,10 @@ impl Default for CollectCaps {
 pub struct Collected {
     /// Files that now lie in the spool folder.
     pub files: Vec<CollectedFile>,
-    /// Files that were left, the first hundred.
+    /// Files that were left, a hundred of them; packages come first.
     pub refused: Vec<RefusedFile>,
+    /// Why the folder was not read to its end; what came after that is not even known by name.
+    pub unread: Option<&'static str>,
 }
 
 /// A file in the spool folder.
@@ -75,7 +89,8 @@ pub(crate) struct Spool {
     caps: CollectCaps,
     seen: HashSet<String>,
     taken: u64,
-    skipped: u64,
+    skipped_bytes: u64,
+    skipped: usize,
     collected: Collected,
 }
 
@@ -86,6 +101,7 @@ impl Spool {
             caps,
             seen: HashSet::new(),
             taken: 0,
+            skipped_bytes: 0,
             skipped: 0,
             collected: Collected::default(),
         }
@@ -102,7 +118,7 @@ impl Spool {
     }
 
     /// Takes what may be taken. False when it stopped before the archive's end, because skipping what is
-    /// too large would mean to read more than all results may have.
+    /// too large or too many would mean to read more than all results may have.
     pub(crate) fn take_all(&mut self, archive: impl Read) -> io::Result<bool> {
         let mut archive = Archive::new(archive);
         for entry in archive.entries()? {
@@ -112,14 +128,24 @@ impl Spool {
             };
             if let Err(reason) = self.take(&name, &mut entry)? {
                 self.refuse(&name, reason);
-                self.skipped = self.skipped.saturating_add(entry.size());
-                if self.skipped > self.caps.total_bytes {
-                    self.refuse(b"", "not read further: what had to be skipped is too large");
+                self.collected.unread = self.skip(entry.size());
+                if self.collected.unread.is_some() {
                     return Ok(false);
                 }
             }
         }
         Ok(true)
+    }
+
+    /// Counts what is skipped, and says when that is enough.
+    fn skip(&mut self, size: u64) -> Option<&'static str> {
+        self.skipped += 1;
+        self.skipped_bytes = self.skipped_bytes.saturating_add(size);
+        if self.skipped_bytes > self.caps.total_bytes {
+            Some("what had to be skipped is too large")
+        } else {
+            (self.skipped >= MAX_SKIPPED).then_some("too many files had to be skipped")
+        }
     }
 
     /// Takes one entry, or says why not.
@@ -151,7 +177,7 @@ impl Spool {
         if self.seen.contains(text) {
             return Err("a second file of this name");
         }
-        if self.collected.files.len() >= self.caps.files {
+        if self.collected.files.len() >= self.caps.files && !LOGS.contains(&text) {
             return Err("too many files");
         }
         if size > self.caps.file_bytes {
@@ -193,12 +219,18 @@ impl Spool {
     }
 
     fn refuse(&mut self, name: &[u8], reason: &str) {
-        if self.collected.refused.len() < MAX_REFUSALS {
-            self.collected.refused.push(RefusedFile {
-                name: printable(name),
-                reason: reason.to_owned(),
-            });
+        let refused = &mut self.collected.refused;
+        // A package that is left decides a build's outcome, so it is told at the cost of another file.
+        if refused.len() >= MAX_REFUSALS {
+            if !name.ends_with(PACKAGE) {
+                return;
+            }
+            refused.pop();
         }
+        refused.push(RefusedFile {
+            name: printable(name),
+            reason: reason.to_owned(),
+        });
     }
 }
 
@@ -322,7 +354,92 @@ mod tests {
             ("r/1.log", Regular, b"x"),
         ]);
         assert!(!is_whole && collected.files.is_empty());
-        assert_eq!(collected.refused.len(), 2);
+        assert_eq!(collected.refused.len(), 1);
+        assert!(collected.unread.is_some());
+    }
+
+    /// An archive of very many small files, made while it is read.
+    struct Crowd {
+        left: u64,
+        present: io::Cursor<Vec<u8>>,
+        read: u64,
+    }
+
+    impl Read for Crowd {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let count = self.present.read(into)?;
+            if count > 0 || self.left == 0 {
+                self.read += count as u64;
+                return Ok(count);
+            }
+            self.left -= 1;
+            let name = format!("results/{:07}.log", self.left);
+            let mut entry = archive(&[(&name, EntryType::Regular, b"x")]);
+            entry.truncate(1024);
+            self.present = io::Cursor::new(entry);
+            self.read(into)
+        }
+    }
+
+    #[test]
+    fn of_a_million_small_files_some_are_taken_and_the_rest_is_not_even_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut crowd = Crowd {
+            left: 1_000_000,
+            present: io::Cursor::default(),
+            read: 0,
+        };
+        let mut spool = Spool::new(folder.path(), small_caps());
+        assert!(!spool.take_all(&mut crowd).unwrap());
+        let collected = spool.finish();
+        assert_eq!(collected.files.len(), small_caps().files);
+        assert_eq!(collected.refused.len(), MAX_REFUSALS);
+        assert!(
+            collected
+                .unread
+                .is_some_and(|reason| reason.contains("too many"))
+        );
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+        assert!(crowd.read < 2 << 20, "{} bytes were read", crowd.read);
+    }
+
+    #[test]
+    fn a_refused_package_is_told_however_much_else_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::new(folder.path(), small_caps());
+        let names: Vec<String> = (0..500).map(|n| format!("r/{n}.txt")).collect();
+        let mut entries: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), EntryType::Regular, &b""[..]))
+            .collect();
+        entries.push(("r/link.rpm", EntryType::Symlink, b""));
+        assert!(spool.take_all(&archive(&entries)[..]).unwrap());
+        let refused = spool.finish().refused;
+        assert_eq!(refused.len(), MAX_REFUSALS);
+        assert!(refused.iter().any(|file| file.name == "link.rpm"));
+    }
+
+    #[test]
+    fn names_that_programs_take_for_something_else_are_refused() {
+        use EntryType::{Char, Fifo, Regular};
+        let (_folder, collected, _) = take(&[
+            ("r/-rf.rpm", Regular, b"x"),
+            ("r/--help.log", Regular, b"x"),
+            ("r/a b.rpm", Regular, b"x"),
+            ("r/a\nb.rpm", Regular, b"x"),
+            ("r/a\x1b[2J.rpm", Regular, b"x"),
+            ("r/\u{202e}mpr.rpm", Regular, b"x"),
+            ("r/a;reboot.rpm", Regular, b"x"),
+            ("r/$(x).rpm", Regular, b"x"),
+            ("r//etc/x.rpm", Regular, b"x"),
+            ("r/../x.rpm", Regular, b"x"),
+            ("r/null.rpm", Char, b""),
+            ("r/pipe.rpm", Fifo, b""),
+        ]);
+        assert_eq!(collected.files, []);
+        assert_eq!(collected.refused.len(), 12);
+        let shown = |file: &RefusedFile| file.name.chars().any(char::is_control);
+        assert!(!collected.refused.iter().any(shown));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Every row of the table.
 
 use super::*;
+use crate::mock::LogReader;
 use millrace_supervisor::{LimitHit, StepReport};
 
 const MIB: u64 = 1 << 20;
@@ -297,4 +298,167 @@ fn a_host_without_memory_or_disk_is_our_fault() {
     assert_eq!(full(MIB).kind(), OutcomeKind::BuilderDiskFull);
     // Words alone decide nothing: the package may have filled a file system of its own.
     assert_eq!(full(1 << 40).kind(), OutcomeKind::BuildFailed);
+}
+
+/// What a log as mock and its tools write it told.
+fn facts_of(log: &str) -> LogFacts {
+    let mut reader = LogReader::default();
+    reader.feed(0, log.as_bytes());
+    reader.finish()
+}
+
+/// Codes, stages and words as observed of mock 6.7; one row or more for each code and for each way a failure looks.
+#[test]
+fn every_exit_code_that_was_observed_has_its_judgement() {
+    use OutcomeKind::{
+        BuildFailed, DependencyFailed, RepositoryUnreachable, SandboxFailed, SourceFailed, TimedOut,
+    };
+    let rows: &[(i32, &str, &str, OutcomeKind)] = &[
+        (1, "build", "foo.c:3: error: expected ';'\n", BuildFailed),
+        (
+            1,
+            "prep",
+            "error: Bad exit status from /var/tmp/x (%prep)\n",
+            BuildFailed,
+        ),
+        (
+            1,
+            "check",
+            "error: Bad exit status from /var/tmp/x (%check)\n",
+            BuildFailed,
+        ),
+        (
+            1,
+            "package",
+            "error: File not found: /builddir/x\n",
+            BuildFailed,
+        ),
+        (
+            1,
+            "package",
+            "error: Architecture is not included: x86_64\n",
+            BuildFailed,
+        ),
+        (
+            1,
+            "dependencies",
+            "error: line 9: Unknown tag: Foo\n",
+            BuildFailed,
+        ),
+        (
+            1,
+            "build",
+            "fork: Resource temporarily unavailable\n",
+            BuildFailed,
+        ),
+        (
+            1,
+            "buildroot",
+            "ERROR: Cannot find/open srpm: x.src.rpm. Error: 2\n",
+            SourceFailed,
+        ),
+        (
+            1,
+            "buildroot",
+            "ERROR: x.rpm is not an srpm!\n",
+            SourceFailed,
+        ),
+        (
+            1,
+            "buildroot",
+            "ERROR: Cannot find/open srpm: --frobnicate\n",
+            SourceFailed,
+        ),
+        (
+            1,
+            "buildroot",
+            "Traceback (most recent call last)\n",
+            SandboxFailed,
+        ),
+        (
+            2,
+            "buildroot",
+            "ERROR: The most common cause: not in group mock\n",
+            SandboxFailed,
+        ),
+        (
+            3,
+            "buildroot",
+            "ERROR: Could not find required config file\n",
+            SandboxFailed,
+        ),
+        (4, "buildroot", "", SandboxFailed),
+        (5, "buildroot", "ERROR: Bad option\n", SandboxFailed),
+        (7, "build", "", SandboxFailed),
+        (
+            10,
+            "dependencies",
+            "error: in %generate_buildrequires\n",
+            BuildFailed,
+        ),
+        (11, "build", "", TimedOut),
+        (
+            30,
+            "dependencies",
+            "No matching package to install: 'foo'\n",
+            DependencyFailed,
+        ),
+        (
+            30,
+            "prep",
+            "No matching package to install: 'foo'\n",
+            DependencyFailed,
+        ),
+        (
+            30,
+            "dependencies",
+            "Error: Failed to download metadata for repo 'own'\n",
+            RepositoryUnreachable,
+        ),
+        (30, "buildroot", "", RepositoryUnreachable),
+        (32, "buildroot", "mount: permission denied\n", SandboxFailed),
+        (
+            40,
+            "dependencies",
+            "Source RPM is not installable\n",
+            SourceFailed,
+        ),
+        (50, "buildroot", "", SandboxFailed),
+        (
+            60,
+            "buildroot",
+            "Build root is locked by another process.\n",
+            SandboxFailed,
+        ),
+        (70, "buildroot", "Could not create dir\n", SandboxFailed),
+        (137, "build", "", SandboxFailed),
+        (143, "build", "", SandboxFailed),
+        (245, "build", "", BuildFailed),
+        (247, "build", "", BuildFailed),
+    ];
+    for (code, stage, log, kind) in rows {
+        let outcome = exit(*code, stage)
+            .with(|case| case.facts = facts_of(log))
+            .judge();
+        assert_eq!(outcome.kind, *kind, "{code} in {stage}: {log}{outcome:?}");
+        assert_eq!(outcome.exit_code, Some(*code));
+        let text = outcome.exit_text.unwrap();
+        assert!(text.contains(&code.to_string()), "{text}");
+        assert!(!outcome.message.is_empty());
+    }
+    // Documented, and never seen: none of them may end a build without a word.
+    for code in [6, 20, 25, 31, 65, 80, 90, 110, 120, 129, 141] {
+        assert_eq!(exit(code, "buildroot").kind(), SandboxFailed, "{code}");
+        assert_ne!(exit(code, "build").kind(), OutcomeKind::Succeeded, "{code}");
+    }
+}
+
+#[test]
+fn a_full_disk_of_the_host_shows_in_three_codes() {
+    for code in [1, 2, 30] {
+        let full = exit(code, "dependencies")
+            .with(|case| case.facts = facts_of("cp: write error: No space left on device\n"))
+            .reported(|report| report.lowest_free_bytes = Some(MIB));
+        assert_eq!(full.kind(), OutcomeKind::BuilderDiskFull, "{code}");
+    }
 }

@@ -78,7 +78,54 @@ async fn a_sparse_giant_is_refused_in_short_time_and_the_logs_still_come() {
     let (_folder, collected) = results_of(script, &caps).await;
     assert_eq!(names(&collected), ["build.log", "state.log"]);
     assert_eq!(collected.refused[0].name, "a.rpm");
+    assert!(collected.unread.is_some());
     assert!(started.elapsed().as_secs() < 30);
+}
+
+#[tokio::test]
+async fn names_with_dashes_blanks_and_control_characters_stay_inside() {
+    let script = "echo x >./-rf.rpm; echo x >./--help.log; echo x >'a b.rpm'; echo x >\"$(printf 'a\\033[2Jb.rpm')\"; \
+                  echo x >fine-1-1.noarch.rpm; mkdir -p ..x.rpm; mknod node.rpm c 1 3 || mkfifo node.rpm";
+    let (_folder, collected) = results_of(script, &CollectCaps::default()).await;
+    assert_eq!(names(&collected), ["fine-1-1.noarch.rpm"]);
+    let mut refused: Vec<_> = collected.refused.iter().map(|f| f.name.as_str()).collect();
+    refused.sort_unstable();
+    assert_eq!(
+        refused,
+        [
+            "--help.log",
+            "-rf.rpm",
+            "..x.rpm/",
+            "a b.rpm",
+            "a\u{fffd}[2Jb.rpm",
+            "node.rpm"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn of_very_many_small_files_the_logs_come_and_the_rest_is_capped() {
+    let caps = CollectCaps {
+        files: 20,
+        ..CollectCaps::default()
+    };
+    let script =
+        "seq -f '%05g.json' 1100 | xargs touch; echo built >build.log; echo state >state.log";
+    let (folder, collected) = results_of(script, &caps).await;
+    let taken = names(&collected);
+    assert_eq!(taken.len(), caps.files + 2, "{taken:?}");
+    assert!(taken.ends_with(&["build.log", "state.log"]), "{taken:?}");
+    assert!(collected.unread.is_some() && collected.refused.len() <= 100);
+    let written = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(written, collected.files.len());
+}
+
+#[tokio::test]
+async fn a_result_folder_that_is_a_link_leads_nowhere() {
+    let script = "rmdir /millrace/results && ln -s /etc /millrace/results";
+    let (folder, collected) = results_of(script, &CollectCaps::default()).await;
+    assert_eq!(collected.files, []);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Source packages that end in a known way; `tests/fixtures/*/expected.toml` tells which.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
@@ -30,6 +32,8 @@ pub struct Expected {
     pub message: Option<String>,
     /// A part of the first error line.
     pub first_error: Option<String>,
+    /// A part of the log.
+    pub log: Option<String>,
     /// mock's own exit code.
     pub exit_code: Option<i32>,
     /// The least peak of memory, in MiB.
@@ -93,6 +97,35 @@ impl Fixture {
             .map(|t| ["--timeout".to_owned(), t.to_string()]);
         [memory, timeout].into_iter().flatten().flatten().collect()
     }
+}
+
+/// Makes a source package of a spec that a test writes itself; gives its path in the folder.
+pub fn source_package(name: &str, spec: &str, folder: &Path) -> String {
+    let settings = Settings::from_env();
+    let script = "mkdir -p /tmp/in /tmp/out && cat >/tmp/in/it.spec && \
+                  rpmbuild -bs --quiet --nodeps --undefine dist --define '_topdir /tmp/top' \
+                  --define '_srcrpmdir /tmp/out' /tmp/in/it.spec >&2 && cat /tmp/out/*.src.rpm";
+    let mut child = Command::new("docker")
+        .args(["run", "--rm", "--interactive", "--network", "none"])
+        .args(["--entrypoint", "sh", &settings.image, "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(spec.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success(),
+        "rpmbuild made no source package of {name}"
+    );
+    let path = folder.join(format!("{name}-1.0-1.src.rpm"));
+    std::fs::write(&path, output.stdout).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 fn srpm(name: &str) -> PathBuf {

@@ -32,7 +32,7 @@ pub use client::Client;
 pub use crash::{Program, crash_points};
 pub use disk::{SmallDisk, can_mount};
 pub use engine::{leftovers, running_sandboxes_of, sandboxes_of};
-pub use fixture::{Expected, Fixture, fixtures};
+pub use fixture::{Expected, Fixture, fixtures, source_package};
 pub use http::{http_client, http_get};
 pub use idle::idle_share;
 pub use load::{Answer, Times};

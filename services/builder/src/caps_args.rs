@@ -43,7 +43,7 @@ pub struct CapsArgs {
         env = "MILLRACE_LOG_HEAD_MB",
         default_value_t = 48,
         value_name = "MIB",
-        value_parser = clap::value_parser!(u32).range(1..=65536)
+        value_parser = clap::value_parser!(u32).range(1..=3072)
     )]
     pub log_head_mb: u32,
     /// What is kept of a longer log's end, in MiB; it counts against the sandbox's memory

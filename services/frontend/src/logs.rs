@@ -11,8 +11,9 @@ use millrace_chassis::Backoff;
 use millrace_domain::{AttemptId, AttemptState, TaskId};
 use millrace_results::ResultError;
 use millrace_store::{AttemptView, StoreError, TaskView};
-use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use crate::log_watch::LogNews;
 use crate::state::AppState;
 
 /// How often a follower looks without being woken.
@@ -80,7 +81,15 @@ struct Reading {
     id: AttemptId,
     offset: u64,
     ended: bool,
-    news: Arc<Notify>,
+    news: Arc<LogNews>,
+    /// Other news that were followed already.
+    changes: u64,
+    /// Where the database said that the log ends.
+    known_end: u64,
+    /// When to ask the database again.
+    look_at: Instant,
+    /// The log has to be looked at whatever is known of its end: at the beginning and at the end.
+    must_read: bool,
 }
 
 enum Next {
@@ -92,12 +101,34 @@ enum Next {
 
 impl Reading {
     fn new(state: &AppState, id: AttemptId, offset: u64) -> Self {
+        let news = state.logs.follow(id);
         Self {
             id,
             offset,
             ended: false,
-            news: state.logs.follow(id),
+            changes: news.changes(),
+            known_end: 0,
+            look_at: Instant::now(),
+            must_read: true,
+            news,
         }
+    }
+
+    /// Whether a look at the log may bring something. Where nothing new begins at its end, the store would have to list
+    /// all pieces to find that out, for each of many readers.
+    fn may_have_more(&self) -> bool {
+        self.must_read || self.known_end.max(self.news.end()) > self.offset
+    }
+
+    /// Notes what the database says; `pause` is the time to the next look.
+    fn learn(&mut self, attempt: Result<Option<AttemptView>, StoreError>, pause: Duration) {
+        if let Ok(Some(view)) = &attempt {
+            self.known_end = self.known_end.max(view.log_size);
+        }
+        self.ended = has_ended(attempt);
+        // What was written between the look at the log and the end is still to be read.
+        self.must_read |= self.ended;
+        self.look_at = Instant::now() + pause;
     }
 }
 
@@ -136,35 +167,43 @@ impl LogReader {
         };
         loop {
             // Registered before looking, so that an append in between is not missed.
-            let mut woken = std::pin::pin!(reading.news.notified());
+            let news = Arc::clone(&reading.news);
+            let mut woken = std::pin::pin!(news.notified());
             woken.as_mut().enable();
-            let part = self
-                .state
-                .results
-                .read_log(reading.id, reading.offset, PART)
-                .await?;
-            if !part.bytes.is_empty() {
-                reading.offset += part.bytes.len() as u64;
-                return Ok(Some(part.bytes));
+            if reading.may_have_more() {
+                let part = self
+                    .state
+                    .results
+                    .read_log(reading.id, reading.offset, PART)
+                    .await?;
+                if !part.bytes.is_empty() {
+                    reading.offset += part.bytes.len() as u64;
+                    return Ok(Some(part.bytes));
+                }
+                if part.sealed || reading.ended || !self.follow {
+                    return Ok(None);
+                }
+                reading.must_read = false;
             }
-            if part.sealed || reading.ended || !self.follow {
-                return Ok(None);
-            }
-            let attempt = self.state.store.attempt(reading.id).await;
-            let pause = if attempt.is_ok() {
-                self.backoff.reset();
-                LOOK
-            } else {
-                self.backoff.next_delay()
-            };
-            reading.ended = has_ended(attempt);
-            if reading.ended {
-                // What was written between the look at the log and the end is still to be read.
-                continue;
+            let changes = news.changes();
+            if changes != reading.changes || Instant::now() >= reading.look_at {
+                reading.changes = changes;
+                let attempt = self.state.store.attempt(reading.id).await;
+                let pause = if attempt.is_ok() {
+                    self.backoff.reset();
+                    LOOK
+                } else {
+                    self.backoff.next_delay()
+                };
+                let known = reading.known_end;
+                reading.learn(attempt, pause);
+                if reading.ended || reading.known_end > known {
+                    continue;
+                }
             }
             tokio::select! {
                 () = woken => {}
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep_until(reading.look_at) => {}
                 () = self.state.shutdown.stopping() => return Ok(None),
             }
         }

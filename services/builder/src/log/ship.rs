@@ -1,4 +1,4 @@
-//! Ships a spooled log: each 200 ms what was written meanwhile, in pieces of at most 256 KiB, from the offset that
+//! Ships a spooled log: each 200 ms what was written meanwhile, in pieces of at most 1 MiB, from the offset that
 //! the frontend last named. A frontend that is away is waited for; the log is safe on the disk.
 
 use std::fs::File;

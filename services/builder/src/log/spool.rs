@@ -13,8 +13,9 @@ use super::INLINE;
 use crate::context::on_disk;
 use crate::mock::{LogFacts, LogReader};
 
-/// No log of an attempt grows beyond this, in bytes. The ring that keeps a log's end will come before it.
-const HARD_CAP: u64 = 1 << 30;
+/// No log of an attempt grows beyond this, in bytes, however many packages it has: the frontend takes no more. One
+/// package's log is kept short by the supervisor, at `MILLRACE_LOG_HEAD_MB` and `MILLRACE_LOG_TAIL_MB`.
+const HARD_CAP: u64 = (4 << 30) - (64 << 10);
 /// As much is written at once, in bytes.
 const BATCH: usize = 256 << 10;
 

@@ -12,7 +12,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 use crate::{ResultError, ResultStore, layout};
 
 /// The largest log that is kept, in bytes. A guard against nonsense offsets; the log's real limit is the sandbox's.
-const MAX_LOG: u64 = 1 << 30;
+const MAX_LOG: u64 = 4 << 30;
 
 /// How much is read at once for a stream.
 const STREAM_PART: usize = 256 << 10;

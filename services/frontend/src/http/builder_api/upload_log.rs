@@ -50,7 +50,7 @@ pub async fn upload_log(
                 .await?,
         )?;
         crash_point!("log.counted");
-        state.logs.tell(attempt);
+        state.logs.tell_end(attempt, offset.saturating_add(length));
     }
     Ok(Json(LogAccepted {
         size: offset.saturating_add(length),

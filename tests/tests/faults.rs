@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails on the spot")]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use millrace_tests::{
@@ -112,6 +113,47 @@ async fn a_killed_builders_task_goes_to_another_within_a_minute() {
     remove_containers(&first);
 }
 
+/// Nothing restarts it: only the dead man's switch inside each sandbox can end them.
+#[tokio::test]
+async fn all_sandboxes_of_a_killed_builder_end_by_themselves() {
+    let mut pipeline = Pipeline::start(PipelineOptions {
+        sandboxes: 4,
+        ..PipelineOptions::default()
+    })
+    .await;
+    let chroot = pipeline.settings.chroot.clone();
+    let mut builds = Vec::new();
+    for name in [
+        "sleeper",
+        "background-writer",
+        "sleeper",
+        "background-writer",
+    ] {
+        let args = ["--chroot", &chroot, "--memory", "256", "--timeout", "600"];
+        let fixture = Fixture::named(name);
+        builds.push(pipeline.cli.submit(fixture.path(), &args).await);
+    }
+    for build in &builds {
+        pipeline.logged(*build, "Executing(%build)").await;
+    }
+    let builder = pipeline.known_builders().await[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(running_sandboxes_of(&builder).len(), 4);
+    pipeline.builders[0].kill();
+    let killed = Instant::now();
+    until_within(
+        Duration::from_secs(90),
+        "all sandboxes have ended",
+        async || running_sandboxes_of(&builder).is_empty().then_some(()),
+    )
+    .await;
+    println!("all ended after {:.1?}", killed.elapsed());
+    pipeline.stop().await;
+    remove_containers(&builder);
+}
+
 fn remove_containers(builder: &str) {
     for id in sandboxes_of(builder) {
         std::process::Command::new("docker")
@@ -119,6 +161,23 @@ fn remove_containers(builder: &str) {
             .output()
             .unwrap();
     }
+}
+
+/// What a builder had written of an attempt's log.
+fn spooled_log(spool: &Path, attempt: &str) -> String {
+    let identities = std::fs::read_dir(spool).unwrap();
+    let path = identities
+        .map(|identity| {
+            identity
+                .unwrap()
+                .path()
+                .join("attempts")
+                .join(attempt)
+                .join("log")
+        })
+        .find(|path| path.exists())
+        .unwrap();
+    String::from_utf8(std::fs::read(path).unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -130,7 +189,10 @@ async fn a_restarted_builder_says_what_became_of_its_work() {
     .await;
     let builds = submit_many(&pipeline, &Fixture::named("chatty"), 1).await;
     pipeline.logged(builds[0], "Executing(%build)").await;
+    let shown = pipeline.cli.show(builds[0]).await;
+    let first = claimed(&shown)[0]["id"].as_str().unwrap().to_owned();
     pipeline.builders[0].kill();
+    let spooled = spooled_log(&pipeline.spool(), &first);
     pipeline.add_builder(&BuilderOptions::default());
     let ended = pipeline.ended(builds[0], LONG).await;
     assert_eq!(ended["state"], "succeeded", "{ended:#}");
@@ -138,6 +200,15 @@ async fn a_restarted_builder_says_what_became_of_its_work() {
         claimed(&ended)[0]["outcome"]["kind"],
         "builder_lost",
         "{ended:#}"
+    );
+    // All that the sandbox's output had come to when the builder died, to the last flush.
+    let number = builds[0].to_string();
+    let run = pipeline.cli.run(&["log", &number, "--attempt", "1"]).await;
+    assert!(spooled.contains("Executing(%build)"), "{spooled}");
+    assert!(
+        run.stdout.starts_with(&spooled),
+        "spooled:\n{spooled}\nin the store:\n{}",
+        run.stdout
     );
     pipeline.assert_nothing_left().await;
     pipeline.stop().await;

@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use crate::model::{Attempt, Build, Task, Wait};
 
-/// Text without control characters but newline and tab.
+/// Text without control characters but newline and tab, and without those that turn the direction of text around.
 pub fn plain(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars()
         .filter(|c| *c != '\r')
         .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
+            if turns(c) || (c.is_control() && c != '\n' && c != '\t') {
                 '\u{fffd}'
             } else {
                 c
@@ -361,6 +362,7 @@ mod tests {
     #[test]
     fn control_characters_do_no_harm() {
         assert_eq!(plain("a\x1b[2Jb\r\n\tc"), "a\u{fffd}[2Jb\n\tc");
+        assert_eq!(plain("\u{9b}2J\u{202e}mpr.a"), "\u{fffd}2J\u{fffd}mpr.a");
     }
 
     #[test]

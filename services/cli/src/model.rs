@@ -72,6 +72,9 @@ pub struct Attempt {
     pub number: u32,
     pub state: AttemptState,
     pub builder: Option<Builder>,
+    /// The poller of 2012 that has it in a builder's place.
+    #[serde(default)]
+    pub poller: Option<String>,
     #[serde(default)]
     pub reason: Option<String>,
     #[serde(default)]

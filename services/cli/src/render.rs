@@ -5,7 +5,7 @@ use std::fmt::Write;
 use millrace_domain::{Limit, Outcome, Unit};
 use serde_json::Value;
 
-use crate::model::{Attempt, Build, Task, Wait};
+use crate::model::{Attempt, Build, Builder, Task, Wait};
 
 /// Text without control characters but newline and tab, and without those that turn the direction of text around.
 pub fn plain(text: &str) -> String {
@@ -82,7 +82,9 @@ fn attempt_lines(out: &mut String, attempt: &Attempt) {
     let builder = attempt
         .builder
         .as_ref()
-        .map_or("no builder yet", |b| b.name());
+        .map(Builder::name)
+        .or(attempt.poller.as_deref())
+        .unwrap_or("no builder yet");
     let stage = attempt.stage.map_or(String::new(), |s| format!("  in {s}"));
     let reason = attempt
         .reason

@@ -11,6 +11,7 @@
 mod claim;
 mod floor;
 mod idle;
+mod list;
 mod logs;
 mod overhead;
 mod relay;
@@ -51,6 +52,9 @@ async fn main() {
     }
     if wanted("logs") {
         rows.extend(logs::measure(runs).await);
+    }
+    if wanted("list") {
+        rows.extend(list::measure(runs).await);
     }
     if wanted("relay") {
         rows.extend(relay::measure().await);

@@ -159,9 +159,10 @@ impl Pipeline {
             ..
         } = &self.settings;
         let image = self.options.image.as_ref().unwrap_or(image);
+        // Without a base: no test's builder bakes the suite's own image anew.
         let entry = |name: &String| {
             format!(
-                "[[chroot]]\nname = \"{name}\"\nimage = \"{image}\"\nbase = \"{image}\"\nmock_root = \"{mock_root}\"\n"
+                "[[chroot]]\nname = \"{name}\"\nimage = \"{image}\"\nmock_root = \"{mock_root}\"\n"
             )
         };
         let text: String = [chroot]

@@ -9,6 +9,8 @@ pub struct Settings {
     pub chroot: String,
     /// Its baked image: `MILLRACE_TEST_CHROOT_IMAGE`.
     pub image: String,
+    /// What that is baked from: `MILLRACE_TEST_BASE_IMAGE`.
+    pub base: String,
     /// Name of mock's configuration in the image: `MILLRACE_TEST_MOCK_ROOT`.
     pub mock_root: String,
     /// The engine's socket: `MILLRACE_TEST_ENGINE_URL`.
@@ -33,6 +35,7 @@ impl Settings {
                 "MILLRACE_TEST_CHROOT_IMAGE",
                 &format!("millrace-offline/chroot-{chroot}"),
             ),
+            base: variable("MILLRACE_TEST_BASE_IMAGE", "millrace-offline/mock:13"),
             mock_root: variable("MILLRACE_TEST_MOCK_ROOT", &chroot),
             chroot,
             engine: variable("MILLRACE_TEST_ENGINE_URL", "unix:///var/run/docker.sock"),

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::attempt::{adopt, recover};
+use crate::bake_args::BakeSettings;
 use crate::config::Config;
 use crate::context::Context;
 use crate::disk::Disk;
@@ -28,7 +29,7 @@ use crate::self_test::SelfTests;
 use crate::session::{EnrolError, Enrolment, Session};
 use crate::spool::Spool;
 use crate::status::StatusFile;
-use crate::{control, disk, images, self_test, sweeper};
+use crate::{bake, control, disk, images, self_test, sweeper};
 
 /// From the end of finishing until everything is dropped.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(20);
@@ -51,6 +52,7 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     tracing::info!(builder.id = %identity.id(), adopted = identity.adopted(), "this builder's identity");
     let ready = engine::prepare(config, identity.id()).await?;
     let offer = engine::offer(config, &ready.info);
+    let bakes = config.bake.settings(&ready.info, offer);
     let session = session(config, &identity, &ready, offer)?;
     let enrolled = match enrol(&session, &shutdown).await {
         Ok(enrolled) => enrolled,
@@ -61,7 +63,7 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let bus = Bus::start(amqp, Topology::builder(identity.id()));
     let ctx = context(config, &identity, ready, offer, (frontend, &bus, &shutdown))?;
     take_up_spool(&ctx).await?;
-    let code = serve(lifecycle, config, (ctx, &bus), &enrolled).await?;
+    let code = serve(lifecycle, config, (ctx, &bus, bakes), &enrolled).await?;
     bus.close().await;
     // The identity is free for the next builder only now.
     drop(identity);
@@ -195,7 +197,7 @@ async fn take_up_spool(ctx: &Arc<Context>) -> anyhow::Result<()> {
 async fn serve(
     mut lifecycle: Lifecycle,
     config: &Config,
-    (ctx, bus): (Arc<Context>, &Bus),
+    (ctx, bus, bakes): (Arc<Context>, &Bus, BakeSettings),
     enrolled: &Enrolled,
 ) -> anyhow::Result<ExitCode> {
     let classes = MemoryClasses::from_upper_ends(&enrolled.memory_classes_gib)
@@ -215,6 +217,7 @@ async fn serve(
     lifecycle.spawn("control", control);
     lifecycle.spawn("disk", disk);
     lifecycle.spawn("images", images::run(Arc::clone(&ctx)));
+    lifecycle.spawn("bake", bake::run(Arc::clone(&ctx), bakes));
     lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));
     lifecycle.spawn("intake", intake.run());
     lifecycle.spawn(

@@ -130,6 +130,7 @@ async fn prepare(ctx: &Context, folder: &AttemptFolder, job: JobV1) -> std::io::
             packages: Vec::new(),
             stages: Vec::new(),
             image_digest: None,
+            image_baked_at: None,
         };
         folder.make()?;
         folder.write(&record, Outlives::Process)?;

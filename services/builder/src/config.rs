@@ -7,6 +7,7 @@ use millrace_chassis::{FetchArgs, LogArgs};
 use millrace_sandbox::Profile;
 use secrecy::SecretString;
 
+use crate::bake_args::BakeArgs;
 use crate::caps_args::CapsArgs;
 
 /// Turns jobs into results: takes them from RabbitMQ, builds them with mock in sandboxes, and reports.
@@ -197,6 +198,9 @@ pub struct Config {
     /// Limits on each sandbox
     #[command(flatten)]
     pub caps: CapsArgs,
+    /// Images of chroots
+    #[command(flatten)]
+    pub bake: BakeArgs,
     /// Where the running builder notes its health for the command healthcheck
     #[arg(
         long,

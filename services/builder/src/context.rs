@@ -138,6 +138,13 @@ impl Context {
         }
     }
 
+    /// Says that an image is on the engine; the frontend hears so at once where it was missing.
+    pub fn image_is_there(&self, image: &str) {
+        if self.images.appeared(image) {
+            self.nudge.notify_one();
+        }
+    }
+
     /// Runs work that blocks on the disk, aside where it may take long. For the stand-in it may not: handing a few
     /// small files to another thread costs more than writing them.
     pub async fn on_disk<T: Send + 'static>(

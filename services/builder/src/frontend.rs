@@ -9,8 +9,9 @@ use bytes::Bytes;
 use millrace_chassis::{Method, Problem, RequestBuilder, Response};
 use millrace_domain::{AttemptId, Token};
 use millrace_wire::{
-    ClaimGranted, ClaimRefusal, ClaimRefused, ClaimRequest, DeclineRequest, HeartbeatAnswer,
-    HeartbeatRequest, LEASE_HEADER, LogAccepted, ManifestFile, SHA256_HEADER,
+    ChrootsAnswer, ChrootsRequest, ClaimGranted, ClaimRefusal, ClaimRefused, ClaimRequest,
+    DeclineRequest, HeartbeatAnswer, HeartbeatRequest, LEASE_HEADER, LogAccepted, ManifestFile,
+    SHA256_HEADER,
 };
 use serde::de::DeserializeOwned;
 
@@ -91,6 +92,14 @@ impl Frontend {
     /// Says what this builder has, and hears what to do with it.
     pub async fn heartbeat(&self, beat: &HeartbeatRequest) -> Result<HeartbeatAnswer, CallError> {
         let request = self.post("/builder/v1/heartbeat").json(beat);
+        let (status, body) = self.exchange(request).await?;
+        expect_success(status, &body)?;
+        decode(&body)
+    }
+
+    /// Says how the images of chroots are, and hears which are wanted.
+    pub async fn chroots(&self, told: &ChrootsRequest) -> Result<ChrootsAnswer, CallError> {
+        let request = self.post("/builder/v1/chroots").json(told);
         let (status, body) = self.exchange(request).await?;
         expect_success(status, &body)?;
         decode(&body)

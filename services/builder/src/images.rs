@@ -1,7 +1,7 @@
 //! Images of chroots that orders asked for and that the engine does not have. An order whose image is missing is
 //! declined before it is claimed, so that it uses up no attempt; the frontend hears which images are missing and
-//! releases what needs them to other builders. Whoever builds or loads the image has nothing more to do: it is looked
-//! for again and again.
+//! releases what needs them to other builders. Whoever bakes, builds or loads the image has nothing more to do: it is
+//! looked for again and again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ impl Images {
     /// comes out when the sandbox is made.
     pub async fn has(&self, runtime: &Runtime, image: &str) -> bool {
         let is_missing = matches!(
-            runtime.image_digest(image).await,
+            runtime.image_facts(image).await,
             Err(SandboxError::ImageMissing { .. })
         );
         let mut missing = self.lock();
@@ -49,7 +49,7 @@ impl Images {
         if !is_known {
             tracing::warn!(
                 image,
-                "the engine has no such image; build or load it there, it is looked for again"
+                "the engine has no such image; it is baked, or has to be built or loaded there, and is looked for again"
             );
             self.asked.notify_one();
         }
@@ -61,11 +61,20 @@ impl Images {
         self.lock().keys().cloned().collect()
     }
 
+    /// Says that an image is there; whether it was missing.
+    pub fn appeared(&self, image: &str) -> bool {
+        let was_missing = self.lock().remove(image).is_some();
+        if was_missing {
+            tracing::info!(image, "the image is missing no more");
+        }
+        was_missing
+    }
+
     /// Looks for missing images once; whether some are missing no more.
     async fn look(&self, runtime: &Runtime) -> bool {
         let mut any = false;
         for image in self.missing() {
-            let found = runtime.image_digest(&image).await;
+            let found = runtime.image_facts(&image).await;
             let is_old = |asked: &Instant| asked.elapsed() >= FORGET_AFTER;
             let mut missing = self.lock();
             if found.is_ok() || missing.get(&image).is_some_and(is_old) {

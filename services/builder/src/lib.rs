@@ -3,6 +3,8 @@
 
 mod app;
 mod attempt;
+mod bake;
+mod bake_args;
 mod caps_args;
 mod claim;
 mod command;

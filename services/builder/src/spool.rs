@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use millrace_domain::{AttemptId, Phase, StageTime, Token};
 use millrace_wire::{FinishedV1, JobV1, PackageReport};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct Record {
     /// Digest of the chroot's image.
     #[serde(default)]
     pub image_digest: Option<String>,
+    /// When that image was baked.
+    #[serde(default)]
+    pub image_baked_at: Option<DateTime<Utc>>,
 }
 
 /// The spool of one identity. Clones name the same folder.
@@ -200,6 +204,7 @@ mod tests {
             packages: Vec::new(),
             stages: Vec::new(),
             image_digest: None,
+            image_baked_at: None,
         }
     }
 

@@ -203,8 +203,40 @@ pub struct Download {
 
 #[derive(Debug, Subcommand)]
 pub enum ChrootCommand {
-    /// List the chroots.
+    /// List the chroots, with the age of their images on each builder.
     List,
+    /// Add a chroot; builders bake its image, and its first builds wait for that.
+    Add(AddChroot),
+    /// Have a chroot's image baked anew on each engine, in the background.
+    Refresh {
+        /// The chroot's name.
+        name: String,
+    },
+    /// Refuse new builds in a chroot; what was accepted before goes on.
+    Disable {
+        /// The chroot's name.
+        name: String,
+    },
+    /// Accept builds in a disabled chroot again.
+    Enable {
+        /// The chroot's name.
+        name: String,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct AddChroot {
+    /// Its name: distribution, version and architecture, such as fedora-44-x86_64.
+    pub name: String,
+    /// The image that its own is baked from, which has mock; without it the image is made elsewhere.
+    #[arg(long, value_name = "IMAGE")]
+    pub base: Option<String>,
+    /// The name of its image on the engines [default: millrace/chroot-NAME]
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// The name of mock's configuration inside the base [default: the chroot's name]
+    #[arg(long, value_name = "NAME")]
+    pub mock_root: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

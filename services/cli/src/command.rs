@@ -6,14 +6,12 @@ use millrace_chassis::{Method, path_segment};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::args::{
-    Args, BuilderCommand, ChrootCommand, Command, Download, List, Log, ParkedCommand, Resubmit,
-};
+use crate::args::{Args, BuilderCommand, Command, Download, List, Log, ParkedCommand, Resubmit};
 use crate::client::{self, Answer};
 use crate::config::Config;
 use crate::exit::{Ending, Fault, Usage};
 use crate::model::{Build, File, Page, Task};
-use crate::{builder, follow, import, poller, render, submit, wait};
+use crate::{builder, chroot, follow, import, poller, render, submit, wait};
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<Ending> {
@@ -27,9 +25,7 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
         Command::Cancel { build } => cancel(&config, build, json).await,
         Command::Resubmit(command) => resubmit(&config, command, json).await,
         Command::Download(command) => download(&config, command, json).await,
-        Command::Chroot {
-            command: ChrootCommand::List,
-        } => chroots(&config, json).await,
+        Command::Chroot { command } => chroot::run(&config, command, json).await,
         Command::Parked {
             command: ParkedCommand::List { limit, before },
         } => parked(&config, limit, before, json).await,
@@ -241,12 +237,6 @@ async fn fetch(config: &Config, file: &File, path: &std::path::Path) -> anyhow::
     tokio::fs::rename(&part, path)
         .await
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-async fn chroots(config: &Config, json: bool) -> anyhow::Result<Ending> {
-    let answer: Answer<Value> = client::get(&config.api, "/api/v1/chroots").await?;
-    print(json, &answer.json, || render::chroots(&answer.json));
-    Ok(Ending::Done)
 }
 
 async fn parked(

@@ -2,6 +2,7 @@
 
 mod args;
 mod builder;
+mod chroot;
 mod client;
 mod command;
 mod config;

@@ -88,6 +88,12 @@ pub struct Attempt {
     pub stages: Vec<StageTime>,
     #[serde(default)]
     pub log_size: u64,
+    #[serde(default)]
+    pub image_digest: Option<String>,
+    #[serde(default)]
+    pub image_baked_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    pub claimed_at: Option<DateTime<Utc>>,
 }
 
 /// What an attempt waits for whose work is done.

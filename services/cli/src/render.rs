@@ -1,11 +1,14 @@
 //! Text for people. What came from a package or a server is made harmless for terminals.
 
+mod chroots;
+
 use std::fmt::Write;
 
 use millrace_domain::{Limit, Outcome, Unit};
 use serde_json::Value;
 
 use crate::model::{Attempt, Build, Builder, Task, Wait};
+pub use chroots::{chroot, chroots};
 
 /// Text without control characters but newline and tab, and without those that turn the direction of text around.
 pub fn plain(text: &str) -> String {
@@ -115,6 +118,9 @@ fn attempt_lines(out: &mut String, attempt: &Attempt) {
             })
             .collect();
         line(out, &format!("      {}", stages.join(", ")));
+    }
+    if let Some(text) = chroots::of_attempt(attempt) {
+        line(out, &format!("      {text}"));
     }
     for package in &attempt.packages {
         line(
@@ -234,23 +240,6 @@ pub fn ending(build: &Build) -> String {
 
 fn word<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or("")
-}
-
-/// A line for each chroot.
-pub fn chroots(page: &Value) -> String {
-    let mut out = String::new();
-    for chroot in page["items"].as_array().into_iter().flatten() {
-        let note = if chroot["enabled"] == Value::Bool(false) {
-            "  disabled"
-        } else {
-            ""
-        };
-        line(
-            &mut out,
-            &format!("{}  {}{note}", word(chroot, "name"), word(chroot, "image")),
-        );
-    }
-    out
 }
 
 /// A line for each parked message.

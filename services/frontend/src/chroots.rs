@@ -1,9 +1,10 @@
-//! The chroots file: which chroots are offered, and the image that each is built in.
+//! The chroots file: the chroots of the first start. From then on the database says which there are; the file only adds
+//! those that it does not know.
 
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use millrace_domain::ChrootName;
+use millrace_domain::{ChrootName, ImageName};
 use millrace_store::ChrootDef;
 use serde::Deserialize;
 
@@ -17,11 +18,11 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Entry {
     name: ChrootName,
-    image: String,
+    image: ImageName,
     mock_root: ChrootName,
-    /// What the image is baked from; only the deployment reads it.
-    #[serde(default, rename = "base")]
-    _base: Option<String>,
+    /// What the image is baked from; without it the image is made elsewhere.
+    #[serde(default)]
+    base: Option<ImageName>,
 }
 
 /// Reads the chroots file; an entry that is no chroot is an error that names it.
@@ -40,15 +41,11 @@ fn parse(text: &str) -> anyhow::Result<Vec<ChrootDef>> {
             "chroot {} is there twice",
             entry.name
         );
-        ensure!(
-            !entry.image.is_empty(),
-            "chroot {} has no image",
-            entry.name
-        );
         chroots.push(ChrootDef {
             name: entry.name,
-            image: entry.image,
+            image: entry.image.into(),
             mock_root: entry.mock_root,
+            base: entry.base.map(String::from),
         });
     }
     Ok(chroots)
@@ -65,6 +62,7 @@ mod tests {
         let chroots = parse(GOOD).unwrap();
         assert_eq!(chroots[0].name.as_str(), "fedora-44-x86_64");
         assert_eq!(chroots[0].image, "i");
+        assert_eq!(chroots[0].base.as_deref(), Some("b"));
     }
 
     #[test]
@@ -72,5 +70,6 @@ mod tests {
         assert!(parse(&GOOD.replace("fedora-44", "../etc")).is_err());
         assert!(parse(&format!("{GOOD}{GOOD}")).is_err());
         assert!(parse("[[chroot]]\nname = \"a-1-x\"").is_err());
+        assert!(parse(&GOOD.replace("\"b\"", "\"--privileged\"")).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! The frontend: accepts builds, owns the truth, and moves work between PostgreSQL, RabbitMQ and builders.
 
+mod add_chroot;
 mod application;
 mod auth;
 mod boot;

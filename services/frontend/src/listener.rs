@@ -143,6 +143,7 @@ fn finished(report: FinishedV1) -> Finished {
         packages: report.packages.into_iter().map(package).collect(),
         stages: report.stages,
         image_digest: report.image_digest,
+        image_baked_at: report.image_baked_at,
         set_aside_faults: 0,
     }
 }

@@ -6,7 +6,7 @@
 //! confirmed stays in the outbox and is published again under the same id; the second copy loses the claim. After a
 //! failure the next step keeps a growing distance, whoever wakes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -138,6 +138,14 @@ async fn publish(
     state: &AppState,
     entries: Vec<OutboxEntry>,
 ) -> (Vec<OutboxEntry>, Vec<OutboxEntry>) {
+    let routes: BTreeSet<(&str, &str)> = entries
+        .iter()
+        .map(|entry| (entry.arch.as_str(), entry.memory_class.as_str()))
+        .collect();
+    for (arch, class) in routes {
+        let (arch, class) = (arch.to_owned(), class.to_owned());
+        state.bus.expect_jobs(&JobRoute { arch, class });
+    }
     let messages = entries.iter().map(outgoing).collect();
     let began = Utc::now();
     let results = state.bus.publisher().publish_batch(messages).await;

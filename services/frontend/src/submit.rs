@@ -139,7 +139,12 @@ async fn unknown_chroot(state: &AppState, name: &ChrootName) -> Result<FieldErro
         .filter(|chroot| chroot.enabled)
         .map(|chroot| chroot.name.as_str())
         .collect();
-    Ok(FieldError::new("chroots", format!("there is no chroot {name}")).accepted(names.join(", ")))
+    let reason = if known.iter().any(|chroot| chroot.name == *name) {
+        format!("chroot {name} is disabled")
+    } else {
+        format!("there is no chroot {name}")
+    };
+    Ok(FieldError::new("chroots", reason).accepted(names.join(", ")))
 }
 
 /// The key with the digest by which a repeated request is known: over the request as it was understood, not as it

@@ -137,6 +137,8 @@ pub struct Attempt {
     pub log_size: u64,
     /// Digest of the chroot's image.
     pub image_digest: Option<String>,
+    /// When that image was baked; null where that is not known.
+    pub image_baked_at: Option<DateTime<Utc>>,
     /// When it was made.
     pub offered_at: DateTime<Utc>,
     /// When a builder claimed it.
@@ -281,6 +283,7 @@ impl Attempt {
             stages: view.stages,
             log_size: view.log_size,
             image_digest: view.image_digest,
+            image_baked_at: view.image_baked_at,
             offered_at: view.offered_at,
             claimed_at: view.claimed_at,
             ended_at: view.ended_at,

@@ -1,5 +1,7 @@
 //! Says why a task waits, in words for a person and one for a script.
 
+mod image;
+
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -47,6 +49,10 @@ pub enum WaitWord {
     ShortOfDisk,
     /// No builder that is large enough has the image of its chroot.
     ImageMissing,
+    /// The image of its chroot is being baked, or its bake comes next.
+    ChrootBaking,
+    /// The bake of the image of its chroot failed and is tried again.
+    BakeFailed,
     /// RabbitMQ is away; nothing is released.
     BrokerAway,
     /// It is released; its order is on the way to RabbitMQ.
@@ -91,6 +97,8 @@ fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
             | WaitWord::BuildersDrained
             | WaitWord::ShortOfDisk
             | WaitWord::ImageMissing
+            | WaitWord::ChrootBaking
+            | WaitWord::BakeFailed
             | WaitWord::OnItsWay
             | WaitWord::Released
     );
@@ -137,9 +145,7 @@ fn told(wait: &Wait, broker_up: bool) -> (WaitWord, String) {
         Some(_) if wait.largest_open_mib < Some(wait.memory_mib) => {
             (WaitWord::ShortOfDisk, short_of_disk(wait))
         }
-        Some(_) if wait.lacking_image.is_some() && !wait.is_image_somewhere => {
-            (WaitWord::ImageMissing, image_missing(wait))
-        }
+        Some(_) if wait.lacking_image.is_some() && !wait.is_image_somewhere => image::missing(wait),
         Some(_) if !broker_up => (
             WaitWord::BrokerAway,
             "broker away; it goes on by itself when RabbitMQ is back".to_owned(),
@@ -180,6 +186,8 @@ fn estimate(wait: &Wait, word: WaitWord) -> Option<DateTime<Utc>> {
         | WaitWord::BuildersDrained
         | WaitWord::ShortOfDisk
         | WaitWord::ImageMissing
+        | WaitWord::ChrootBaking
+        | WaitWord::BakeFailed
         | WaitWord::BrokerAway
         | WaitWord::OwnerLimit => None,
         WaitWord::OnItsWay => Some(Utc::now()),
@@ -205,14 +213,6 @@ fn short_of_disk(wait: &Wait) -> String {
     format!(
         "builders short of disk ({}); make room on the disks of their spools (MILLRACE_SPOOL_DIR), and it starts by itself",
         wait.short_of_disk.join(", ")
-    )
-}
-
-fn image_missing(wait: &Wait) -> String {
-    format!(
-        "no builder has the image {} of chroot {}; build or load it on a builder's engine, and it starts by itself",
-        wait.lacking_image.as_deref().unwrap_or_default(),
-        wait.chroot
     )
 }
 
@@ -281,6 +281,8 @@ mod tests {
             short_of_disk: Vec::new(),
             chroot: "fedora-44-x86_64".to_owned(),
             lacking_image: None,
+            base: None,
+            bake: None,
             is_image_somewhere: true,
             not_before: None,
             owner_active: 0,

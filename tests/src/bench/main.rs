@@ -15,6 +15,7 @@ mod list;
 mod logs;
 mod overhead;
 mod relay;
+mod start;
 mod stats;
 mod throughput;
 
@@ -55,6 +56,9 @@ async fn main() {
     }
     if wanted("list") {
         rows.extend(list::measure(runs).await);
+    }
+    if wanted("start") {
+        rows.extend(start::measure(runs).await);
     }
     if wanted("relay") {
         rows.extend(relay::measure().await);

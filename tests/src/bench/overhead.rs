@@ -46,7 +46,7 @@ pub async fn measure(runs: usize) -> Vec<Row> {
     ]
 }
 
-async fn upload(pipeline: &Pipeline, fixture: &Fixture) -> Value {
+pub(crate) async fn upload(pipeline: &Pipeline, fixture: &Fixture) -> Value {
     let answer = http_client()
         .post(format!(
             "{}/api/v1/sources?name=hello.src.rpm",
@@ -112,7 +112,7 @@ async fn readable_at(pipeline: &Pipeline, path: &str) -> DateTime<Utc> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds of a short time")]
-fn millis(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
+pub(crate) fn millis(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
     (to - from).num_microseconds().unwrap() as f64 / 1000.0
 }
 
@@ -161,7 +161,7 @@ impl Events {
     }
 }
 
-fn docker(args: &[&str]) -> String {
+pub(crate) fn docker(args: &[&str]) -> String {
     let output = Command::new("docker").args(args).output().unwrap();
     assert!(
         output.status.success(),
@@ -175,36 +175,7 @@ fn docker(args: &[&str]) -> String {
 fn by_the_engines_cli(pipeline: &Pipeline, fixture: &Fixture) -> (f64, f64) {
     let settings = &pipeline.settings;
     let begun = Utc::now();
-    let mut args = vec![
-        "create",
-        "--memory",
-        "512m",
-        "--memory-swap",
-        "512m",
-        "--env",
-        "SUDO_UID=1000",
-        "--env",
-        "SUDO_GID=1000",
-    ];
-    if settings.profile == "privileged" {
-        args.push("--privileged");
-    } else {
-        args.extend(["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]);
-        for capability in [
-            "SYS_ADMIN",
-            "SYS_CHROOT",
-            "SETUID",
-            "SETGID",
-            "CHOWN",
-            "DAC_OVERRIDE",
-            "FOWNER",
-            "FSETID",
-            "KILL",
-            "SETFCAP",
-        ] {
-            args.extend(["--cap-add", capability]);
-        }
-    }
+    let mut args = create_args(pipeline);
     let mock = format!(
         "mock -r {} --isolation simple --no-clean --no-cleanup-after --resultdir /tmp/result --rebuild /source.src.rpm",
         settings.mock_root
@@ -225,4 +196,39 @@ fn by_the_engines_cli(pipeline: &Pipeline, fixture: &Fixture) -> (f64, f64) {
     let copied = Utc::now();
     docker(&["rm", &id]);
     (millis(begun, started), millis(died, copied))
+}
+
+/// The beginning of the engine's own command for a container such as a sandbox is.
+pub(crate) fn create_args(pipeline: &Pipeline) -> Vec<&'static str> {
+    let mut args = vec![
+        "create",
+        "--memory",
+        "512m",
+        "--memory-swap",
+        "512m",
+        "--env",
+        "SUDO_UID=1000",
+        "--env",
+        "SUDO_GID=1000",
+    ];
+    if pipeline.settings.profile == "privileged" {
+        args.push("--privileged");
+    } else {
+        args.extend(["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]);
+        for capability in [
+            "SYS_ADMIN",
+            "SYS_CHROOT",
+            "SETUID",
+            "SETGID",
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "FOWNER",
+            "FSETID",
+            "KILL",
+            "SETFCAP",
+        ] {
+            args.extend(["--cap-add", capability]);
+        }
+    }
+    args
 }

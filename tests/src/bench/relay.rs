@@ -74,6 +74,7 @@ impl Scene {
             name: CHROOT.parse().unwrap(),
             image: "image".to_owned(),
             mock_root: CHROOT.parse().unwrap(),
+            base: None,
         };
         let store = database.store();
         store

@@ -139,6 +139,7 @@ fn report_of(attempt: &Attempt, refusal: Option<Box<Outcome>>, log_size: u64) ->
         stages: attempt.live.stages(),
         log_size,
         image_digest: record.image_digest.clone(),
+        image_baked_at: record.image_baked_at,
     }
 }
 

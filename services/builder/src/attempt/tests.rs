@@ -74,6 +74,7 @@ fn claimed(ctx: &Arc<Context>, phase: Phase) -> Attempt {
         packages: Vec::new(),
         stages: Vec::new(),
         image_digest: None,
+        image_baked_at: None,
     };
     let folder = ctx.spool.folder(record.job.attempt_id);
     folder.make().unwrap();

@@ -93,7 +93,10 @@ async fn build_all(
     if !attempt.ctx.is_noop() {
         // That the image is missing comes out when the sandbox is made.
         let image = &attempt.record.job.chroot.image;
-        attempt.record.image_digest = attempt.ctx.runtime.image_digest(image).await.ok();
+        if let Ok(facts) = attempt.ctx.runtime.image_facts(image).await {
+            attempt.record.image_digest = Some(facts.digest);
+            attempt.record.image_baked_at = facts.baked_at;
+        }
     }
     let sources = attempt.record.job.sources.clone();
     let mut turns = Turns::new(sources.len(), attempt.record.job.limits.timeout_seconds);

@@ -1,5 +1,6 @@
 //! `/builder/v1`: what builders ask and bring. The bodies are `millrace_wire`'s.
 
+mod chroots;
 mod claim;
 mod enrol;
 mod heartbeat;
@@ -29,6 +30,7 @@ pub fn router() -> Router<AppState> {
         .route("/builder/v1/claim", post(claim::claim))
         .route("/builder/v1/decline", post(claim::decline))
         .route("/builder/v1/heartbeat", post(heartbeat::heartbeat))
+        .route("/builder/v1/chroots", post(chroots::chroots))
         .route(
             "/builder/v1/attempts/{attempt}/log",
             post(upload_log::upload_log),

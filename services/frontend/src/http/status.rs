@@ -37,6 +37,10 @@ pub struct Status {
     pub builders_short_of_disk: Option<u64>,
     /// Those of them whose engines lack images that were asked for.
     pub builders_lacking_images: Option<u64>,
+    /// Images of chroots that builders are baking.
+    pub bakes_running: Option<u64>,
+    /// Images of chroots whose last bake failed; `GET /api/v1/chroots` says why.
+    pub bakes_failing: Option<u64>,
 }
 
 /// How a part is.
@@ -97,6 +101,8 @@ pub async fn status(State(state): State<AppState>) -> Json<Status> {
         builders_set_aside: counts.map(|counts| counts.builders_set_aside),
         builders_short_of_disk: counts.map(|counts| counts.builders_short_of_disk),
         builders_lacking_images: counts.map(|counts| counts.builders_lacking_images),
+        bakes_running: counts.map(|counts| counts.bakes_running),
+        bakes_failing: counts.map(|counts| counts.bakes_failing),
     })
 }
 

@@ -149,6 +149,7 @@ impl Builder {
             }],
             log_size: 0,
             image_digest: Some("sha256:image".to_owned()),
+            image_baked_at: None,
         };
         let body = encode(Uuid::now_v7(), chrono::Utc::now(), &report).unwrap();
         body.to_string().into_bytes()

@@ -10,7 +10,7 @@ use crate::error::NotUp;
 use crate::fault::Fault;
 use crate::link::{Link, LinkState};
 use crate::publisher::Publisher;
-use crate::topology::Topology;
+use crate::topology::{JobRoute, Topology};
 
 /// The way to the broker. Two connections, because a broker under an alarm stops reading from a connection that
 /// publishes, and with it from its acknowledgements.
@@ -19,6 +19,7 @@ pub struct Bus {
     publishing: Link,
     consuming: Link,
     publisher: Publisher,
+    topology: Topology,
     stop: CancellationToken,
 }
 
@@ -27,15 +28,22 @@ impl Bus {
     pub fn start(config: BusConfig, topology: Topology) -> Self {
         let stop = CancellationToken::new();
         // Exclusive queues belong to the connection that declares them, so the consuming one declares.
-        let consuming = Link::start(config.clone(), "consuming", topology, stop.clone());
+        let consuming = Link::start(config.clone(), "consuming", topology.clone(), stop.clone());
         let publishing = Link::start(config, "publishing", Topology::none(), stop.clone());
         let publisher = Publisher::start(publishing.clone(), consuming.clone());
         Self {
             publishing,
             consuming,
             publisher,
+            topology,
             stop,
         }
+    }
+
+    /// Says that there are jobs of a route: a chroot of another architecture may come while the frontend runs. The first
+    /// message then finds no queue, which has the queue declared, and is published again.
+    pub fn expect_jobs(&self, route: &JobRoute) {
+        self.topology.add_jobs(route);
     }
 
     /// The publisher; clones share one channel.

@@ -3,7 +3,9 @@
 //! A queue's arguments cannot be changed once it exists: another value here needs another name, or an operator
 //! who deletes the old queue.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
@@ -136,6 +138,8 @@ impl Address {
 pub struct Topology {
     exchanges: &'static [&'static str],
     queues: Vec<QueueSpec>,
+    /// Job queues that turned out to be wanted later; clones share them.
+    later: Arc<Mutex<BTreeMap<String, QueueSpec>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -165,18 +169,13 @@ impl Topology {
         ];
         for arch in archs {
             for class in classes.all() {
-                let route = JobRoute::new(arch, class);
-                queues.push(QueueSpec::new(
-                    &route.queue(),
-                    QueueKind::Work,
-                    JOBS,
-                    &route.key(),
-                ));
+                queues.push(QueueSpec::jobs(&JobRoute::new(arch, class)));
             }
         }
         Self {
             exchanges: &[JOBS, EVENTS, CONTROL, PARKED],
             queues,
+            ..Self::default()
         }
     }
 
@@ -193,7 +192,20 @@ impl Topology {
         Self {
             exchanges: &[],
             queues: vec![queue],
+            ..Self::default()
         }
+    }
+
+    /// Has a job queue declared from the next time on; a message that finds no queue has everything declared again.
+    pub(crate) fn add_jobs(&self, route: &JobRoute) {
+        let spec = QueueSpec::jobs(route);
+        if !self.queues.iter().any(|queue| queue.name == spec.name) {
+            self.later().insert(spec.name.clone(), spec);
+        }
+    }
+
+    fn later(&self) -> MutexGuard<'_, BTreeMap<String, QueueSpec>> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing: for tools that use what is there.
@@ -216,7 +228,8 @@ impl Topology {
             );
             within(deadline, "exchange.declare", call).await?;
         }
-        for queue in &self.queues {
+        let later: Vec<QueueSpec> = self.later().values().cloned().collect();
+        for queue in self.queues.iter().chain(&later) {
             queue.declare(channel, deadline).await?;
         }
         Ok(())
@@ -224,6 +237,10 @@ impl Topology {
 }
 
 impl QueueSpec {
+    fn jobs(route: &JobRoute) -> Self {
+        Self::new(&route.queue(), QueueKind::Work, JOBS, &route.key())
+    }
+
     fn new(name: &str, kind: QueueKind, exchange: &'static str, key: &str) -> Self {
         Self {
             name: name.to_owned(),

@@ -16,7 +16,7 @@ pub use chroot::{ChrootError, ChrootName, require_one_release};
 pub use clock::{Clock, SystemClock};
 pub use ids::{AttemptId, BuildId, BuilderId, PollerId, ProjectId, TaskId};
 pub use limits::{LimitError, Limits, LimitsPolicy, MemoryClass, MemoryClasses};
-pub use name::{FileName, IdempotencyKey, Name, NameError};
+pub use name::{FileName, IdempotencyKey, ImageName, Name, NameError};
 pub use outcome::{
     FirstError, Limit, LimitName, Origin, Outcome, OutcomeKind, Stage, StageTime, Unit,
 };

@@ -16,6 +16,11 @@ pub enum NameError {
         "expected a plain file name of 1 to 200 letters, digits and any of '_.+~^-', starting with a letter or digit"
     )]
     FileName,
+    /// Not the name of an image.
+    #[error(
+        "expected the name of an image: 1 to 200 letters, digits and any of '_.-/:', starting with a letter or digit, with neither '..' nor '//' nor a digest"
+    )]
+    Image,
     /// Not an idempotency key.
     #[error("expected 1 to 200 visible ASCII characters")]
     IdempotencyKey,
@@ -76,6 +81,11 @@ text_type!(
     FileName, is_file_name, FileName
 );
 text_type!(
+    /// The name of an image on a container engine, with a tag or without: it becomes part of command lines, labels and
+    /// names of containers. No digest: what is made anew under a name has another one each time.
+    ImageName, is_image, Image
+);
+text_type!(
     /// The `Idempotency-Key` of a submission, unique per account.
     IdempotencyKey, is_key, IdempotencyKey
 );
@@ -98,6 +108,28 @@ fn is_file_name(text: &str) -> bool {
         && text
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "_.+~^-".contains(c))
+}
+
+fn is_image(text: &str) -> bool {
+    (1..=200).contains(&text.len())
+        && starts_plainly(text)
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-/:".contains(c))
+        && !text.contains("..")
+        && !text.contains("//")
+}
+
+impl ImageName {
+    /// The name without its tag, and the tag: `latest` where it has none, as engines have it.
+    pub fn repository_and_tag(&self) -> (&str, &str) {
+        match self.0.rsplit_once(':') {
+            // What follows the colon of a registry's port is a path.
+            Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+            _ => (&self.0, "latest"),
+        }
+    }
 }
 
 fn is_key(text: &str) -> bool {
@@ -128,6 +160,35 @@ mod tests {
         ] {
             assert!(bad.parse::<FileName>().is_err(), "{bad:?}");
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn images_are_named_without_digests_and_code() {
+        let parts = |text: &str| {
+            let name: ImageName = text.parse().unwrap();
+            let (repository, tag) = name.repository_and_tag();
+            (repository.to_owned(), tag.to_owned())
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(
+            parts("millrace/mock:fedora-44"),
+            pair("millrace/mock", "fedora-44")
+        );
+        assert_eq!(parts("h:5000/mock"), pair("h:5000/mock", "latest"));
+        for bad in [
+            "",
+            "-v",
+            "a b",
+            "a@sha256:0",
+            "a..b",
+            "a//b",
+            "{{7}}",
+            "a\nb",
+            "a:",
+            "$(x)",
+        ] {
+            assert!(bad.parse::<ImageName>().is_err(), "{bad:?}");
         }
     }
 

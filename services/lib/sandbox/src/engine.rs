@@ -7,7 +7,7 @@ use bollard::Docker;
 use bollard::errors::Error as EngineFault;
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 
-use crate::error::{SandboxError, status};
+use crate::error::SandboxError;
 
 /// No call but the filling of a sandbox takes this long to begin its answer.
 const CALL: Duration = Duration::from_mins(1);
@@ -121,15 +121,7 @@ impl Engine {
 
     /// The digest that names an image's content on this engine, to be recorded with a result.
     pub async fn image_digest(&self, image: &str) -> Result<String, SandboxError> {
-        match self.docker.inspect_image(image).await {
-            Ok(found) => found.id.ok_or_else(|| SandboxError::ImageMissing {
-                image: image.to_owned(),
-            }),
-            Err(fault) if status(&fault) == Some(404) => Err(SandboxError::ImageMissing {
-                image: image.to_owned(),
-            }),
-            Err(fault) => Err(SandboxError::of("looking at an image", &fault)),
-        }
+        self.image_facts(image).await.map(|facts| facts.digest)
     }
 }
 

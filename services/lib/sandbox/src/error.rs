@@ -47,6 +47,12 @@ pub enum SandboxError {
         /// The image.
         image: String,
     },
+    /// The image of a chroot could not be baked; another try may succeed.
+    #[error("{reason}")]
+    BakeFailed {
+        /// Why, in mock's words or the engine's.
+        reason: String,
+    },
     /// The sandboxes' network cannot be made or is not as it must be.
     #[error("the sandbox network '{network}' is not usable: {reason}")]
     NetworkFailed {

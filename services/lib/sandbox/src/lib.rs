@@ -2,10 +2,12 @@
 
 mod archive;
 mod attach;
+mod bake;
 mod collect;
 mod cuttest;
 mod engine;
 mod error;
+mod image;
 mod network;
 mod noop;
 mod profile;
@@ -17,9 +19,11 @@ mod spool;
 mod sweep;
 mod wiring;
 
+pub use bake::{Bake, BakeSpec};
 pub use cuttest::test_cut;
 pub use engine::{Engine, EngineInfo};
 pub use error::SandboxError;
+pub use image::ImageFacts;
 pub use network::NetworkSpec;
 pub use noop::NoopEngine;
 pub use profile::{Profile, UnknownProfile};

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::attach::Ears;
 use crate::engine::{Engine, EngineInfo};
 use crate::error::SandboxError;
+use crate::image::ImageFacts;
 use crate::network::NetworkSpec;
 use crate::noop::{NoopEngine, NoopSandbox};
 use crate::sandbox::{Ended, Running};
@@ -42,11 +43,14 @@ impl Runtime {
         }
     }
 
-    /// See [`Engine::image_digest`].
-    pub async fn image_digest(&self, image: &str) -> Result<String, SandboxError> {
+    /// See [`Engine::image_facts`].
+    pub async fn image_facts(&self, image: &str) -> Result<ImageFacts, SandboxError> {
         match self {
-            Self::Engine(engine) => engine.image_digest(image).await,
-            Self::Noop(_) => Ok("noop".to_owned()),
+            Self::Engine(engine) => engine.image_facts(image).await,
+            Self::Noop(_) => Ok(ImageFacts {
+                digest: "noop".to_owned(),
+                baked_at: None,
+            }),
         }
     }
 

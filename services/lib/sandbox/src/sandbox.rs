@@ -174,7 +174,11 @@ impl Running {
 
     /// Waits for the end. May be dropped and called again.
     pub(crate) async fn wait(&mut self) -> Result<Ended, SandboxError> {
-        let ended = tokio::time::timeout_at(self.overdue, self.until_stopped()).await;
+        let ended = tokio::time::timeout_at(
+            self.overdue,
+            until_stopped(&self.container.engine, self.id()),
+        )
+        .await;
         let was_overdue = ended.is_err();
         let (exit_code, engine_oom_flag) = if let Ok(end) = ended {
             end?
@@ -184,7 +188,7 @@ impl Running {
                 "a sandbox outlived its limit and is killed from outside"
             );
             self.kill().await?;
-            self.until_stopped().await?
+            until_stopped(&self.container.engine, self.id()).await?
         };
         self.line.finish(LAST_LOG).await;
         let heard = self.line.heard();
@@ -200,53 +204,6 @@ impl Running {
             stray: heard.stray,
             lost_log_bytes: heard.lost_log_bytes,
         })
-    }
-
-    /// Waits until the engine says that it has stopped; asks again while the engine does not answer.
-    async fn until_stopped(&self) -> Result<(i64, bool), SandboxError> {
-        let docker = &self.container.engine.docker;
-        let mut silence = 0;
-        loop {
-            // Only a hint when to look: the state tells everything, also after a lost connection.
-            let hint = Box::pin(docker.wait_container(self.id(), None))
-                .next()
-                .await;
-            let says_stopped = matches!(
-                hint,
-                Some(Ok(_) | Err(EngineFault::DockerContainerWaitError { .. }))
-            );
-            match self.state().await {
-                Ok(Some(end)) => return Ok(end),
-                Ok(None) => silence = 0,
-                Err(error) if error.is_unreachable() && silence < TRIES => silence += 1,
-                Err(error) => return Err(error),
-            }
-            let pause = if says_stopped {
-                SETTLE
-            } else {
-                RETRY * (1 << silence.min(3))
-            };
-            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
-        }
-    }
-
-    /// Exit code and out-of-memory flag; none while it runs.
-    async fn state(&self) -> Result<Option<(i64, bool)>, SandboxError> {
-        let engine = &self.container.engine;
-        let found = readable(|| engine.docker.inspect_container(self.id(), None)).await;
-        let found = found
-            .map_err(|fault| SandboxError::about(self.id(), "looking at a sandbox", &fault))?;
-        let state = found.state.unwrap_or_default();
-        let has_stopped = matches!(
-            state.status,
-            Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD)
-        );
-        Ok(has_stopped.then(|| {
-            (
-                state.exit_code.unwrap_or(-1),
-                state.oom_killed.unwrap_or(false),
-            )
-        }))
     }
 
     async fn filed_report(&self) -> Result<Option<Report>, SandboxError> {
@@ -284,6 +241,51 @@ impl Running {
         self.line.hang_up();
         self.container.remove().await
     }
+}
+
+/// Waits until the engine says that a container has stopped; asks again while the engine does not answer. Gives its exit
+/// code, and whether something in it was killed for want of memory.
+pub(crate) async fn until_stopped(engine: &Engine, id: &str) -> Result<(i64, bool), SandboxError> {
+    let mut silence = 0;
+    loop {
+        // Only a hint when to look: the state tells everything, also after a lost connection.
+        let hint = Box::pin(engine.docker.wait_container(id, None))
+            .next()
+            .await;
+        let says_stopped = matches!(
+            hint,
+            Some(Ok(_) | Err(EngineFault::DockerContainerWaitError { .. }))
+        );
+        match state(engine, id).await {
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) => silence = 0,
+            Err(error) if error.is_unreachable() && silence < TRIES => silence += 1,
+            Err(error) => return Err(error),
+        }
+        let pause = if says_stopped {
+            SETTLE
+        } else {
+            RETRY * (1 << silence.min(3))
+        };
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
+    }
+}
+
+/// Exit code and out-of-memory flag; none while it runs.
+async fn state(engine: &Engine, id: &str) -> Result<Option<(i64, bool)>, SandboxError> {
+    let found = readable(|| engine.docker.inspect_container(id, None)).await;
+    let found = found.map_err(|fault| SandboxError::about(id, "looking at a sandbox", &fault))?;
+    let state = found.state.unwrap_or_default();
+    let has_stopped = matches!(
+        state.status,
+        Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD)
+    );
+    Ok(has_stopped.then(|| {
+        (
+            state.exit_code.unwrap_or(-1),
+            state.oom_killed.unwrap_or(false),
+        )
+    }))
 }
 
 /// When everything in a sandbox has been killed, counted from its start.

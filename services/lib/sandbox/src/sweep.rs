@@ -26,16 +26,17 @@ pub enum SweepFilter {
 pub struct Swept {
     /// Its id.
     pub container_id: String,
-    /// The attempt it was for, as its label says; empty for a self-test's.
+    /// The attempt it was for, as its label says; empty for a self-test's or a bake's.
     pub attempt: String,
 }
 
 impl SweepFilter {
-    fn takes(self, labels: &HashMap<String, String>) -> bool {
+    /// Whether it removes what has these labels of owner and expiry.
+    pub(crate) fn takes(self, owner: Option<&String>, expires: Option<&String>) -> bool {
         match self {
-            Self::OwnedBy(builder) => labels.get(BUILDER) == Some(&builder.to_string()),
+            Self::OwnedBy(builder) => owner == Some(&builder.to_string()),
             // An expiry that cannot be read protects nothing.
-            Self::Expired(now) => labels.get(EXPIRES).is_some_and(|text| {
+            Self::Expired(now) => expires.is_some_and(|text| {
                 DateTime::parse_from_rfc3339(text).map_or(true, |expires| expires < now)
             }),
         }
@@ -56,10 +57,11 @@ impl Engine {
         };
         let found = readable(|| self.docker.list_containers(Some(options.clone()))).await;
         let found = found.map_err(|fault| SandboxError::of("listing sandboxes", &fault))?;
-        let mut swept = Vec::new();
+        let mut swept = self.sweep_bakes(filter).await?;
         for container in found {
             let labels = container.labels.unwrap_or_default();
-            let Some(id) = container.id.filter(|_| filter.takes(&labels)) else {
+            let taken = filter.takes(labels.get(BUILDER), labels.get(EXPIRES));
+            let Some(id) = container.id.filter(|_| taken) else {
                 continue;
             };
             match sandbox::remove(self, &id).await {
@@ -81,23 +83,19 @@ impl Engine {
 mod tests {
     use super::*;
 
-    fn labels(builder: BuilderId, expires: &str) -> HashMap<String, String> {
-        HashMap::from([
-            (BUILDER.to_owned(), builder.to_string()),
-            (EXPIRES.to_owned(), expires.to_owned()),
-        ])
-    }
-
     #[test]
     fn a_builder_sweeps_its_own_and_what_has_expired() {
         let (own, other) = (BuilderId::generate(), BuilderId::generate());
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let (past, future) = ("2027-01-15T07:59:59Z", "2027-01-15T08:00:01Z");
-        assert!(SweepFilter::OwnedBy(own).takes(&labels(own, future)));
-        assert!(!SweepFilter::OwnedBy(own).takes(&labels(other, past)));
-        assert!(SweepFilter::Expired(now).takes(&labels(other, past)));
-        assert!(SweepFilter::Expired(now).takes(&labels(other, "soon")));
-        assert!(!SweepFilter::Expired(now).takes(&labels(other, future)));
-        assert!(!SweepFilter::Expired(now).takes(&HashMap::new()));
+        let takes = |filter: SweepFilter, owner: BuilderId, expires: &str| {
+            filter.takes(Some(&owner.to_string()), Some(&expires.to_owned()))
+        };
+        assert!(takes(SweepFilter::OwnedBy(own), own, future));
+        assert!(!takes(SweepFilter::OwnedBy(own), other, past));
+        assert!(takes(SweepFilter::Expired(now), other, past));
+        assert!(takes(SweepFilter::Expired(now), other, "soon"));
+        assert!(!takes(SweepFilter::Expired(now), other, future));
+        assert!(!SweepFilter::Expired(now).takes(None, None));
     }
 }

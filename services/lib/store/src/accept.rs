@@ -8,7 +8,7 @@ use sqlx::types::Json;
 
 use crate::aside::note_end;
 use crate::lease::FileKey;
-use crate::row::{RowOf, int4};
+use crate::row::{RowOf, Time, int4};
 use crate::store::Tx;
 use crate::transition::{End, Locked, Next, lock, settle};
 use crate::{FileView, Store, StoreError};
@@ -28,6 +28,8 @@ pub struct Finished {
     pub stages: Vec<StageTime>,
     /// Digest of the chroot's image.
     pub image_digest: Option<String>,
+    /// When that image was baked.
+    pub image_baked_at: Option<Time>,
     /// A builder is set aside after so many attempts in a row that ended in a fault of its own; 0: never.
     pub set_aside_faults: u32,
 }
@@ -187,7 +189,7 @@ async fn keep_results(
     let packages = &report.packages;
     sqlx::query(
         "with told as (
-            update attempts set stages = $2, image_digest = $3, missing_files = null
+            update attempts set stages = $2, image_digest = $3, image_baked_at = $9, missing_files = null
             where id = $1 and state = 'claimed'
         ), packages as (
             insert into attempt_packages (attempt_id, position, source, outcome)
@@ -205,6 +207,7 @@ async fn keep_results(
     .bind(packages.iter().map(|p| Json(&p.outcome)).collect::<Vec<_>>())
     .bind(&manifest.positions)
     .bind(&manifest.names)
+    .bind(report.image_baked_at)
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -3,7 +3,7 @@
 use millrace_domain::{ChrootName, Name, ProjectId};
 use sqlx::FromRow;
 
-use crate::row::RowOf;
+use crate::row::{RowOf, Time};
 use crate::{Store, StoreError};
 
 /// A chroot as the operator configures it.
@@ -15,6 +15,8 @@ pub struct ChrootDef {
     pub image: String,
     /// The name of mock's configuration inside the image.
     pub mock_root: ChrootName,
+    /// The image that builders bake it from; none when the image is made elsewhere.
+    pub base: Option<String>,
 }
 
 /// A chroot as it is stored.
@@ -30,6 +32,10 @@ pub struct ChrootRow {
     pub mock_root: ChrootName,
     /// Whether new builds may name it.
     pub enabled: bool,
+    /// The image that builders bake it from; none when the image is made elsewhere.
+    pub base: Option<String>,
+    /// When a fresh image was last asked for.
+    pub refresh_asked_at: Option<Time>,
 }
 
 /// A project with its owner.
@@ -52,6 +58,8 @@ pub(crate) struct ChrootColumns {
     pub(crate) image: String,
     pub(crate) mock_root: String,
     pub(crate) enabled: bool,
+    pub(crate) base: Option<String>,
+    pub(crate) refresh_asked_at: Option<Time>,
 }
 
 impl TryFrom<ChrootColumns> for ChrootRow {
@@ -65,13 +73,15 @@ impl TryFrom<ChrootColumns> for ChrootRow {
             arch: columns.arch,
             image: columns.image,
             enabled: columns.enabled,
+            base: columns.base,
+            refresh_asked_at: columns.refresh_asked_at,
         })
     }
 }
 
 impl Store {
-    /// Makes the default account and project where they are missing and brings the chroots to the operator's
-    /// list. A chroot that left the list is disabled: finished builds still refer to it.
+    /// Makes the default account and project where they are missing, and those of the operator's chroots that are not
+    /// there yet. One that is there stays as it is, disabled too; of an earlier release it gets its base.
     pub async fn ensure_defaults(
         &self,
         account: &Name,
@@ -82,21 +92,19 @@ impl Store {
             let mut tx = self.begin().await?;
             let names: Vec<&str> = chroots.iter().map(|c| c.name.as_str()).collect();
             sqlx::query(
-                "insert into chroots (name, arch, image, mock_root)
-                 select * from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as n(name) order by n.name
-                 on conflict (name) do update
-                 set image = excluded.image, mock_root = excluded.mock_root, enabled = true",
+                "insert into chroots (name, arch, image, mock_root, base)
+                 select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) as n(name)
+                 order by n.name
+                 on conflict (name) do update set base = excluded.base
+                 where chroots.base is null and chroots.image = excluded.image",
             )
             .bind(&names)
             .bind(chroots.iter().map(|c| c.name.arch()).collect::<Vec<_>>())
             .bind(chroots.iter().map(|c| c.image.as_str()).collect::<Vec<_>>())
             .bind(chroots.iter().map(|c| c.mock_root.as_str()).collect::<Vec<_>>())
+            .bind(chroots.iter().map(|c| c.base.as_deref()).collect::<Vec<_>>())
             .execute(&mut *tx)
             .await?;
-            sqlx::query("update chroots set enabled = false where name <> all($1) and enabled")
-                .bind(&names)
-                .execute(&mut *tx)
-                .await?;
             let account_id: i64 = sqlx::query_scalar(
                 "insert into accounts (name) values ($1)
                  on conflict (name) do update set name = excluded.name returning id",
@@ -105,12 +113,12 @@ impl Store {
             .fetch_one(&mut *tx)
             .await?;
             let id: i64 = sqlx::query_scalar(
-                "insert into projects (account_id, name, chroots) values ($1, $2, $3)
+                "insert into projects (account_id, name, chroots)
+                 values ($1, $2, (select coalesce(array_agg(c.name order by c.name), '{}') from chroots c where c.enabled))
                  on conflict (account_id, name) do update set chroots = excluded.chroots returning id",
             )
             .bind(account_id)
             .bind(project.as_str())
-            .bind(&names)
             .fetch_one(&mut *tx)
             .await?;
             tx.commit().await?;
@@ -128,7 +136,7 @@ impl Store {
     pub async fn list_chroots(&self) -> Result<Vec<ChrootRow>, StoreError> {
         self.within(async {
             let rows: Vec<ChrootColumns> = sqlx::query_as(
-                "select name, arch, image, mock_root, enabled from chroots order by name",
+                "select name, arch, image, mock_root, enabled, base, refresh_asked_at from chroots order by name",
             )
             .fetch_all(&self.pool)
             .await?;

@@ -8,6 +8,7 @@ mod builds;
 mod cancel;
 mod catalog;
 mod choice;
+mod chroots;
 mod claim;
 mod config;
 mod deeper;
@@ -50,6 +51,7 @@ pub use builders::{BuilderRow, BuilderView, Enrolment, NewBuilder};
 pub use builds::ListQuery;
 pub use cancel::CancelResult;
 pub use catalog::{ChrootDef, ChrootRow, ProjectRow};
+pub use chroots::{ChrootAdded, ImageStanding, ImageTold, ImageView, WantedImage};
 pub use claim::{ClaimInput, ClaimOutcome};
 pub use config::StoreConfig;
 pub use error::StoreError;
@@ -76,5 +78,5 @@ pub use testing::{Backlog, Look, TestDatabase};
 pub use views::{
     AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
 };
-pub use wait::{Held, Wait};
+pub use wait::{BakeWait, Held, Wait};
 pub use wakeups::Wakeups;

@@ -28,6 +28,10 @@ pub struct Counts {
     pub builders_short_of_disk: u64,
     /// Those of them whose engines lack images that were asked for.
     pub builders_lacking_images: u64,
+    /// Images of chroots that builders are baking.
+    pub bakes_running: u64,
+    /// Images of chroots whose last bake on an engine failed.
+    pub bakes_failing: u64,
 }
 
 #[derive(FromRow)]
@@ -42,10 +46,12 @@ struct CountColumns {
     builders_set_aside: i64,
     builders_short_of_disk: i64,
     builders_lacking_images: i64,
+    bakes_running: i64,
+    bakes_failing: i64,
 }
 
 const COUNTS: &str = "
-    select t.*, (select count(*) from outbox) as outbox, (select count(*) from parked_messages) as parked, b.*
+    select t.*, (select count(*) from outbox) as outbox, (select count(*) from parked_messages) as parked, b.*, i.*
     from (
         select count(*) filter (where state = 'waiting') as waiting, count(*) filter (where state = 'queued') as queued,
             count(*) filter (where state = 'running') as running
@@ -55,7 +61,12 @@ const COUNTS: &str = "
             count(disk_floor_mib) as builders_short_of_disk,
             count(*) filter (where cardinality(missing_images) > 0) as builders_lacking_images
         from builders where last_seen_at > now() - interval '25 seconds'
-    ) b";
+    ) b cross join (
+        select count(distinct (b.engine_id, i.chroot)) filter (where i.state = 'baking') as bakes_running,
+            count(distinct (b.engine_id, i.chroot)) filter (where i.state = 'failed') as bakes_failing
+        from chroot_images i join builders b on b.id = i.builder_id
+        where b.last_seen_at > now() - interval '25 seconds'
+    ) i";
 
 impl Store {
     /// Counts what is not over.
@@ -74,6 +85,8 @@ impl Store {
                 builders_set_aside: row.number(counted.builders_set_aside)?,
                 builders_short_of_disk: row.number(counted.builders_short_of_disk)?,
                 builders_lacking_images: row.number(counted.builders_lacking_images)?,
+                bakes_running: row.number(counted.bakes_running)?,
+                bakes_failing: row.number(counted.bakes_failing)?,
             })
         })
         .await

@@ -46,7 +46,7 @@ const TAKE: &str = "
         for no key update of t skip locked
     )
     select t.id, t.build_id, t.attempts_made, t.memory_class, o.name as owner, p.name as project,
-        b.repositories, b.memory_mib, b.timeout_seconds, c.name, c.arch, c.image, c.mock_root, c.enabled
+        b.repositories, b.memory_mib, b.timeout_seconds, c.name, c.arch, c.image, c.mock_root, c.enabled, c.base, c.refresh_asked_at
     from taken t cross join lateral (select b.* from builds b where b.id = t.build_id limit 1) b
         join projects p on p.id = b.project_id
         join accounts o on o.id = p.account_id join chroots c on c.name = t.chroot

@@ -140,6 +140,8 @@ pub struct AttemptView {
     pub log_size: u64,
     /// Digest of the chroot's image.
     pub image_digest: Option<String>,
+    /// When that image was baked.
+    pub image_baked_at: Option<Time>,
     /// When it was made.
     pub offered_at: Time,
     /// When it was claimed.

@@ -47,6 +47,10 @@ pub struct Wait {
     pub held: Option<Held>,
     /// The chroot's image, where the task waits for it.
     pub lacking_image: Option<String>,
+    /// What builders bake that image from; none when it is made elsewhere.
+    pub base: Option<String>,
+    /// How that goes, where a builder has begun.
+    pub bake: Option<BakeWait>,
     /// Whether a live builder that is large enough has that image, as far as is known.
     pub is_image_somewhere: bool,
     /// Not before this time: an earlier attempt was given back.
@@ -69,6 +73,21 @@ pub struct Wait {
     pub starts_in: Option<f64>,
 }
 
+/// How the bake goes that a task waits for, on the builder that is furthest with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BakeWait {
+    /// The builder's name.
+    pub builder: String,
+    /// It failed; otherwise it is under way.
+    pub has_failed: bool,
+    /// Since when, in the builder's time.
+    pub since: Option<Time>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it is tried again, in the builder's time.
+    pub next_try_at: Option<Time>,
+}
+
 #[derive(FromRow)]
 struct WaitColumns {
     id: i64,
@@ -86,6 +105,12 @@ struct WaitColumns {
     held: Option<String>,
     poller: Option<String>,
     lacking_image: Option<String>,
+    base: Option<String>,
+    bake_builder: Option<String>,
+    bake_failed: Option<bool>,
+    bake_since: Option<Time>,
+    bake_error: Option<String>,
+    bake_next_try_at: Option<Time>,
     is_image_somewhere: bool,
     not_before: Option<Time>,
     owner_limit: i32,
@@ -105,7 +130,9 @@ const ASKED: &str = concat!(
         array(select l.name from live l where t.arch = any(l.archs) and l.memory_mib >= t.memory_mib
             and l.disk_floor_mib is not null order by l.name limit 10) as short_of_disk,
         t.chroot, t.held, (select p.name from builds b join legacy_pollers p on p.id = b.poller_id where b.id = t.build_id) as poller,
-        case when t.lacks_image then c.image end as lacking_image,
+        case when t.lacks_image then c.image end as lacking_image, c.base,
+        bake.name as bake_builder, bake.state = 'failed' as bake_failed, bake.since as bake_since,
+        bake.error as bake_error, bake.next_try_at as bake_next_try_at,
         exists (select from live l where t.arch = any(l.archs) and l.memory_mib >= t.memory_mib
             and c.image <> all(l.missing_images)) as is_image_somewhere,
         case when t.not_before > now() then t.not_before end as not_before,
@@ -119,6 +146,13 @@ const ASKED: &str = concat!(
         where t.arch = any(l.archs) and k.task_id <> t.id and k.memory_mib > t.memory_mib
         order by k.name limit 1
     ) other on true
+    left join lateral (
+        select l.name, i.state, i.since, i.error, i.next_try_at
+        from chroot_images i join live l on l.id = i.builder_id
+        where t.lacks_image and i.chroot = t.chroot and i.state in ('baking', 'failed')
+        -- One that bakes comes before those that failed.
+        order by i.state, i.since, l.name limit 1
+    ) bake on true
     cross join lateral (
         select coalesce(array_agg(b.name order by b.name) filter (where b.drained_at is not null), '{}') as drained,
             coalesce(array_agg(b.name order by b.name) filter (where b.drained_at is null), '{}') as set_aside
@@ -212,6 +246,14 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<Wait, StoreError> {
         chroot: columns.chroot.clone(),
         held: held(columns),
         lacking_image: columns.lacking_image.clone(),
+        base: columns.base.clone(),
+        bake: columns.bake_builder.clone().map(|builder| BakeWait {
+            builder,
+            has_failed: columns.bake_failed == Some(true),
+            since: columns.bake_since,
+            error: columns.bake_error.clone(),
+            next_try_at: columns.bake_next_try_at,
+        }),
         is_image_somewhere: columns.is_image_somewhere,
         not_before: columns.not_before,
         owner_active: line.active(columns.owner_id),

@@ -1,5 +1,6 @@
 //! `finished/v1`: what a builder says of an attempt that ended.
 
+use chrono::{DateTime, Utc};
 use millrace_domain::{AttemptId, BuilderId, FileName, Outcome, StageTime, TaskId, Token};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ pub struct FinishedV1 {
     /// Digest of the chroot's image, where the engine told one.
     #[serde(default)]
     pub image_digest: Option<String>,
+    /// When that image was baked, where its label tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_baked_at: Option<DateTime<Utc>>,
 }
 
 /// What became of one package.

@@ -1,6 +1,7 @@
 //! What crosses RabbitMQ and the builder API. The types generate `schemas/`.
 
 mod builder_api;
+mod chroots;
 mod control;
 mod envelope;
 mod finished;
@@ -13,6 +14,7 @@ pub use builder_api::{
     HeartbeatAnswer, HeartbeatRequest, Hindrances, LEASE_HEADER, LogAccepted, MissingFile,
     SHA256_HEADER, WaitsFor,
 };
+pub use chroots::{ChrootImage, ChrootOrder, ChrootsAnswer, ChrootsRequest, ImageState};
 pub use control::ControlV1;
 pub use envelope::{DecodeError, Envelope, Message, decode, encode};
 pub use finished::{FinishedV1, ManifestFile, PackageReport};

@@ -109,6 +109,7 @@ pub fn finished() -> FinishedV1 {
         }],
         log_size: 1024,
         image_digest: None,
+        image_baked_at: None,
     }
 }
 

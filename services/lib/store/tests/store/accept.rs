@@ -28,6 +28,10 @@ async fn a_report_is_accepted_once_and_its_repeat_changes_nothing() {
     let attempt = &before.tasks[0].attempts[0];
     assert_eq!(attempt.state, AttemptState::Finished);
     assert_eq!(attempt.image_digest.as_deref(), Some("sha256:image"));
+    assert_eq!(
+        attempt.image_baked_at.map(|time| time.timestamp()),
+        Some(1_800_000_000)
+    );
     assert_eq!(attempt.packages.len(), 1);
     assert_eq!(before.tasks[0].outcome, attempt.outcome);
     assert!(before.tasks[0].ended_at.is_some());

@@ -47,6 +47,7 @@ impl House {
             name: name.parse().unwrap(),
             image: format!("image/{name}"),
             mock_root: name.parse().unwrap(),
+            base: None,
         };
         let project = database
             .store()
@@ -339,6 +340,7 @@ pub fn report(claimed: Claimed, kind: OutcomeKind) -> Finished {
         }],
         stages: Vec::new(),
         image_digest: Some("sha256:image".to_owned()),
+        image_baked_at: chrono::DateTime::from_timestamp(1_800_000_000, 0),
         set_aside_faults: 0,
     }
 }

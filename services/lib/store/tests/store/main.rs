@@ -5,6 +5,7 @@ mod accept;
 mod aside;
 mod backlog;
 mod cancel;
+mod chroots;
 mod claim;
 mod fairness;
 mod hindrance;

@@ -157,57 +157,6 @@ async fn an_unknown_or_disabled_chroot_is_named_and_nothing_is_stored() {
     assert_eq!(house.database.fetch_text(rows).await.unwrap(), "0");
 }
 
-#[tokio::test]
-async fn a_chroot_that_left_the_operators_list_is_disabled_and_comes_back_with_it() {
-    let house = House::new().await;
-    let list = |names: &[&str]| {
-        names
-            .iter()
-            .map(|name| millrace_store::ChrootDef {
-                name: name.parse().unwrap(),
-                image: "new-image".to_owned(),
-                mock_root: name.parse().unwrap(),
-            })
-            .collect::<Vec<_>>()
-    };
-    let main = || "main".parse().unwrap();
-    let again = house
-        .store()
-        .ensure_defaults(&main(), &main(), &list(&[CHROOT]))
-        .await
-        .unwrap();
-    assert_eq!(again, house.project);
-    let chroots = house.store().list_chroots().await.unwrap();
-    let enabled: Vec<_> = chroots
-        .iter()
-        .map(|c| (c.name.as_str(), c.enabled))
-        .collect();
-    assert_eq!(enabled, [(OTHER_CHROOT, false), (CHROOT, true)]);
-    assert_eq!(chroots[1].image, "new-image");
-    assert_eq!(chroots[1].arch, "x86_64");
-    house
-        .store()
-        .ensure_defaults(&main(), &main(), &list(&[CHROOT, OTHER_CHROOT]))
-        .await
-        .unwrap();
-    assert!(
-        house
-            .store()
-            .list_chroots()
-            .await
-            .unwrap()
-            .iter()
-            .all(|c| c.enabled)
-    );
-    let found = house.store().find_project(&main(), &main()).await.unwrap();
-    assert_eq!(found.as_ref(), Some(&house.project));
-    let other = "other".parse().unwrap();
-    assert_eq!(
-        house.store().find_project(&main(), &other).await.unwrap(),
-        None
-    );
-}
-
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Another frontend's store on the same database.

@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{attempt_id, finished};
+use super::{attempt_id, finished, time};
 use crate::{
-    AttemptAnswer, AttemptStatus, AttemptVerdict, ClaimGranted, ClaimRefusal, ClaimRefused,
-    ClaimRequest, DeclineReason, DeclineRequest, DiskShortage, EnrolRequest, Enrolled,
-    HeartbeatAnswer, HeartbeatRequest, Hindrances, LogAccepted, MissingFile, WaitsFor,
+    AttemptAnswer, AttemptStatus, AttemptVerdict, ChrootImage, ChrootOrder, ChrootsAnswer,
+    ChrootsRequest, ClaimGranted, ClaimRefusal, ClaimRefused, ClaimRequest, DeclineReason,
+    DeclineRequest, DiskShortage, EnrolRequest, Enrolled, HeartbeatAnswer, HeartbeatRequest,
+    Hindrances, ImageState, LogAccepted, MissingFile, WaitsFor,
 };
 
 /// Looks at each type with its sample.
@@ -37,7 +38,35 @@ pub fn builder_api<V: Visitor>(visitor: &mut V) -> Result<(), V::Error> {
     visitor.visit("heartbeat_request", &heartbeat_request())?;
     visitor.visit("heartbeat_request_hindered", &heartbeat_request_hindered())?;
     visitor.visit("heartbeat_answer", &heartbeat_answer())?;
-    visitor.visit("log_accepted", &LogAccepted { size: 4096 })
+    visitor.visit("log_accepted", &LogAccepted { size: 4096 })?;
+    visitor.visit("chroots_request", &chroots_request())?;
+    visitor.visit("chroots_answer", &chroots_answer())
+}
+
+fn chroots_request() -> ChrootsRequest {
+    ChrootsRequest {
+        images: Some(vec![ChrootImage {
+            chroot: "fedora-44-x86_64".parse().expect("a chroot"),
+            state: ImageState::Failed,
+            digest: Some(format!("sha256:{}", "0".repeat(64))),
+            baked_at: Some(time()),
+            since: Some(time()),
+            error: Some("mock --init ended with exit code 30".to_owned()),
+            next_try_at: Some(time()),
+        }]),
+    }
+}
+
+fn chroots_answer() -> ChrootsAnswer {
+    ChrootsAnswer {
+        chroots: vec![ChrootOrder {
+            name: "fedora-44-x86_64".parse().expect("a chroot"),
+            image: "millrace/chroot-fedora-44-x86_64".to_owned(),
+            base: Some("millrace/mock:fedora-44".to_owned()),
+            mock_root: "fedora-44-x86_64".parse().expect("a chroot"),
+            refresh_asked_ms_ago: Some(1500),
+        }],
+    }
 }
 
 fn token(byte: u8) -> Token {

@@ -1,0 +1,384 @@
+//! What is known of the images of this builder's chroots, and which bake is due. Decides; does nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use millrace_chassis::Backoff;
+use millrace_domain::{BuilderId, ChrootName};
+use millrace_sandbox::ImageFacts;
+use millrace_wire::{ChrootImage, ChrootOrder, ImageState};
+use sha2::{Digest, Sha256};
+
+/// The longest distance between two tries of a bake that fails.
+const LONGEST_RETRY: Duration = Duration::from_hours(1);
+/// So much of its age an image may be older, so that images do not fall due together: a tenth.
+const JITTER: f64 = 0.1;
+
+/// The images of a builder's chroots.
+#[derive(Debug)]
+pub struct Book {
+    builder: BuilderId,
+    age: Option<Duration>,
+    retry: Duration,
+    entries: BTreeMap<ChrootName, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    order: ChrootOrder,
+    /// When a fresh image was asked for, in this builder's time.
+    asked_at: Option<DateTime<Utc>>,
+    found: Found,
+    /// Since when it is being baked, here or by another builder on the engine.
+    baking_since: Option<DateTime<Utc>>,
+    failure: Option<Failure>,
+}
+
+/// What a look for an image found.
+#[derive(Debug)]
+enum Found {
+    /// There was no look yet.
+    Unknown,
+    Missing,
+    There(ImageFacts),
+}
+
+impl Found {
+    fn facts(&self) -> Option<&ImageFacts> {
+        match self {
+            Self::There(facts) => Some(facts),
+            Self::Unknown | Self::Missing => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Failure {
+    error: String,
+    at: DateTime<Utc>,
+    next_try_at: DateTime<Utc>,
+    backoff: Backoff,
+}
+
+impl Book {
+    /// An empty book of a builder. Images are due at this age; a bake that failed is tried again after about `retry`.
+    pub fn new(builder: BuilderId, age: Option<Duration>, retry: Duration) -> Self {
+        Self {
+            builder,
+            age,
+            retry,
+            entries: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the chroots that the frontend wants kept in place of those before. What is known of a chroot stays.
+    pub fn take_orders(&mut self, orders: Vec<ChrootOrder>, now: DateTime<Utc>) {
+        let mut known = std::mem::take(&mut self.entries);
+        for order in orders {
+            let ago = |ms: u64| TimeDelta::milliseconds(i64::try_from(ms).unwrap_or(i64::MAX));
+            let asked_at = order
+                .refresh_asked_ms_ago
+                .and_then(|ms| now.checked_sub_signed(ago(ms)));
+            let same = known
+                .remove(&order.name)
+                .filter(|entry| entry.order.image == order.image && entry.order.base == order.base);
+            let entry = match same {
+                Some(entry) => Entry {
+                    order: order.clone(),
+                    asked_at,
+                    ..entry
+                },
+                None => Entry {
+                    order: order.clone(),
+                    asked_at,
+                    found: Found::Unknown,
+                    baking_since: None,
+                    failure: None,
+                },
+            };
+            self.entries.insert(order.name, entry);
+        }
+    }
+
+    /// Names of chroots with the names of their images.
+    pub fn images(&self) -> Vec<(ChrootName, String)> {
+        self.entries
+            .iter()
+            .map(|(name, entry)| (name.clone(), entry.order.image.clone()))
+            .collect()
+    }
+
+    /// Notes what the engine has.
+    pub fn found(&mut self, name: &ChrootName, facts: Option<ImageFacts>) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        let baked_at = facts.as_ref().and_then(|facts| facts.baked_at);
+        if entry
+            .failure
+            .as_ref()
+            .is_some_and(|f| baked_at > Some(f.at))
+        {
+            // Another builder on the engine was luckier.
+            entry.failure = None;
+        }
+        entry.found = facts.map_or(Found::Missing, Found::There);
+    }
+
+    /// The chroot to be baked next: what is missing comes before what is old, and last what another builder bakes.
+    pub fn due(&self, now: DateTime<Utc>) -> Option<ChrootOrder> {
+        let due = self
+            .entries
+            .values()
+            .filter(|entry| self.is_due(entry, now));
+        let next = due.min_by_key(|entry| {
+            let is_missing = matches!(entry.found, Found::Missing);
+            (entry.baking_since.is_some(), !is_missing)
+        });
+        next.map(|entry| entry.order.clone())
+    }
+
+    /// What another builder baked and is not due any more is not being baked any more.
+    pub fn settle(&mut self, own: Option<&ChrootName>, now: DateTime<Utc>) {
+        let elsewhere = |entry: &&Entry| {
+            entry.baking_since.is_some()
+                && own != Some(&entry.order.name)
+                && !self.is_due(entry, now)
+        };
+        let done: Vec<ChrootName> = (self.entries.values().filter(elsewhere))
+            .map(|entry| entry.order.name.clone())
+            .collect();
+        for name in done {
+            self.ended(&name);
+        }
+    }
+
+    fn is_due(&self, entry: &Entry, now: DateTime<Utc>) -> bool {
+        if entry.order.base.is_none() {
+            return false;
+        }
+        if let Some(failure) = &entry.failure
+            && now < failure.next_try_at
+            && entry.asked_at <= Some(failure.at)
+        {
+            return false;
+        }
+        match &entry.found {
+            Found::Unknown => false,
+            Found::Missing => true,
+            Found::There(facts) => self.is_old(entry, facts.baked_at, now),
+        }
+    }
+
+    /// Of an image without a label nobody knows the age: it is made anew on demand only.
+    fn is_old(&self, entry: &Entry, baked_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+        let is_asked = entry.asked_at.is_some() && baked_at < entry.asked_at;
+        let is_aged = baked_at.zip(self.age).is_some_and(|(baked_at, age)| {
+            let age = age.mul_f64(1.0 + JITTER * self.share(&entry.order.name));
+            (now - baked_at).to_std().is_ok_and(|old| old >= age)
+        });
+        is_asked || is_aged
+    }
+
+    /// From 0 to 1, for each builder and chroot another.
+    fn share(&self, name: &ChrootName) -> f64 {
+        let digest = Sha256::digest(format!("{} {name}", self.builder));
+        f64::from(digest[0]) / 255.0
+    }
+
+    /// A bake is under way, here or elsewhere on the engine.
+    pub fn began(&mut self, name: &ChrootName, now: DateTime<Utc>) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.baking_since.get_or_insert(now);
+        }
+    }
+
+    /// None is under way any more.
+    pub fn ended(&mut self, name: &ChrootName) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.baking_since = None;
+        }
+    }
+
+    /// It worked.
+    pub fn succeeded(&mut self, name: &ChrootName) {
+        self.ended(name);
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.failure = None;
+        }
+    }
+
+    /// It failed; gives when it is tried again.
+    pub fn failed(
+        &mut self,
+        name: &ChrootName,
+        error: String,
+        now: DateTime<Utc>,
+    ) -> DateTime<Utc> {
+        self.ended(name);
+        let Some(entry) = self.entries.get_mut(name) else {
+            return now;
+        };
+        let retry = self.retry;
+        let mut backoff = match entry.failure.take() {
+            Some(failure) => failure.backoff,
+            None => Backoff::new(retry, LONGEST_RETRY),
+        };
+        let delay = TimeDelta::from_std(backoff.next_delay()).unwrap_or(TimeDelta::hours(1));
+        let next_try_at = now + delay;
+        entry.failure = Some(Failure {
+            error,
+            at: now,
+            next_try_at,
+            backoff,
+        });
+        next_try_at
+    }
+
+    /// What is told of all images that were looked for.
+    pub fn report(&self) -> Vec<ChrootImage> {
+        let looked_for = |(_, entry): &(_, &Entry)| !matches!(entry.found, Found::Unknown);
+        let images = self.entries.iter().filter(looked_for).map(|(name, entry)| {
+            let found = entry.found.facts();
+            let failure = entry.failure.as_ref();
+            let state = match (entry.baking_since, failure, found) {
+                (Some(_), ..) => ImageState::Baking,
+                (None, Some(_), _) => ImageState::Failed,
+                (None, None, Some(_)) => ImageState::Ready,
+                (None, None, None) => ImageState::Missing,
+            };
+            ChrootImage {
+                chroot: name.clone(),
+                state,
+                digest: found.map(|facts| facts.digest.clone()),
+                baked_at: found.and_then(|facts| facts.baked_at),
+                since: entry.baking_since.or(failure.map(|failure| failure.at)),
+                error: failure.map(|failure| failure.error.clone()),
+                next_try_at: failure
+                    .filter(|_| entry.baking_since.is_none())
+                    .map(|failure| failure.next_try_at),
+            }
+        });
+        images.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn order(name: &str, asked_ms_ago: Option<u64>) -> ChrootOrder {
+        ChrootOrder {
+            name: name.parse().unwrap(),
+            image: format!("chroot-{name}"),
+            base: Some("base".to_owned()),
+            mock_root: name.parse().unwrap(),
+            refresh_asked_ms_ago: asked_ms_ago,
+        }
+    }
+
+    fn facts(baked_at: DateTime<Utc>) -> ImageFacts {
+        ImageFacts {
+            digest: "sha256:1".to_owned(),
+            baked_at: Some(baked_at),
+        }
+    }
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+    }
+
+    fn book(orders: Vec<ChrootOrder>) -> Book {
+        let mut book = Book::new(BuilderId::generate(), Some(24 * HOUR), HOUR);
+        book.take_orders(orders, now());
+        book
+    }
+
+    fn due(book: &Book, at: DateTime<Utc>) -> Option<String> {
+        book.due(at).map(|order| order.name.to_string())
+    }
+
+    #[test]
+    fn what_is_missing_comes_before_what_is_old_and_nothing_before_it_was_looked_for() {
+        let mut book = book(vec![order("a-1-x", None), order("b-1-x", None)]);
+        assert_eq!(due(&book, now()), None);
+        book.found(
+            &"a-1-x".parse().unwrap(),
+            Some(facts(now() - TimeDelta::days(2))),
+        );
+        assert_eq!(due(&book, now()).as_deref(), Some("a-1-x"));
+        book.found(&"b-1-x".parse().unwrap(), None);
+        assert_eq!(due(&book, now()).as_deref(), Some("b-1-x"));
+    }
+
+    #[test]
+    fn what_a_neighbour_bakes_comes_last_and_is_over_when_it_is_there() {
+        let name: ChrootName = "a-1-x".parse().unwrap();
+        let mut book = book(vec![order("a-1-x", None), order("b-1-x", None)]);
+        book.found(&name, None);
+        book.found(&"b-1-x".parse().unwrap(), None);
+        book.began(&name, now());
+        book.settle(None, now());
+        assert_eq!(book.report()[0].state, ImageState::Baking);
+        assert_eq!(due(&book, now()).as_deref(), Some("b-1-x"));
+        book.found(&name, Some(facts(now())));
+        book.settle(Some(&name), now());
+        assert_eq!(book.report()[0].state, ImageState::Baking, "our own");
+        book.settle(None, now());
+        assert_eq!(book.report()[0].state, ImageState::Ready);
+    }
+
+    #[test]
+    fn an_image_is_due_by_age_with_a_tenth_of_jitter_or_when_asked_for() {
+        let name: ChrootName = "a-1-x".parse().unwrap();
+        let mut book = book(vec![order("a-1-x", None)]);
+        book.found(&name, Some(facts(now())));
+        assert_eq!(due(&book, now() + TimeDelta::hours(23)), None);
+        assert!(due(&book, now() + TimeDelta::hours(27)).is_some());
+        let later = now() + TimeDelta::minutes(10);
+        book.take_orders(vec![order("a-1-x", Some(60_000))], later);
+        assert!(due(&book, later).is_some(), "asked for after it was baked");
+        book.take_orders(vec![order("a-1-x", Some(11 * 60_000))], later);
+        assert_eq!(due(&book, later), None, "asked for before");
+    }
+
+    #[test]
+    fn an_image_that_is_made_elsewhere_is_never_baked() {
+        let mut made_elsewhere = order("a-1-x", Some(0));
+        made_elsewhere.base = None;
+        let mut book = book(vec![made_elsewhere]);
+        book.found(&"a-1-x".parse().unwrap(), None);
+        assert_eq!(due(&book, now()), None);
+        assert_eq!(book.report()[0].state, ImageState::Missing);
+    }
+
+    #[test]
+    fn a_failure_is_told_keeps_its_distance_and_gives_way_to_a_wish() {
+        let name: ChrootName = "a-1-x".parse().unwrap();
+        let mut book = book(vec![order("a-1-x", None)]);
+        book.found(&name, None);
+        book.began(&name, now());
+        assert_eq!(book.report()[0].state, ImageState::Baking);
+        let next = book.failed(&name, "no mirror".to_owned(), now());
+        assert!(next >= now() + TimeDelta::minutes(30) && next <= now() + TimeDelta::hours(1));
+        let told = book.report().remove(0);
+        assert_eq!(
+            (told.state, told.error.as_deref()),
+            (ImageState::Failed, Some("no mirror"))
+        );
+        assert_eq!(due(&book, now()), None);
+        assert!(due(&book, next).is_some());
+        let soon = now() + TimeDelta::minutes(1);
+        book.take_orders(vec![order("a-1-x", Some(1000))], soon);
+        assert!(due(&book, soon).is_some(), "asked for after the failure");
+        book.found(&name, Some(facts(soon)));
+        assert_eq!(
+            book.report()[0].state,
+            ImageState::Ready,
+            "baked by a neighbour"
+        );
+    }
+}

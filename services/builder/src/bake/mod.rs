@@ -1,0 +1,321 @@
+//! Keeps one image for each chroot on the engine, from what the frontend wants: bakes what is missing, old or asked for,
+//! one at a time and never at the cost of a build. A bake uses memory that the builds' budget leaves, and yields the
+//! processors to them. An image serves builds until the moment in which a newer one takes its name.
+//!
+//! What is known is looked up on the engine each time, so a restart forgets nothing but the distance of failures.
+
+mod book;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use millrace_chassis::Backoff;
+use millrace_domain::{ChrootName, ImageName};
+use millrace_sandbox::{Bake, BakeSpec, Runtime, SandboxError, SandboxLimits};
+use millrace_wire::{ChrootImage, ChrootOrder, ChrootsRequest};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use self::book::Book;
+use crate::bake_args::BakeSettings;
+use crate::context::Context;
+use crate::frontend::CallError;
+
+/// Time between two looks.
+const PERIOD: Duration = Duration::from_secs(5);
+/// What has not changed is told again after this long.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
+/// Time between two removals of old images.
+const CLEAN: Duration = Duration::from_secs(30);
+/// A bake's container belongs to nobody so long after its time was up.
+const EXPIRY_MARGIN: TimeDelta = TimeDelta::minutes(5);
+/// Processes and threads of a bake.
+const PIDS: u32 = 4096;
+/// Tries to remove a container; then it is left to the sweep.
+const REMOVALS: u32 = 5;
+
+/// How a bake went.
+enum Ended {
+    Baked {
+        digest: String,
+    },
+    /// Another builder on the engine bakes it.
+    Elsewhere,
+    Failed(SandboxError),
+    /// This builder stops.
+    Stopped,
+}
+
+/// A bake under way.
+struct Running {
+    name: ChrootName,
+    image: String,
+    begun: Instant,
+    task: JoinHandle<Ended>,
+}
+
+struct Baker {
+    ctx: Arc<Context>,
+    settings: BakeSettings,
+    book: Book,
+    told: Option<(Vec<ChrootImage>, Instant)>,
+    running: Option<Running>,
+    /// Not before this moment a bake is begun: a neighbour has the last one.
+    rest_until: Instant,
+    cleaned: Option<Instant>,
+}
+
+/// Keeps images until the stop.
+pub async fn run(ctx: Arc<Context>, settings: BakeSettings) -> anyhow::Result<()> {
+    if ctx.is_noop() {
+        ctx.shutdown.stopping().await;
+        return Ok(());
+    }
+    let mut baker = Baker {
+        book: Book::new(ctx.builder, settings.age, settings.retry),
+        ctx,
+        settings,
+        told: None,
+        running: None,
+        rest_until: Instant::now(),
+        cleaned: None,
+    };
+    let mut pause = Backoff::new(PERIOD, PERIOD);
+    loop {
+        baker.tick().await;
+        let stopping = Arc::clone(&baker.ctx);
+        tokio::select! {
+            () = stopping.shutdown.stopping() => break,
+            ended = over(&mut baker.running) => baker.note(ended),
+            () = tokio::time::sleep(pause.next_delay()) => {}
+        }
+    }
+    if let Some(running) = baker.running {
+        // It sees the stop itself and removes its container.
+        let _ended = running.task.await;
+    }
+    Ok(())
+}
+
+/// The bake that has ended; pends while none does.
+async fn over(running: &mut Option<Running>) -> (Running, Ended) {
+    let Some(one) = running else {
+        return std::future::pending().await;
+    };
+    let ended = (&mut one.task).await;
+    let ended = ended.unwrap_or_else(|error| {
+        Ended::Failed(SandboxError::BakeFailed {
+            reason: format!("the bake broke off: {error}"),
+        })
+    });
+    match running.take() {
+        Some(one) => (one, ended),
+        None => std::future::pending().await,
+    }
+}
+
+impl Baker {
+    /// One round: hear what is wanted, look at what is there, begin what is due, tell.
+    async fn tick(&mut self) {
+        self.exchange().await;
+        self.look().await;
+        self.begin();
+        if self.told.as_ref().map(|(told, _)| told) != Some(&self.book.report()) {
+            self.exchange().await;
+        }
+        if self.cleaned.is_none_or(|at| at.elapsed() >= CLEAN) {
+            self.clean().await;
+        }
+    }
+
+    async fn exchange(&mut self) {
+        let report = self.book.report();
+        let is_told = self
+            .told
+            .as_ref()
+            .is_some_and(|(told, at)| *told == report && at.elapsed() < TELL_AGAIN);
+        let request = ChrootsRequest {
+            images: (!is_told).then(|| report.clone()),
+        };
+        match self.ctx.frontend.chroots(&request).await {
+            Ok(answer) => {
+                if !is_told {
+                    self.told = Some((report, Instant::now()));
+                }
+                self.book.take_orders(answer.chroots, Utc::now());
+            }
+            Err(CallError::Refused { status: 404, .. }) => {
+                tracing::debug!("the frontend is of a release that keeps no images");
+            }
+            Err(error) => {
+                tracing::debug!("the frontend does not say which chroots it wants: {error}");
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        for (name, image) in self.book.images() {
+            match self.ctx.runtime.image_facts(&image).await {
+                Ok(facts) => {
+                    self.book.found(&name, Some(facts));
+                    self.ctx.image_is_there(&image);
+                }
+                Err(SandboxError::ImageMissing { .. }) => self.book.found(&name, None),
+                Err(error) => {
+                    tracing::warn!(chroot = %name, "cannot look at the image of a chroot: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let now = Utc::now();
+        let own = self.running.as_ref().map(|running| &running.name);
+        self.book.settle(own, now);
+        if own.is_some() || self.ctx.shutdown.is_stopping() || Instant::now() < self.rest_until {
+            return;
+        }
+        let Some(order) = self.book.due(now) else {
+            return;
+        };
+        match self.spec(&order, now) {
+            Ok(spec) => {
+                self.book.began(&order.name, now);
+                let ctx = Arc::clone(&self.ctx);
+                self.running = Some(Running {
+                    name: order.name,
+                    image: order.image,
+                    begun: Instant::now(),
+                    task: tokio::spawn(bake(ctx, spec, self.settings.limit)),
+                });
+            }
+            Err(reason) => {
+                tracing::error!(chroot = %order.name, "a chroot cannot be baked: {reason}");
+                self.book.failed(&order.name, reason, now);
+            }
+        }
+    }
+
+    fn spec(&self, order: &ChrootOrder, now: DateTime<Utc>) -> Result<BakeSpec, String> {
+        // The frontend has checked both; here they become part of a command and of labels.
+        let name = |what: &str, text: &str| -> Result<ImageName, String> {
+            text.parse()
+                .map_err(|error| format!("the {what} {text:?} is no image: {error}"))
+        };
+        let sandboxes = &self.ctx.sandboxes;
+        let limit = TimeDelta::from_std(self.settings.limit).unwrap_or(TimeDelta::days(1));
+        Ok(BakeSpec {
+            builder: self.ctx.builder,
+            chroot: order.name.clone(),
+            mock_root: order.mock_root.clone(),
+            base: name("base", order.base.as_deref().unwrap_or_default())?,
+            image: name("image", &order.image)?,
+            begun_at: now,
+            expires: now + limit + EXPIRY_MARGIN,
+            profile: sandboxes.profile,
+            device_nodes: sandboxes.device_nodes,
+            limits: SandboxLimits {
+                memory_bytes: self.settings.memory_bytes,
+                pids: PIDS,
+                cpus: None,
+            },
+            network: sandboxes.network.clone(),
+        })
+    }
+
+    fn note(&mut self, (running, ended): (Running, Ended)) {
+        let Running {
+            name, image, begun, ..
+        } = running;
+        match ended {
+            Ended::Baked { digest } => {
+                tracing::info!(
+                    chroot = %name,
+                    image.digest = digest,
+                    duration_ms = begun.elapsed().as_millis(),
+                    "the image of a chroot was baked"
+                );
+                self.book.succeeded(&name);
+                self.ctx.image_is_there(&image);
+                self.cleaned = None;
+            }
+            // Looked at again with the next round, until it is there or is ours to bake.
+            Ended::Elsewhere => {
+                tracing::debug!(chroot = %name, "baked by another builder");
+                self.rest_until = Instant::now() + PERIOD / 2;
+            }
+            Ended::Failed(error) => {
+                let next = self.book.failed(&name, error.to_string(), Utc::now());
+                tracing::warn!(chroot = %name, %next, "the bake of a chroot failed: {error}");
+            }
+            Ended::Stopped => self.book.ended(&name),
+        }
+    }
+
+    async fn clean(&mut self) {
+        let Runtime::Engine(engine) = &self.ctx.runtime else {
+            return;
+        };
+        match engine.remove_old_images().await {
+            Ok(0) => {}
+            Ok(images) => tracing::info!(images, "removed old images of chroots"),
+            Err(error) => tracing::warn!("cannot remove old images of chroots: {error}"),
+        }
+        self.cleaned = Some(Instant::now());
+    }
+}
+
+async fn bake(ctx: Arc<Context>, spec: BakeSpec, limit: Duration) -> Ended {
+    let Runtime::Engine(engine) = &ctx.runtime else {
+        return Ended::Stopped;
+    };
+    let begun = tokio::select! {
+        biased;
+        // Pulling a base takes minutes. A container that is made in this very moment is swept at the next start.
+        () = ctx.shutdown.stopping() => return Ended::Stopped,
+        begun = engine.begin_bake(&spec) => begun,
+    };
+    let mut bake = match begun {
+        Ok(Some(bake)) => bake,
+        Ok(None) => return Ended::Elsewhere,
+        Err(error) => return Ended::Failed(error),
+    };
+    tracing::info!(chroot = %spec.chroot, image = %spec.image, base = %spec.base, "baking the image of a chroot");
+    let ended = tokio::select! {
+        biased;
+        () = ctx.shutdown.stopping() => Ended::Stopped,
+        ended = finish(&bake, limit) => ended,
+    };
+    for _ in 0..REMOVALS {
+        match bake.remove().await {
+            Ok(()) => return ended,
+            Err(error) => {
+                tracing::warn!(chroot = %spec.chroot, "a bake cannot be removed yet: {error}");
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    ended
+}
+
+async fn finish(bake: &Bake, limit: Duration) -> Ended {
+    let waited = tokio::time::timeout(limit, bake.wait()).await;
+    let waited = waited.unwrap_or_else(|_| {
+        Err(SandboxError::BakeFailed {
+            reason: format!(
+                "mock --init took longer than {} s (MILLRACE_BAKE_TIMEOUT_SECONDS)",
+                limit.as_secs()
+            ),
+        })
+    });
+    let committed = match waited {
+        Ok(()) => bake.commit().await,
+        Err(error) => Err(error),
+    };
+    match committed {
+        Ok(digest) => Ended::Baked { digest },
+        Err(error) => Ended::Failed(error),
+    }
+}

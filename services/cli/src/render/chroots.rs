@@ -1,0 +1,117 @@
+//! Chroots and their images as text.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+
+use super::{line, word};
+use crate::model::Attempt;
+
+/// Characters of a digest that tell images apart, behind the algorithm's name.
+const DIGEST: usize = 12;
+
+/// A line for each chroot and each image of it.
+pub fn chroots(page: &Value) -> String {
+    let items = page["items"].as_array().into_iter().flatten();
+    let out: String = items.map(chroot).collect();
+    if out.is_empty() {
+        "there is no chroot\n".to_owned()
+    } else {
+        out
+    }
+}
+
+/// A chroot with its images.
+pub fn chroot(chroot: &Value) -> String {
+    let mut out = String::new();
+    let note = if chroot["enabled"] == Value::Bool(false) {
+        "  disabled"
+    } else {
+        ""
+    };
+    let base = match chroot["base"].as_str() {
+        Some(base) => format!("from {base}"),
+        None => "made elsewhere".to_owned(),
+    };
+    let text = format!(
+        "{}  {}  {base}{note}",
+        word(chroot, "name"),
+        word(chroot, "image")
+    );
+    line(&mut out, &text);
+    for image in chroot["images"].as_array().into_iter().flatten() {
+        line(&mut out, &format!("  {}", image_text(image, Utc::now())));
+    }
+    out
+}
+
+fn image_text(image: &Value, now: DateTime<Utc>) -> String {
+    let mut told = vec![
+        word(image, "builder").to_owned(),
+        word(image, "state").to_owned(),
+    ];
+    if let Some(digest) = image["digest"].as_str() {
+        told.push(short(digest));
+    }
+    let baked_at = image["baked_at"].as_str();
+    let baked_at: Option<DateTime<Utc>> = baked_at.and_then(|at| at.parse().ok());
+    if let Some(at) = baked_at {
+        told.push(format!("baked {} ago", age(now - at)));
+    }
+    if let Some(error) = image["error"].as_str() {
+        told.push(error.to_owned());
+    }
+    if let Some(next) = image["next_try_at"].as_str() {
+        told.push(format!("tried again at {next}"));
+    }
+    told.join("  ")
+}
+
+/// The image that an attempt was built in, and its age then.
+pub fn of_attempt(attempt: &Attempt) -> Option<String> {
+    let digest = short(attempt.image_digest.as_ref()?);
+    let used_at = attempt.claimed_at;
+    let age = attempt
+        .image_baked_at
+        .zip(used_at)
+        .map(|(baked, used)| format!(", baked {} before", age(used - baked)));
+    Some(format!("image {digest}{}", age.unwrap_or_default()))
+}
+
+fn short(digest: &str) -> String {
+    match digest.split_once(':') {
+        Some((algorithm, hex)) => {
+            let hex: String = hex.chars().take(DIGEST).collect();
+            format!("{algorithm}:{hex}")
+        }
+        None => digest.to_owned(),
+    }
+}
+
+fn age(age: TimeDelta) -> String {
+    let minutes = age.num_minutes().max(0);
+    match minutes {
+        0 => format!("{} s", age.num_seconds().max(0)),
+        1..120 => format!("{minutes} min"),
+        120..2880 => format!("{} h", minutes / 60),
+        _ => format!("{} days", minutes / 1440),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_image_is_told_with_its_age_and_what_failed() {
+        let image = json!({
+            "builder": "b1", "state": "failed", "digest": "sha256:0123456789abcdef0123",
+            "baked_at": "2026-01-01T00:00:00Z", "error": "no mirror", "next_try_at": "2026-01-01T06:00:00Z",
+        });
+        let now = "2026-01-01T05:30:00Z".parse().unwrap();
+        assert_eq!(
+            image_text(&image, now),
+            "b1  failed  sha256:0123456789ab  baked 5 h ago  no mirror  tried again at 2026-01-01T06:00:00Z"
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! Images of chroots: what an engine has of them, and the removal of those that newer ones replaced.
+
+use std::collections::HashMap;
+
+use bollard::query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions};
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+use millrace_domain::ImageName;
+
+use crate::engine::Engine;
+use crate::error::{SandboxError, status};
+
+/// Label of a baked image with the moment at which its bake began, RFC 3339. `deploy/bin/bake-chroots` writes it too.
+pub(crate) const BAKED: &str = "millrace.baked";
+
+/// An image that an engine has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Names its content on this engine.
+    pub digest: String,
+    /// When its bake began, where its label tells.
+    pub baked_at: Option<DateTime<Utc>>,
+}
+
+impl Engine {
+    /// What an image is.
+    pub async fn image_facts(&self, image: &str) -> Result<ImageFacts, SandboxError> {
+        let missing = || SandboxError::ImageMissing {
+            image: image.to_owned(),
+        };
+        let found = match self.docker.inspect_image(image).await {
+            Ok(found) => found,
+            Err(fault) if status(&fault) == Some(404) => return Err(missing()),
+            Err(fault) => return Err(SandboxError::of("looking at an image", &fault)),
+        };
+        let labels = found.config.and_then(|config| config.labels);
+        Ok(ImageFacts {
+            digest: found.id.ok_or_else(missing)?,
+            baked_at: labels.as_ref().and_then(|labels| time(labels.get(BAKED)?)),
+        })
+    }
+
+    /// Gets an image from its registry unless the engine has it.
+    pub(crate) async fn ensure_pulled(
+        &self,
+        image: &ImageName,
+    ) -> Result<ImageFacts, SandboxError> {
+        match self.image_facts(image.as_str()).await {
+            Err(SandboxError::ImageMissing { .. }) => {}
+            found => return found,
+        }
+        let (repository, tag) = image.repository_and_tag();
+        let options = CreateImageOptions {
+            from_image: Some(repository.to_owned()),
+            tag: Some(tag.to_owned()),
+            ..CreateImageOptions::default()
+        };
+        let pulled = self.docker.create_image(Some(options), None, None);
+        pulled
+            .try_for_each(|_| async { Ok(()) })
+            .await
+            .map_err(|fault| SandboxError::BakeFailed {
+                reason: format!(
+                    "the base image {image} is not on the engine and cannot be pulled: {fault}"
+                ),
+            })?;
+        self.image_facts(image.as_str()).await
+    }
+
+    /// Removes baked images that have lost their name to a newer one, but none that a container uses. Says how many.
+    pub async fn remove_old_images(&self) -> Result<usize, SandboxError> {
+        let filter = |word: &str, value: &str| (word.to_owned(), vec![value.to_owned()]);
+        let options = ListImagesOptions {
+            filters: Some(HashMap::from([
+                filter("dangling", "true"),
+                filter("label", BAKED),
+            ])),
+            ..ListImagesOptions::default()
+        };
+        let found = self.docker.list_images(Some(options)).await;
+        let found = found.map_err(|fault| SandboxError::of("listing old images", &fault))?;
+        let mut removed = 0;
+        for image in found {
+            let options = RemoveImageOptions {
+                // By force one would go that an ended sandbox, whose results are still in it, was made from.
+                force: false,
+                ..RemoveImageOptions::default()
+            };
+            match self
+                .docker
+                .remove_image(&image.id, Some(options), None)
+                .await
+            {
+                Ok(_) => removed += 1,
+                // Used, or somebody else's removal came first.
+                Err(fault) if matches!(status(&fault), Some(404 | 409)) => {}
+                Err(fault) => tracing::warn!(
+                    image.digest = image.id,
+                    "an old image cannot be removed: {fault}"
+                ),
+            }
+        }
+        Ok(removed)
+    }
+}
+
+pub(crate) fn time(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text)
+        .ok()
+        .map(|time| time.with_timezone(&Utc))
+}

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use crate::auth::BuilderCache;
 use crate::full_store::FullStore;
 use crate::hints::{HintQueue, Hints};
-use crate::legacy::{Guesses, run_believer};
+use crate::legacy::{Guesses, SharedList, run_believer};
 use crate::log_watch::LogWatch;
 use crate::outage::Outage;
 use crate::sealer::{SealQueue, Sealer};
@@ -71,6 +71,7 @@ impl Application {
             builders: BuilderCache::default(),
             relay_wake: Notify::new(),
             believer_wake: Notify::new(),
+            waiting: SharedList::default(),
             guesses: Guesses::default(),
             held_back: AtomicBool::new(true),
             hints,

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 use crate::full_store::FullStore;
 use crate::hints::Hints;
 use crate::lease::LeaseKey;
-use crate::legacy::Guesses;
+use crate::legacy::{Guesses, SharedList};
 use crate::log_watch::LogWatch;
 use crate::outage::Outage;
 use crate::sealer::Sealer;
@@ -44,6 +44,8 @@ pub struct Shared {
     pub relay_wake: Notify,
     /// Wakes whoever looks for the results of pollers' successes.
     pub believer_wake: Notify,
+    /// The list that everyone may read.
+    pub waiting: SharedList,
     /// Wrong passwords of pollers.
     pub guesses: Guesses,
     /// Whether tasks wait for room: only then room that becomes free is work for the relay.

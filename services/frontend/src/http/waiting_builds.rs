@@ -2,6 +2,7 @@
 //! know no error but an empty list.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
@@ -9,10 +10,10 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metrics::counter;
 use millrace_domain::{PollerMode, Token};
-use millrace_store::{Fetch, PollerCaller};
+use millrace_store::{Fetch, LegacyBuild, PollerCaller};
 
 use crate::error::{ApiError, RETRY_AFTER};
-use crate::legacy::{LegacyList, ListQuery, Shape};
+use crate::legacy::{DEFAULT_LIMIT, LegacyList, ListQuery, Shape};
 use crate::state::AppState;
 
 /// An answer comes within 2 s, also when the database does not.
@@ -27,11 +28,22 @@ pub async fn waiting_builds(
     let query = ListQuery::new(query.as_deref());
     answer(&state, peer, query.shape, async {
         state.require_ready()?;
-        let builds = state.store.waiting_builds(query.limit).await?;
+        let builds = observed(&state, query.limit).await?;
         count_fetch("", builds.len(), 0);
         Ok(Some(LegacyList::new(&builds, &state.settings.links)))
     })
     .await
+}
+
+/// What waits. The usual question is answered to all who ask it at the same time with one look.
+async fn observed(state: &AppState, limit: u32) -> Result<Arc<Vec<LegacyBuild>>, ApiError> {
+    if limit != DEFAULT_LIMIT {
+        return Ok(Arc::new(state.store.waiting_builds(limit).await?));
+    }
+    let read = state.waiting.read(&state.store, limit).await;
+    read.map_err(|reason| ApiError::Unavailable {
+        reason: reason.to_string(),
+    })
 }
 
 /// Lists to the poller whose address this is. A GET of one that executes is a claim of what it lists.

@@ -4,7 +4,7 @@
 use super::list::Shape;
 
 /// Builds listed when the poller does not say how many.
-const DEFAULT_LIMIT: u32 = 10;
+pub const DEFAULT_LIMIT: u32 = 10;
 /// Builds listed at most.
 const MAX_LIMIT: u32 = 1000;
 

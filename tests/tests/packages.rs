@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use millrace_tests::{Fixture, Pipeline, PipelineOptions};
+use millrace_tests::{BuilderOptions, Fixture, Pipeline, PipelineOptions};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_mins(5);
@@ -108,6 +108,36 @@ async fn a_cancel_in_between_keeps_what_was_built() {
     let ended = pipeline.ended(build, Duration::from_secs(20)).await;
     assert_eq!(ended["state"], "cancelled", "{ended:#}");
     assert_eq!(outcomes(&ended), ["succeeded", "cancelled", "cancelled"]);
+    pipeline.assert_nothing_left().await;
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn a_retry_after_a_fault_of_ours_keeps_the_packages_that_were_finished() {
+    let mut pipeline = Pipeline::start(PipelineOptions::default()).await;
+    let build = submit(&pipeline, &["lib-a", "slow", "needs-a"], &[]).await;
+    pipeline.logged(build, "package 2 of 3").await;
+    pipeline.builders[0].kill();
+    pipeline.builders.clear();
+    pipeline.add_builder(&BuilderOptions::default());
+    let ended = pipeline.ended(build, LONG).await;
+    assert_eq!(ended["state"], "succeeded", "{ended:#}");
+    let attempts = attempts(&ended);
+    assert_eq!(attempts.len(), 2, "{ended:#}");
+    assert_eq!(attempts[0]["outcome"]["kind"], "builder_lost");
+    assert_eq!(outcomes(&ended), ["succeeded", "succeeded", "succeeded"]);
+    assert_eq!(begun(&pipeline, build).await, [2, 3]);
+    let log = pipeline.cli.log(build).await;
+    assert!(
+        log.contains("is taken over from an earlier attempt"),
+        "{log}"
+    );
+    let names = |attempt: &Value| -> Vec<String> {
+        let files = attempt["packages"][0]["files"].as_array().unwrap();
+        files.iter().map(|f| f["sha256"].to_string()).collect()
+    };
+    assert!(!names(&attempts[0]).is_empty());
+    assert_eq!(names(&attempts[0]), names(&attempts[1]), "the same files");
     pipeline.assert_nothing_left().await;
     pipeline.stop().await;
 }

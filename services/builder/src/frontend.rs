@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_chassis::{Method, Problem, RequestBuilder, Response};
-use millrace_domain::{AttemptId, Token};
+use millrace_domain::{AttemptId, FileName, Token};
 use millrace_wire::{
     ChrootsAnswer, ChrootsRequest, ClaimGranted, ClaimRefusal, ClaimRefused, ClaimRequest,
     DeclineRequest, HeartbeatAnswer, HeartbeatRequest, LEASE_HEADER, LogAccepted, ManifestFile,
@@ -154,11 +154,25 @@ impl Frontend {
 
     /// Begins to read a stored source.
     pub async fn source(&self, sha256: &str) -> Result<Response, CallError> {
-        let path = format!(
-            "/builder/v1/sources/{}",
-            millrace_chassis::path_segment(sha256)
-        );
-        let request = self.request(Method::GET, &path);
+        let digest = millrace_chassis::path_segment(sha256);
+        self.begin_to_read(&format!("/builder/v1/sources/{digest}"))
+            .await
+    }
+
+    /// Begins to read a file that an earlier attempt made.
+    pub async fn result(
+        &self,
+        attempt: AttemptId,
+        position: u32,
+        name: &FileName,
+    ) -> Result<Response, CallError> {
+        let name = millrace_chassis::path_segment(name.as_str());
+        let path = format!("/builder/v1/attempts/{attempt}/files/{position}/{name}");
+        self.begin_to_read(&path).await
+    }
+
+    async fn begin_to_read(&self, path: &str) -> Result<Response, CallError> {
+        let request = self.request(Method::GET, path);
         let response = within(CALL_DEADLINE, request.send())
             .await
             .map_err(CallError::Away)?

@@ -1,7 +1,9 @@
 //! The order for one attempt, made from what the store released.
 
 use millrace_store::{ReleasedTask, SourcePlace};
-use millrace_wire::{JobChroot, JobSource, JobV1, SourceOrigin, encode};
+use millrace_wire::{
+    FinishedBefore, JobChroot, JobSource, JobV1, ManifestFile, SourceOrigin, encode,
+};
 use serde_json::Value;
 
 /// The message that offers an attempt. The attempt's id is the message's, so that a copy is known as one.
@@ -44,6 +46,7 @@ fn order(task: &ReleasedTask) -> JobV1 {
                     name: source.name.clone(),
                     origin,
                     size,
+                    finished: finished_before(task, source.position),
                 }
             })
             .collect(),
@@ -51,4 +54,19 @@ fn order(task: &ReleasedTask) -> JobV1 {
         limits: task.limits,
         network: false,
     }
+}
+
+/// What an earlier attempt made of a source.
+fn finished_before(task: &ReleasedTask, position: u32) -> Option<FinishedBefore> {
+    let package = task.finished.iter().find(|p| p.position == position)?;
+    let files = package.files.iter().map(|file| ManifestFile {
+        name: file.name.clone(),
+        size: file.size,
+        sha256: file.sha256.clone(),
+    });
+    Some(FinishedBefore {
+        attempt_id: package.attempt_id,
+        outcome: package.outcome.clone(),
+        files: files.collect(),
+    })
 }

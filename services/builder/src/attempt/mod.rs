@@ -19,6 +19,7 @@ mod patience;
 mod recover;
 mod sandbox;
 mod stages;
+mod take_over;
 #[cfg(test)]
 mod tests;
 mod turns;

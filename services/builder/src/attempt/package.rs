@@ -42,32 +42,42 @@ pub async fn build(
     source: &JobSource,
     turn: &Turn,
 ) -> Result<Built, Interrupt> {
-    let ended = |outcome| (outcome, Vec::new(), None, Duration::ZERO);
-    let (outcome, files, sandbox, took) = match try_build(attempt, log, source, turn).await {
-        Ok(brought) => (
-            brought.outcome,
-            brought.files,
-            Some(brought.sandbox),
-            brought.took,
-        ),
-        Err(Unfinished::Failed(outcome)) => ended(*outcome),
-        Err(Unfinished::Interrupted(Interrupt::Cancelled)) => ended(cancelled()),
-        Err(Unfinished::Interrupted(interrupt @ (Interrupt::Revoked | Interrupt::Stopping))) => {
-            return Err(interrupt);
-        }
+    let built = match try_build(attempt, log, source, turn).await {
+        Ok(brought) => Built {
+            report: report(source, brought.outcome, brought.files),
+            sandbox: Some(brought.sandbox),
+            took: brought.took,
+        },
+        Err(error) => Built {
+            report: unfinished(source, error)?,
+            sandbox: None,
+            took: Duration::ZERO,
+        },
     };
     attempt.live.end_stage(Utc::now());
-    let report = PackageReport {
+    Ok(built)
+}
+
+/// What is to be reported of a package after a step that did not succeed; the error says nothing.
+pub fn unfinished(source: &JobSource, error: Unfinished) -> Result<PackageReport, Interrupt> {
+    match error {
+        Unfinished::Failed(outcome) => Ok(report(source, *outcome, Vec::new())),
+        Unfinished::Interrupted(Interrupt::Cancelled) => {
+            Ok(report(source, cancelled(), Vec::new()))
+        }
+        Unfinished::Interrupted(interrupt @ (Interrupt::Revoked | Interrupt::Stopping)) => {
+            Err(interrupt)
+        }
+    }
+}
+
+fn report(source: &JobSource, outcome: Outcome, files: Vec<ManifestFile>) -> PackageReport {
+    PackageReport {
         position: source.position,
         source: source.name.clone(),
         outcome,
         files,
-    };
-    Ok(Built {
-        report,
-        sandbox,
-        took,
-    })
+    }
 }
 
 /// The outcome of what the requester stopped.

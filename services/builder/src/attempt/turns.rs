@@ -64,6 +64,13 @@ impl Turns {
         }
     }
 
+    /// Says that a package needs no turn.
+    pub fn pass_over(&mut self, index: usize) {
+        if let Some(package) = self.packages.get_mut(index) {
+            *package = Standing::Over;
+        }
+    }
+
     /// The next try; none when nothing is left that could succeed.
     pub fn next(&self) -> Option<Turn> {
         let first = self.find(|standing| standing == Standing::Untried);

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::ending::{self, disk_failed, ends_the_attempt};
 use super::package::say;
 use super::patience::Patience;
+use super::take_over::take_over;
 use super::turns::{Turn, Turns, may_be_cured};
 use super::{Attempt, package, sandbox};
 use crate::durable::Outlives;
@@ -100,6 +101,18 @@ async fn build_all(
     }
     let sources = attempt.record.job.sources.clone();
     let mut turns = Turns::new(sources.len(), attempt.record.job.limits.timeout_seconds);
+    for (index, source) in sources.iter().enumerate() {
+        match take_over(attempt, log, source).await {
+            Ok(true) => turns.pass_over(index),
+            Ok(false) => {}
+            Err(unfinished) => {
+                let report = package::unfinished(source, unfinished)?;
+                attempt.record.packages.push(report);
+                add_cancelled(attempt, &sources);
+                return Ok(None);
+            }
+        }
+    }
     let mut last = None;
     while let Some(turn) = turns.next() {
         let Some(source) = sources.get(turn.index) else {

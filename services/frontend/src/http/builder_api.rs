@@ -4,6 +4,7 @@ mod chroots;
 mod claim;
 mod enrol;
 mod heartbeat;
+mod read_file;
 mod upload_file;
 mod upload_log;
 
@@ -42,7 +43,7 @@ pub fn router() -> Router<AppState> {
 pub fn uploads() -> Router<AppState> {
     Router::new().route(
         "/builder/v1/attempts/{attempt}/files/{position}/{name}",
-        put(upload_file::upload_file),
+        put(upload_file::upload_file).get(read_file::read_file),
     )
 }
 

@@ -13,6 +13,7 @@ mod claim;
 mod config;
 mod deeper;
 mod error;
+mod finished;
 mod hindrance;
 mod import;
 mod keep;
@@ -55,6 +56,7 @@ pub use chroots::{ChrootAdded, ImageStanding, ImageTold, ImageView, WantedImage}
 pub use claim::{ClaimInput, ClaimOutcome};
 pub use config::StoreConfig;
 pub use error::StoreError;
+pub use finished::PackageBefore;
 pub use hindrance::{DiskShort, Hindered};
 pub use import::{Imported, ImportedBuild, ImportedProject};
 pub use keep::{Forgotten, Keeping, Untidy};

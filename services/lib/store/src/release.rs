@@ -15,7 +15,7 @@ use crate::reservation::take_kept;
 use crate::store::Tx;
 use crate::turns::take_tasks;
 use crate::window::{ANY_WAITING, REJOIN, lock_routes, open_windows};
-use crate::{ChrootRow, OutboxEntry, SourceView, Store, StoreError};
+use crate::{ChrootRow, OutboxEntry, PackageBefore, SourceView, Store, StoreError};
 
 /// How much to release.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +62,8 @@ pub struct ReleasedTask {
     pub memory_class: String,
     /// What to build, in order.
     pub sources: Vec<SourceView>,
+    /// What earlier attempts made of some of them.
+    pub finished: Vec<PackageBefore>,
     /// Extra repositories.
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.

@@ -8,6 +8,7 @@ use sqlx::FromRow;
 use crate::catalog::ChrootColumns;
 use crate::choice::{Choice, choose};
 use crate::deeper::read_on;
+use crate::finished::{PackageBefore, finished_before};
 use crate::lines::Found;
 use crate::picture::sources_of;
 use crate::release::{ReleaseConfig, ReleasedTask};
@@ -73,9 +74,15 @@ pub(crate) async fn take_tasks(
     let rows: Vec<TaskColumns> = sqlx::query_as(TAKE).bind(ids).fetch_all(&mut **tx).await?;
     let builds: Vec<i64> = rows.iter().map(|row| row.build_id).collect();
     let sources = sources_of(tx, &builds).await?;
+    let tried = rows.iter().filter(|row| row.attempts_made > 0);
+    let tried: Vec<i64> = tried.map(|row| row.id).collect();
+    let mut finished = finished_before(tx, &tried).await?;
     let tasks: Result<Vec<_>, _> = rows
         .into_iter()
-        .map(|columns| released_task(columns, &sources))
+        .map(|columns| {
+            let finished = finished.remove(&TaskId(columns.id)).unwrap_or_default();
+            released_task(columns, &sources, finished)
+        })
         .collect();
     Ok((tasks?, held_back))
 }
@@ -115,6 +122,7 @@ fn kept_ids(kept: &[Ready]) -> Vec<i64> {
 fn released_task(
     columns: TaskColumns,
     sources: &HashMap<BuildId, Vec<SourceView>>,
+    finished: Vec<PackageBefore>,
 ) -> Result<ReleasedTask, StoreError> {
     let row = RowOf::new("tasks", columns.id);
     let build_id = BuildId(columns.build_id);
@@ -128,6 +136,7 @@ fn released_task(
         chroot: columns.chroot.try_into()?,
         memory_class: columns.memory_class,
         sources: sources.get(&build_id).cloned().unwrap_or_default(),
+        finished,
         repositories: row.parse_all(&columns.repositories)?,
         limits: Limits {
             memory_mib: row.number(columns.memory_mib)?,

@@ -1,9 +1,12 @@
 //! `job/v1`: the complete order for one attempt.
 
 use millrace_domain::{
-    AttemptId, BuildId, ChrootName, FileName, Limits, Name, RepositoryUrl, SourceUrl, TaskId,
+    AttemptId, BuildId, ChrootName, FileName, Limits, Name, Outcome, RepositoryUrl, SourceUrl,
+    TaskId,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::ManifestFile;
 
 /// The order for one attempt; never edited after it was published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -45,7 +48,7 @@ pub struct JobChroot {
 }
 
 /// One source of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct JobSource {
     /// Position within the build, from 0.
     pub position: u32,
@@ -56,6 +59,21 @@ pub struct JobSource {
     /// Size in bytes, where known.
     #[serde(default)]
     pub size: Option<u64>,
+    /// What an earlier attempt of the task made of it: to be taken over rather than built again. A builder that cannot
+    /// have the files builds it anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<FinishedBefore>,
+}
+
+/// A package that an earlier attempt of the task finished.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct FinishedBefore {
+    /// That attempt.
+    pub attempt_id: AttemptId,
+    /// How the package ended.
+    pub outcome: Outcome,
+    /// Its files, in the result store.
+    pub files: Vec<ManifestFile>,
 }
 
 /// Where the bytes of a source are.

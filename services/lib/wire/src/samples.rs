@@ -55,6 +55,7 @@ pub fn job() -> JobV1 {
                     url: "http://foo/pkg-1-1.src.rpm".parse().expect("a URL"),
                 },
                 size: None,
+                finished: None,
             },
             JobSource {
                 position: 1,
@@ -63,6 +64,7 @@ pub fn job() -> JobV1 {
                     sha256: "0".repeat(64),
                 },
                 size: Some(4096),
+                finished: None,
             },
         ],
         repositories: vec!["http://foo/repo/$basearch/".parse().expect("a URL")],

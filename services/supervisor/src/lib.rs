@@ -20,6 +20,7 @@ mod stages;
 pub use program::run;
 pub use protocol::{
     HOME, LimitHit, LogCaps, Network, Notice, Order, Owner, PACKAGES_DIR, PLAN_PATH, Plan,
-    REPORT_PATH, REQUIRES_PATH, RESULT_DIR, Report, Rounds, SOURCE_PATH, SUPERVISOR_PATH, Sample,
-    SelfTestFacts, StageMark, Step, StepEnd, StepReport,
+    REPORT_PATH, REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH, RESULT_DIR, Report,
+    Rounds, SOURCE_PATH, SUPERVISOR_PATH, Sample, SelfTestFacts, StageMark, Step, StepEnd,
+    StepReport,
 };

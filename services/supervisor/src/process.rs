@@ -56,13 +56,23 @@ impl<R: Read + AsFd> Source<R> {
     }
 }
 
+/// Arguments that an earlier step left. Only root writes there.
+fn read_arguments(path: &str) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))
+}
+
 impl Running {
     /// Starts a step in a process group of its own.
     pub(crate) fn start(plan: &Plan, step: &Step) -> Result<Self, String> {
         let (program, arguments) = step.argv.split_first().ok_or("its command is empty")?;
+        let more = step
+            .arguments_from
+            .as_deref()
+            .map_or(Ok(String::new()), read_arguments)?;
         let mut command = Command::new(program);
         command
             .args(arguments)
+            .args(more.lines())
             .envs(plan.env.iter().cloned())
             .envs(step.env.iter().cloned())
             .current_dir("/")

@@ -13,6 +13,10 @@ pub const PLAN_PATH: &str = "/millrace/plan.json";
 pub const SOURCE_PATH: &str = "/millrace/source.src.rpm";
 /// Where the builder puts packages that were built before, as a repository for this build.
 pub const PACKAGES_DIR: &str = "/millrace/packages";
+/// Where a builder puts the program that looks at extra repositories.
+pub const REPOSITORIES_PROGRAM: &str = "/millrace/repositories.py";
+/// Where that program leaves the arguments for what it found.
+pub const REPOSITORIES_PATH: &str = "/millrace/repositories";
 /// Where a source package lies that names dynamic build requirements, whatever its own name was.
 pub const REQUIRES_PATH: &str = "/millrace/requires.nosrc.rpm";
 /// Where the supervisor leaves a second copy of its report.
@@ -69,6 +73,9 @@ pub struct Step {
     pub name: String,
     /// Program and arguments.
     pub argv: Vec<String>,
+    /// A file that an earlier step left, with further arguments, one a line; none means no more.
+    #[serde(default)]
+    pub arguments_from: Option<String>,
     /// Its environment, on top of the plan's.
     #[serde(default)]
     pub env: Vec<(String, String)>,
@@ -394,6 +401,7 @@ mod tests {
         let step = Step {
             name: "rebuild".into(),
             argv: vec!["mock".into()],
+            arguments_from: None,
             env: Vec::new(),
             stage: None,
             network: None,

@@ -117,6 +117,7 @@ fn describe(attempt: &Attempt, setup: Setup) -> (SandboxSpec, SandboxFiles) {
         plan,
         source: (!attempt.ctx.is_noop()).then_some(setup.source),
         max_source_bytes: settings.max_source_bytes,
+        programs: mock::programs(job),
         packages: setup.packages,
     };
     (spec, files)

@@ -1,10 +1,12 @@
 //! The plan of one package: mock is called twice in the same sandbox, once connected, to install what the package
 //! needs, and once without network, to build it. What the package finds out itself to need (dynamic build
 //! requirements) is installed connected in between, while nothing of the package runs. A build that may use the network
-//! throughout is never cut. What was built before it for the same build is a repository, made inside the sandbox.
+//! throughout is never cut. Extra repositories are looked at first: mock waits two minutes for one that never answers,
+//! and does not find one that has a folder per architecture. What was built before it for the same build is a repository, made inside the sandbox.
 
 use millrace_supervisor::{
-    Network, Owner, PACKAGES_DIR, Plan, REQUIRES_PATH, Rounds, SOURCE_PATH, Step,
+    Network, Owner, PACKAGES_DIR, Plan, REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH,
+    Rounds, SOURCE_PATH, Step,
 };
 use millrace_wire::JobV1;
 
@@ -21,6 +23,8 @@ const REQUIRES_SUFFIX: &str = ".buildreqs.nosrc.rpm";
 /// mock's own limit on rounds of dynamic build requirements.
 const ROUNDS: u32 = 10;
 
+/// Looks at extra repositories. Python is what mock is written in, so an image with mock has it.
+const LOOK_AT_REPOSITORIES: &str = include_str!("repositories.py");
 /// The step that makes a repository of the packages that were built before.
 pub const REPOSITORY_STEP: &str = "repository";
 
@@ -41,8 +45,10 @@ pub struct Try<'a> {
 pub fn plan(of: &Try<'_>) -> Plan {
     let dependencies = step(of, "dependencies", &["--installdeps", SOURCE_PATH]);
     let repository = of.has_packages.then(repository);
+    let extra = (!of.job.repositories.is_empty()).then(|| look_at_repositories(of.job));
     let steps = repository
         .into_iter()
+        .chain(extra)
         .chain([dependencies, rebuild(of)])
         .collect();
     let mut plan = Plan::new(steps, of.timeout_seconds);
@@ -61,6 +67,37 @@ pub fn plan(of: &Try<'_>) -> Plan {
     plan
 }
 
+/// Programs of ours that a job's plan runs, with their paths.
+pub fn programs(job: &JobV1) -> Vec<(&'static str, &'static str)> {
+    if job.repositories.is_empty() {
+        Vec::new()
+    } else {
+        vec![(REPOSITORIES_PROGRAM, LOOK_AT_REPOSITORIES)]
+    }
+}
+
+fn look_at_repositories(job: &JobV1) -> Step {
+    let arch = job.chroot.name.arch();
+    let program = [
+        "python3",
+        "-I",
+        REPOSITORIES_PROGRAM,
+        REPOSITORIES_PATH,
+        arch,
+    ];
+    let urls = job.repositories.iter().map(|url| url.expand(arch));
+    Step {
+        name: "repositories".to_owned(),
+        argv: program.map(str::to_owned).into_iter().chain(urls).collect(),
+        arguments_from: None,
+        env: Vec::new(),
+        // What is wrong with them is the build's matter, unlike the chroot's own repository.
+        stage: Some("dependencies".to_owned()),
+        network: None,
+        rounds: None,
+    }
+}
+
 /// mock itself needs `createrepo_c`, so an image with mock has it.
 fn repository() -> Step {
     let argv = [
@@ -73,6 +110,7 @@ fn repository() -> Step {
     Step {
         name: REPOSITORY_STEP.to_owned(),
         argv: argv.map(str::to_owned).into(),
+        arguments_from: None,
         env: Vec::new(),
         stage: Some("buildroot".to_owned()),
         network: None,
@@ -126,18 +164,14 @@ fn step(of: &Try<'_>, name: &str, mode: &[&str]) -> Step {
             argv.extend(["--define".to_owned(), define]);
         }
     }
-    let packages = of.has_packages.then(|| format!("file://{PACKAGES_DIR}"));
-    let extra = job
-        .repositories
-        .iter()
-        .map(|url| url.expand(job.chroot.name.arch()));
-    for url in packages.into_iter().chain(extra) {
-        argv.extend(["--addrepo".to_owned(), url]);
+    if of.has_packages {
+        argv.extend(["--addrepo".to_owned(), format!("file://{PACKAGES_DIR}")]);
     }
     argv.extend(mode.iter().map(|&word| word.to_owned()));
     Step {
         name: name.to_owned(),
         argv,
+        arguments_from: (!job.repositories.is_empty()).then(|| REPOSITORIES_PATH.to_owned()),
         env: Vec::new(),
         stage: Some("buildroot".to_owned()),
         network: None,
@@ -177,12 +211,22 @@ mod tests {
         });
         assert_eq!(plan.wall_limit_seconds, 70);
         let names: Vec<&str> = plan.steps.iter().map(|step| step.name.as_str()).collect();
-        assert_eq!(names, [REPOSITORY_STEP, "dependencies", "rebuild"]);
+        assert_eq!(
+            names,
+            [REPOSITORY_STEP, "repositories", "dependencies", "rebuild"]
+        );
+        let look = &plan.steps[1];
+        assert_eq!(
+            look.argv.join(" "),
+            "python3 -I /millrace/repositories.py /millrace/repositories x86_64 http://foo/repo/x86_64/"
+        );
         assert_eq!(
             plan.steps[0].argv.join(" "),
             "createrepo_c --quiet --general-compress-type=gz /millrace/packages"
         );
-        for step in &plan.steps[1..] {
+        let install = &plan.steps[3].rounds.as_ref().unwrap().install;
+        for step in plan.steps[2..].iter().chain([&**install]) {
+            assert_eq!(step.arguments_from.as_deref(), Some(REPOSITORIES_PATH));
             let line = step.argv.join(" ");
             assert!(
                 line.contains("--addrepo file:///millrace/packages "),
@@ -193,12 +237,15 @@ mod tests {
 
     #[test]
     fn a_package_is_two_calls_of_mock_under_the_jobs_limit() {
-        let plan = plan_of(&samples::job(), &SandboxCaps::default());
+        let mut job = samples::job();
+        job.repositories.clear();
+        let plan = plan_of(&job, &SandboxCaps::default());
         assert_eq!(plan.wall_limit_seconds, 1800);
+        assert!(plan.steps[0].arguments_from.is_none() && programs(&job).is_empty());
         assert_eq!(
             plan.steps[0].argv.join(" "),
             "mock -r fedora-44-x86_64 --isolation simple --no-clean --no-cleanup-after --resultdir /millrace/results \
-             --config-opts print_main_output=True --addrepo http://foo/repo/x86_64/ --installdeps /millrace/source.src.rpm"
+             --config-opts print_main_output=True --installdeps /millrace/source.src.rpm"
         );
         assert!(
             plan.steps[1]
@@ -211,7 +258,7 @@ mod tests {
     #[test]
     fn package_code_runs_cut_and_only_requirements_are_installed_connected() {
         let mut job = samples::job();
-        let rebuild_of = |job: &JobV1| plan_of(job, &SandboxCaps::default()).steps[1].clone();
+        let rebuild_of = |job: &JobV1| plan_of(job, &SandboxCaps::default()).steps[2].clone();
         let cut = rebuild_of(&job);
         assert_eq!(cut.network, Some(Network::Cut));
         let install = cut.rounds.unwrap().install;
@@ -230,7 +277,7 @@ mod tests {
     #[test]
     fn make_runs_as_many_jobs_as_there_are_processors() {
         let plan = plan_of(&samples::job(), &caps());
-        let line = plan.steps[1].argv.join(" ");
+        let line = plan.steps[2].argv.join(" ");
         assert!(
             line.contains("--define _smp_build_ncpus 2 --define _smp_mflags -j2"),
             "{line}"

@@ -247,14 +247,15 @@ fn build_failed(stage: Stage) -> String {
 fn package_manager_failed(evidence: &Evidence<'_>, stage: Option<Stage>) -> Finding {
     let facts = evidence.facts;
     if let Some(id) = &facts.failed_repository {
-        return match evidence
-            .repositories
-            .iter()
-            .find(|url| is_repository(url, id))
-        {
+        let candidates = evidence.repositories.iter();
+        let found = candidates
+            .filter(|url| is_repository(url, id))
+            // One may lie below another: the longest is meant.
+            .max_by_key(|url| url.as_str().len());
+        return match found {
             Some(url) => Finding::new(
                 OutcomeKind::DependencyFailed,
-                format!("the repository {url} cannot be read"),
+                format!("the repository {url} cannot be read; see the first error"),
             ),
             None => unreachable(&format!("the chroot's repository '{id}' cannot be read")),
         };

@@ -6,6 +6,6 @@ mod judgement;
 mod reader;
 mod telling;
 
-pub use command::{Try, plan};
+pub use command::{Try, plan, programs};
 pub use judgement::{Evidence, judge};
 pub use reader::{LogFacts, LogReader};

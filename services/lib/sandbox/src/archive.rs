@@ -30,6 +30,9 @@ pub(crate) async fn of_files(
     })?;
     let mut head = supervisor_archive(&supervisor);
     head.extend(entry(PLAN_PATH, Kind::File(0o644), &plan));
+    for (path, text) in &files.programs {
+        head.extend(entry(path, Kind::File(0o644), text.as_bytes()));
+    }
     let (source, tail) = match &files.source {
         Some(path) => {
             let (file, size) = open_source(path, files.max_source_bytes).await?;
@@ -161,6 +164,7 @@ mod tests {
         let step = Step {
             name: "x".into(),
             argv: vec!["true".into()],
+            arguments_from: None,
             env: Vec::new(),
             stage: None,
             network: None,
@@ -171,6 +175,7 @@ mod tests {
             plan: Plan::new(vec![step], 60),
             source: Some(source.to_owned()),
             max_source_bytes: cap,
+            programs: Vec::new(),
             packages: Vec::new(),
         }
     }

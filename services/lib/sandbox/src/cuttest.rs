@@ -42,6 +42,7 @@ pub async fn test_cut(
         env: Vec::new(),
     };
     let files = SandboxFiles {
+        programs: Vec::new(),
         packages: Vec::new(),
         supervisor: supervisor.to_owned(),
         plan: Plan::new(
@@ -70,6 +71,7 @@ fn look(name: &str, network: Option<Network>) -> Step {
         argv: [SUPERVISOR_PATH, "selftest-links", name]
             .map(str::to_owned)
             .to_vec(),
+        arguments_from: None,
         env: Vec::new(),
         stage: None,
         network,

@@ -67,6 +67,8 @@ pub struct SandboxFiles {
     pub source: Option<PathBuf>,
     /// The largest source that is put in, in bytes.
     pub max_source_bytes: u64,
+    /// Programs of the builder's own, each with the path that it gets.
+    pub programs: Vec<(&'static str, &'static str)>,
     /// Packages that were built before, on the builder's disk; they are put into a folder of their own under short
     /// names, whatever theirs were.
     pub packages: Vec<PathBuf>,

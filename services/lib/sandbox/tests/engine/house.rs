@@ -86,6 +86,7 @@ pub(crate) fn shell(script: &str) -> Step {
     Step {
         name: "script".into(),
         argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        arguments_from: None,
         env: Vec::new(),
         stage: Some("buildroot".into()),
         network: None,
@@ -127,6 +128,7 @@ impl House {
 
     pub(crate) fn files(plan: Plan) -> SandboxFiles {
         SandboxFiles {
+            programs: Vec::new(),
             packages: Vec::new(),
             supervisor: supervisor(),
             plan,

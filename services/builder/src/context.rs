@@ -66,6 +66,16 @@ impl Default for SandboxCaps {
 }
 
 impl SandboxCaps {
+    /// The same, with disk space for a task that was raised to more than builders give by themselves.
+    #[must_use]
+    pub fn with_disk(self, disk_mib: Option<u32>) -> Self {
+        let raised = disk_mib.map(|mib| u64::from(mib) << 20);
+        Self {
+            disk_bytes: self.disk_bytes.map(|own| own.max(raised.unwrap_or(0))),
+            ..self
+        }
+    }
+
     /// As many jobs as make may run, where processors are limited: part of a processor counts as one.
     pub fn make_jobs(&self) -> Option<u32> {
         // Settings are checked to be from 0.1 to 4096.

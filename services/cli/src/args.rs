@@ -81,6 +81,11 @@ pub enum Command {
         #[command(subcommand)]
         command: BuilderCommand,
     },
+    /// Projects and their settings.
+    Project {
+        #[command(subcommand)]
+        command: ProjectCommand,
+    },
     /// Give a builder no more work; it finishes what it has, and stays drained over restarts until it is undrained.
     Drain {
         /// The builder's id or name.
@@ -237,6 +242,33 @@ pub struct AddChroot {
     /// The name of mock's configuration inside the base [default: the chroot's name]
     #[arg(long, value_name = "NAME")]
     pub mock_root: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProjectCommand {
+    /// Show a project's settings.
+    Show {
+        /// The project, such as main/main.
+        #[arg(value_name = "OWNER/NAME")]
+        name: String,
+    },
+    /// Change a project's settings; what is not given stays.
+    Set {
+        /// The project, such as main/main.
+        #[arg(value_name = "OWNER/NAME")]
+        name: String,
+        /// Whether a task that hits its limit on memory, time or disk space is tried once more with the suggested one.
+        #[arg(long, value_name = "on|off", value_parser = switch, required = true)]
+        auto_raise: Option<bool>,
+    },
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("either on or off".to_owned()),
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -35,11 +35,29 @@ pub async fn post<B: Serialize, T: DeserializeOwned>(
     path: &str,
     body: &B,
 ) -> anyhow::Result<Answer<T>> {
+    write(api, Method::POST, path, body).await
+}
+
+/// The same for a change of what is there.
+pub async fn patch<B: Serialize, T: DeserializeOwned>(
+    api: &ApiClient,
+    path: &str,
+    body: &B,
+) -> anyhow::Result<Answer<T>> {
+    write(api, Method::PATCH, path, body).await
+}
+
+async fn write<B: Serialize, T: DeserializeOwned>(
+    api: &ApiClient,
+    method: Method,
+    path: &str,
+    body: &B,
+) -> anyhow::Result<Answer<T>> {
     let key = Uuid::new_v4().to_string();
     let body = serde_json::to_vec(body)?;
     let json: Value = repeat(|| {
         let request = api
-            .request(Method::POST, path)
+            .request(method.clone(), path)
             .header("content-type", "application/json")
             .header("idempotency-key", &key)
             .body(body.clone());

@@ -6,12 +6,14 @@ use millrace_chassis::{Method, path_segment};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::args::{Args, BuilderCommand, Command, Download, List, Log, ParkedCommand, Resubmit};
+use crate::args::{
+    Args, BuilderCommand, Command, Download, List, Log, ParkedCommand, ProjectCommand, Resubmit,
+};
 use crate::client::{self, Answer};
 use crate::config::Config;
 use crate::exit::{Ending, Fault, Usage};
 use crate::model::{Build, File, Page, Task};
-use crate::{builder, chroot, follow, import, poller, render, submit, wait};
+use crate::{builder, chroot, follow, import, poller, project, render, submit, wait};
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<Ending> {
@@ -32,6 +34,12 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
         Command::Builder {
             command: BuilderCommand::List,
         } => builder::list(&config, json).await,
+        Command::Project {
+            command: ProjectCommand::Show { name },
+        } => project::show(&config, &name, json).await,
+        Command::Project {
+            command: ProjectCommand::Set { name, auto_raise },
+        } => project::set(&config, &name, auto_raise, json).await,
         Command::Drain { builder } => builder::turn(&config, &builder, "drain", json).await,
         Command::Undrain { builder } => builder::turn(&config, &builder, "undrain", json).await,
         Command::Poller { command } => poller::run(&config, command, json).await,

@@ -11,6 +11,7 @@ mod follow;
 mod import;
 mod model;
 mod poller;
+mod project;
 mod render;
 mod simulate;
 mod submit;

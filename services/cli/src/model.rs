@@ -1,7 +1,7 @@
 //! The API's objects, as far as people are shown them. Unknown fields are ignored.
 
 use chrono::{DateTime, Utc};
-use millrace_domain::{AttemptState, BuildState, Outcome, Stage, StageTime, TaskState};
+use millrace_domain::{AttemptState, BuildState, Limit, Outcome, Stage, StageTime, TaskState};
 use serde::Deserialize;
 
 /// A page of objects.
@@ -51,6 +51,8 @@ pub struct Task {
     pub state: TaskState,
     pub outcome: Option<Outcome>,
     #[serde(default)]
+    pub raised_limit: Option<Limit>,
+    #[serde(default)]
     pub attempts: Vec<Attempt>,
     #[serde(default)]
     pub wait: Option<Wait>,
@@ -94,6 +96,18 @@ pub struct Attempt {
     pub image_baked_at: Option<DateTime<Utc>>,
     #[serde(default)]
     pub claimed_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    pub limits: Option<AttemptLimits>,
+}
+
+/// What an attempt was given.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AttemptLimits {
+    pub memory_mib: u32,
+    #[serde(default)]
+    pub timeout_seconds: Option<u32>,
+    #[serde(default)]
+    pub disk_mib: Option<u32>,
 }
 
 /// What an attempt waits for whose work is done.

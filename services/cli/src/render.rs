@@ -7,7 +7,7 @@ use std::fmt::Write;
 use millrace_domain::{Limit, Outcome, Unit};
 use serde_json::Value;
 
-use crate::model::{Attempt, Build, Builder, Task, Wait};
+use crate::model::{Attempt, AttemptLimits, Build, Builder, Task, Wait};
 pub use chroots::{chroot, chroots};
 
 /// Text without control characters but newline and tab, and without those that turn the direction of text around.
@@ -56,6 +56,10 @@ fn task_lines(out: &mut String, task: &Task) {
     if let Some(wait) = &task.wait {
         line(out, &format!("    {}", wait_text(wait)));
     }
+    if let Some(limit) = &task.raised_limit {
+        let text = format!("    raised once after a hit limit: {}", limit_text(limit));
+        line(out, &text);
+    }
     if let Some(outcome) = &task.outcome {
         outcome_lines(out, outcome, "    ");
     }
@@ -100,6 +104,9 @@ fn attempt_lines(out: &mut String, attempt: &Attempt) {
             attempt.number, attempt.state, attempt.log_size, attempt.id
         ),
     );
+    if let Some(limits) = &attempt.limits {
+        line(out, &format!("      {}", limits_text(limits)));
+    }
     if let Some(wait) = &attempt.waits_for {
         line(out, &format!("      {}", wait.message));
     }
@@ -170,6 +177,16 @@ fn outcome_lines(out: &mut String, outcome: &Outcome, indent: &str) {
     if !use_seen.is_empty() {
         line(out, &format!("{indent}{}", use_seen.join(", ")));
     }
+}
+
+fn limits_text(limits: &AttemptLimits) -> String {
+    let time = limits
+        .timeout_seconds
+        .map_or_else(String::new, |seconds| format!(", time {seconds} s"));
+    let disk = limits
+        .disk_mib
+        .map_or_else(String::new, |mib| format!(", disk {mib} MiB"));
+    format!("limits: memory {} MiB{time}{disk}", limits.memory_mib)
 }
 
 fn limit_text(limit: &Limit) -> String {

@@ -14,6 +14,7 @@ mod list_parked;
 mod logs;
 mod openapi;
 mod pollers;
+mod projects;
 mod resubmit_build;
 mod result_folders;
 mod serve_file;

@@ -52,6 +52,7 @@ fn order(task: &ReleasedTask) -> JobV1 {
             .collect(),
         repositories: task.repositories.clone(),
         limits: task.limits,
+        disk_mib: task.disk_mib,
         network: false,
     }
 }

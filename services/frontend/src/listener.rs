@@ -145,6 +145,7 @@ fn finished(report: FinishedV1) -> Finished {
         image_digest: report.image_digest,
         image_baked_at: report.image_baked_at,
         set_aside_faults: 0,
+        raise: None,
     }
 }
 

@@ -293,6 +293,7 @@ fn limits(args: &LimitArgs) -> Result<LimitsPolicy, SettingsError> {
         default: pair(args.default_memory_mb, args.default_timeout_seconds),
         min: pair(args.min_memory_mb, args.min_timeout_seconds),
         max: pair(args.max_memory_mb, args.max_timeout_seconds),
+        max_disk_mib: args.max_disk_mb.min(1 << 30),
     };
     // The columns are signed 32-bit integers.
     if policy.max.memory_mib > 1 << 30 || policy.max.timeout_seconds > 1 << 30 {

@@ -1,11 +1,13 @@
-//! Adds to a report which limit to try next, for each package that hit one.
+//! Adds to a report which limit to try next, for each package that hit one, and with which the task may go on.
 
-use millrace_store::{Finished, StoreError};
+use millrace_domain::LimitName;
+use millrace_store::{Finished, Raise, StoreError, may_be_raised};
 
 use crate::state::AppState;
 
 /// Adds the suggestions. The task's own outcome gets that of the package it was taken from.
 pub async fn add(state: &AppState, report: &mut Finished) -> Result<(), StoreError> {
+    report.outcome.suggested_limit = None;
     for package in &mut report.packages {
         let Some(hit) = &package.outcome.limit else {
             continue;
@@ -20,5 +22,20 @@ pub async fn add(state: &AppState, report: &mut Finished) -> Result<(), StoreErr
             report.outcome.suggested_limit = suggested;
         }
     }
+    report.raise = raise(state, report);
     Ok(())
+}
+
+/// The limit with which the task may go on, where its project allows that.
+fn raise(state: &AppState, report: &Finished) -> Option<Raise> {
+    let limit = report.outcome.suggested_limit?;
+    if !may_be_raised(report.outcome.kind) {
+        return None;
+    }
+    let memory_mib = u32::try_from(limit.value).unwrap_or(u32::MAX);
+    let class = || state.settings.memory_classes.of(memory_mib).name.clone();
+    Some(Raise {
+        limit,
+        memory_class: (limit.name == LimitName::Memory).then(class),
+    })
 }

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use millrace_chassis::path_segment;
 use millrace_domain::{
-    AttemptId, AttemptState, BuildId, BuildState, BuilderId, ChrootName, FileName, Limits, Name,
-    Outcome, Phase, Priority, RepositoryUrl, Stage, StageTime, TaskId, TaskState,
+    AttemptId, AttemptState, BuildId, BuildState, BuilderId, ChrootName, FileName, Limit, Limits,
+    Name, Outcome, Phase, Priority, RepositoryUrl, Stage, StageTime, TaskId, TaskState,
 };
 use millrace_store::{AttemptView, BuildView, PackageView, SourcePlace, SourceView, TaskView};
 use serde::Serialize;
@@ -88,6 +88,8 @@ pub struct Task {
     pub state: TaskState,
     /// How it ended.
     pub outcome: Option<Outcome>,
+    /// The limit that it was raised to after it was hit, in a project that allows it; this happens once.
+    pub raised_limit: Option<Limit>,
     /// Tries that ended in a fault of ours; the task fails with the third.
     pub attempts_counted: u32,
     /// Tries, oldest first.
@@ -139,12 +141,25 @@ pub struct Attempt {
     pub image_digest: Option<String>,
     /// When that image was baked; null where that is not known.
     pub image_baked_at: Option<DateTime<Utc>>,
+    /// What it was given.
+    pub limits: AttemptLimits,
     /// When it was made.
     pub offered_at: DateTime<Utc>,
     /// When a builder claimed it.
     pub claimed_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// What an attempt was given.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttemptLimits {
+    /// Memory and swap together of each package, in MiB.
+    pub memory_mib: u32,
+    /// Wall time of each package in seconds; null for attempts of before this was noted.
+    pub timeout_seconds: Option<u32>,
+    /// Disk space of each package in MiB; null where its builder's own setting holds.
+    pub disk_mib: Option<u32>,
 }
 
 /// What an attempt waits for whose work is done.
@@ -241,6 +256,7 @@ impl Task {
             chroot: view.chroot,
             state: view.state,
             outcome: view.outcome,
+            raised_limit: view.raised_limit,
             attempts: view
                 .attempts
                 .into_iter()
@@ -284,6 +300,11 @@ impl Attempt {
             log_size: view.log_size,
             image_digest: view.image_digest,
             image_baked_at: view.image_baked_at,
+            limits: AttemptLimits {
+                memory_mib: view.limits.memory_mib,
+                timeout_seconds: view.limits.timeout_seconds,
+                disk_mib: view.limits.disk_mib,
+            },
             offered_at: view.offered_at,
             claimed_at: view.claimed_at,
             ended_at: view.ended_at,

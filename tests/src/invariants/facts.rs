@@ -80,6 +80,8 @@ pub struct Task {
     pub attempts_made: i64,
     /// Those that ended in a fault of ours.
     pub attempts_counted: i64,
+    /// It was released once more with a larger limit.
+    pub raised: bool,
 }
 
 /// An attempt.

@@ -29,7 +29,7 @@ const BUILDS: &str = "select b.id, (select coalesce(json_agg(k.key), '[]') from 
         where s.build_id = b.id and s.sha256 is not null) as digests,
     (select count(*) from tasks t where t.build_id = b.id) as tasks, b.imported_at is not null as imported
     from builds b order by b.id";
-const TASKS: &str = "select id, build_id, state, outcome, current_attempt, attempts_made, attempts_counted from tasks order by id";
+const TASKS: &str = "select id, build_id, state, outcome, current_attempt, attempts_made, attempts_counted, raised_limit is not null as raised from tasks order by id";
 const ATTEMPTS: &str =
     "select id, task_id, number, state, reason, outcome, claimed_at is not null as claimed,
     builder_id is not null as of_builder, poller_id as poller, log_size

@@ -209,7 +209,7 @@ fn evidence<'a>(
         ended: &run.ended,
         facts: &run.facts,
         limits,
-        caps: attempt.ctx.sandboxes.caps,
+        caps: attempt.ctx.sandboxes.caps.with_disk(job.disk_mib),
         repositories: &job.repositories,
         packages_made: attempt.ctx.is_noop() || packages_made,
     }

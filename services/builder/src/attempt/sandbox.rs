@@ -108,7 +108,7 @@ fn describe(attempt: &Attempt, setup: Setup) -> (SandboxSpec, SandboxFiles) {
     };
     let plan = mock::plan(&mock::Try {
         job,
-        caps: &settings.caps,
+        caps: &settings.caps.with_disk(job.disk_mib),
         timeout_seconds: setup.timeout_seconds,
         has_packages: !setup.packages.is_empty(),
     });

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::{
     attempt_files, builder_api, builds, cancel_build, chroots, drain_builder, health,
-    import_builds, list_builders, list_parked, logs, openapi, pollers, resubmit_build,
+    import_builds, list_builders, list_parked, logs, openapi, pollers, projects, resubmit_build,
     result_folders, status, submit_build, tasks, update_builds, upload_source, waiting_builds,
 };
 use crate::error::ApiError;
@@ -78,6 +78,7 @@ fn quick_api() -> OpenApiRouter<AppState> {
         .routes(routes!(pollers::rotate_poller))
         .routes(routes!(pollers::poller_lens))
         .routes(routes!(import_builds::import_builds))
+        .routes(routes!(projects::show_project, projects::change_project))
 }
 
 /// What lasts as long as its body.

@@ -25,6 +25,8 @@ pub struct LimitsPolicy {
     pub min: Limits,
     /// The largest limits accepted.
     pub max: Limits,
+    /// The most disk space that a task may be raised to, in MiB; what it begins with is the builder's setting.
+    pub max_disk_mib: u32,
 }
 
 /// A requested limit is out of the operator's bounds, or the policy itself contradicts itself.
@@ -58,6 +60,7 @@ impl Default for LimitsPolicy {
                 memory_mib: 262_144,
                 timeout_seconds: 604_800,
             },
+            max_disk_mib: 65_536,
         }
     }
 }

@@ -18,7 +18,7 @@ pub struct EarlierUse {
 
 /// The next limit to try: half as much again as the one that was hit, or a quarter more than what earlier builds used
 /// where that is more, within the operator's bounds. Nothing where the limit is the operator's largest already, or
-/// where a submission has no say in it.
+/// where it is of another kind. Disk space is no submission's to ask for; a project may have it raised.
 pub fn suggest(hit: &Limit, earlier: EarlierUse, policy: &LimitsPolicy) -> Option<Limit> {
     let (used, step, most) = match (hit.name, hit.unit) {
         (LimitName::Memory, Unit::MiB) => {
@@ -30,6 +30,7 @@ pub fn suggest(hit: &Limit, earlier: EarlierUse, policy: &LimitsPolicy) -> Optio
             TIME_STEP,
             policy.max.timeout_seconds,
         ),
+        (LimitName::Disk, Unit::MiB) => (0, MEMORY_STEP, policy.max_disk_mib),
         _ => return None,
     };
     let wanted = (hit.value + hit.value / 2).max(used + used / 4);
@@ -105,12 +106,15 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_the_operator_is_not_for_the_submitter_to_raise() {
-        let disk = Limit {
-            name: LimitName::Disk,
-            value: 100,
-            unit: Unit::MiB,
+    fn disk_space_is_suggested_and_log_and_silence_are_not() {
+        let hit = |name, unit| Limit {
+            name,
+            value: 500,
+            unit,
         };
-        assert_eq!(value(&disk, EarlierUse::default()), None);
+        let none = EarlierUse::default();
+        assert_eq!(value(&hit(LimitName::Disk, Unit::MiB), none), Some(768));
+        assert_eq!(value(&hit(LimitName::Log, Unit::MiB), none), None);
+        assert_eq!(value(&hit(LimitName::Silence, Unit::Seconds), none), None);
     }
 }

@@ -8,6 +8,7 @@ use sqlx::types::Json;
 
 use crate::aside::note_end;
 use crate::lease::FileKey;
+use crate::raise::{Raise, raise};
 use crate::row::{RowOf, Time, int4};
 use crate::store::Tx;
 use crate::transition::{End, Locked, Next, lock, settle};
@@ -32,6 +33,8 @@ pub struct Finished {
     pub image_baked_at: Option<Time>,
     /// A builder is set aside after so many attempts in a row that ended in a fault of its own; 0: never.
     pub set_aside_faults: u32,
+    /// The larger limit with which the task goes on, where its project allows it.
+    pub raise: Option<Raise>,
 }
 
 /// What became of one source.
@@ -90,7 +93,8 @@ impl Store {
                 return Ok(Acceptance::Missing(missing));
             }
             keep_results(&mut tx, report, &manifest).await?;
-            let next = Next::after(&locked, &report.outcome);
+            let raised = raise(&mut tx, &locked, report.raise.as_ref()).await?;
+            let next = raised.unwrap_or_else(|| Next::after(&locked, &report.outcome));
             let end = End {
                 state: AttemptState::Finished,
                 reason: None,

@@ -26,6 +26,8 @@ mod pace;
 mod parked;
 mod picture;
 mod poller;
+mod projects;
+mod raise;
 mod release;
 mod reservation;
 mod room;
@@ -69,6 +71,8 @@ pub use poller::{
     Fetch, NewPoller, Owned, PollerCaller, PollerReport, PollerSwept, PollerView, Reported,
     ToBelieve,
 };
+pub use projects::ProjectView;
+pub use raise::{Raise, may_be_raised};
 pub use release::{Release, ReleaseConfig, ReleasedTask};
 pub use reservation::{Kept, ReserveConfig, Reserved};
 pub use stats::Counts;
@@ -78,7 +82,8 @@ pub use sweep::{SweepConfig, Swept};
 #[cfg(feature = "testing")]
 pub use testing::{Backlog, Look, TestDatabase};
 pub use views::{
-    AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
+    AttemptLimits, AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace,
+    SourceView, TaskView,
 };
 pub use wait::{BakeWait, Held, Wait};
 pub use wakeups::Wakeups;

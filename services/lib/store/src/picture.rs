@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use millrace_domain::{
-    AttemptId, BuildId, BuilderId, Limits, Outcome, ProjectId, StageTime, TaskId,
+    AttemptId, BuildId, BuilderId, Limit, Limits, Outcome, ProjectId, StageTime, TaskId,
 };
 use sqlx::FromRow;
 use sqlx::types::Json;
@@ -13,7 +13,8 @@ use crate::StoreError;
 use crate::row::{RowOf, Time};
 use crate::store::Tx;
 use crate::views::{
-    AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace, SourceView, TaskView,
+    AttemptLimits, AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace,
+    SourceView, TaskView,
 };
 
 #[derive(FromRow)]
@@ -40,6 +41,7 @@ pub(crate) struct TaskColumns {
     chroot: String,
     state: String,
     outcome: Option<Json<Outcome>>,
+    raised_limit: Option<Json<Limit>>,
     attempts_counted: i32,
     created_at: Time,
     started_at: Option<Time>,
@@ -65,6 +67,9 @@ pub(crate) struct AttemptColumns {
     log_size: i64,
     image_digest: Option<String>,
     image_baked_at: Option<Time>,
+    memory_mib: i32,
+    timeout_seconds: Option<i32>,
+    disk_mib: Option<i32>,
     offered_at: Time,
     claimed_at: Option<Time>,
     ended_at: Option<Time>,
@@ -209,6 +214,7 @@ pub(crate) async fn complete_tasks(
             chroot: row.parse(&columns.chroot)?,
             state: row.parse(&columns.state)?,
             outcome: columns.outcome.map(|Json(outcome)| outcome),
+            raised_limit: columns.raised_limit.map(|Json(limit)| limit),
             attempts_counted: row.number(columns.attempts_counted)?,
             created_at: columns.created_at,
             started_at: columns.started_at,
@@ -252,6 +258,11 @@ pub(crate) async fn complete_attempts(
             log_size: row.number(columns.log_size)?,
             image_digest: columns.image_digest,
             image_baked_at: columns.image_baked_at,
+            limits: AttemptLimits {
+                memory_mib: row.number(columns.memory_mib)?,
+                timeout_seconds: columns.timeout_seconds.map(|n| row.number(n)).transpose()?,
+                disk_mib: columns.disk_mib.map(|n| row.number(n)).transpose()?,
+            },
             offered_at: columns.offered_at,
             claimed_at: columns.claimed_at,
             ended_at: columns.ended_at,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::outbox::TAKEN_SECONDS;
 use crate::reservation::take_kept;
+use crate::row::int4;
 use crate::store::Tx;
 use crate::turns::take_tasks;
 use crate::window::{ANY_WAITING, REJOIN, lock_routes, open_windows};
@@ -68,6 +69,8 @@ pub struct ReleasedTask {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
+    /// Disk space of each package in MiB, where the task was raised to it.
+    pub disk_mib: Option<u32>,
 }
 
 /// What one call released.
@@ -144,15 +147,17 @@ async fn offer(
 ) -> Result<Vec<OutboxEntry>, StoreError> {
     let rows: Vec<(i64, Uuid)> = sqlx::query_as(
         "with new as (
-            select * from unnest($1::uuid[], $3::jsonb[]) with ordinality as n(attempt_id, body, turn)
+            select * from unnest($1::uuid[], $3::jsonb[], $5::integer[], $6::integer[]) with ordinality
+                as n(attempt_id, body, timeout_seconds, disk_mib, turn)
         ), offered as (
             update tasks t set current_attempt = ($1::uuid[])[array_position($2::bigint[], t.id)],
                 attempts_made = t.attempts_made + 1
             where t.id = any($2) and t.state = 'waiting' and t.current_attempt is null
             returning t.id, t.current_attempt, t.attempts_made, t.memory_mib, t.arch, t.memory_class
         ), made as (
-            insert into attempts (id, task_id, number, memory_mib)
-            select current_attempt, id, attempts_made, memory_mib from offered
+            insert into attempts (id, task_id, number, memory_mib, timeout_seconds, disk_mib)
+            select o.current_attempt, o.id, o.attempts_made, o.memory_mib, new.timeout_seconds, new.disk_mib
+            from offered o join new on new.attempt_id = o.current_attempt
         )
         insert into outbox (attempt_id, task_id, arch, memory_class, body, free_at)
         select o.current_attempt, o.id, o.arch, o.memory_class, new.body, now() + $4 * interval '1 second'
@@ -163,6 +168,8 @@ async fn offer(
     .bind(tasks.iter().map(|t| t.task_id.0).collect::<Vec<_>>())
     .bind(bodies.iter().map(Json).collect::<Vec<_>>())
     .bind(TAKEN_SECONDS)
+    .bind(tasks.iter().map(|t| int4(t.limits.timeout_seconds)).collect::<Vec<_>>())
+    .bind(tasks.iter().map(|t| t.disk_mib.map(int4)).collect::<Vec<_>>())
     .fetch_all(&mut **tx)
     .await?;
     if rows.len() != tasks.len() {

@@ -224,6 +224,7 @@ fn view_of(new: &NewBuild, stored: StoredColumns) -> Result<BuildView, StoreErro
         chroot: chroot.clone(),
         state: TaskState::Waiting,
         outcome: None,
+        raised_limit: None,
         attempts_counted: 0,
         created_at: stored.submitted_at,
         started_at: None,

@@ -3,7 +3,8 @@
 //! ```text
 //! Task:     waiting ─▶ queued ─▶ running ─▶ succeeded | failed | cancelled   (terminal)
 //!              ▲          │         │
-//!              └──────────┴─────────┘   put back, or next attempt after a fault of ours, at most 3
+//!              └──────────┴─────────┘   put back, next attempt after a fault of ours, at most 3, or once with a
+//!                                       larger limit
 //! Attempt:  offered ─▶ claimed ─▶ finished | lost | revoked
 //! ```
 
@@ -56,6 +57,8 @@ pub(crate) enum Next {
     PutBack { delay_ms: i32 },
     /// It waits for another builder, after a fault of ours.
     Again { delay_ms: i32 },
+    /// It waits again, uncounted, with a larger limit.
+    Raised,
 }
 
 impl Next {
@@ -100,7 +103,7 @@ impl Next {
     pub(crate) fn task_state(&self) -> TaskState {
         match self {
             Self::Ended { state, .. } => *state,
-            Self::PutBack { .. } | Self::Again { .. } => TaskState::Waiting,
+            Self::PutBack { .. } | Self::Again { .. } | Self::Raised => TaskState::Waiting,
         }
     }
 }
@@ -203,6 +206,7 @@ pub(crate) async fn settle(
         } => (Some(Json(outcome)), *counted, 0),
         Next::PutBack { delay_ms } => (None, false, *delay_ms),
         Next::Again { delay_ms } => (None, true, *delay_ms),
+        Next::Raised => (None, false, 0),
     };
     let moved: i64 = sqlx::query_scalar(
         "with ended as (

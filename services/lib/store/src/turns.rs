@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use millrace_domain::{AttemptId, BuildId, Limits, TaskId};
+use millrace_domain::{AttemptId, BuildId, Limit, LimitName, Limits, TaskId};
 use sqlx::FromRow;
+use sqlx::types::Json;
 
 use crate::catalog::ChrootColumns;
 use crate::choice::{Choice, choose};
@@ -33,6 +34,7 @@ struct TaskColumns {
     repositories: Vec<String>,
     memory_mib: i32,
     timeout_seconds: i32,
+    raised_limit: Option<Json<Limit>>,
     #[sqlx(flatten)]
     chroot: ChrootColumns,
 }
@@ -47,7 +49,8 @@ const TAKE: &str = "
         for no key update of t skip locked
     )
     select t.id, t.build_id, t.attempts_made, t.memory_class, o.name as owner, p.name as project,
-        b.repositories, b.memory_mib, b.timeout_seconds, c.name, c.arch, c.image, c.mock_root, c.enabled, c.base, c.refresh_asked_at
+        b.repositories, b.memory_mib, b.timeout_seconds, t.raised_limit,
+        c.name, c.arch, c.image, c.mock_root, c.enabled, c.base, c.refresh_asked_at
     from taken t cross join lateral (select b.* from builds b where b.id = t.build_id limit 1) b
         join projects p on p.id = b.project_id
         join accounts o on o.id = p.account_id join chroots c on c.name = t.chroot
@@ -126,6 +129,20 @@ fn released_task(
 ) -> Result<ReleasedTask, StoreError> {
     let row = RowOf::new("tasks", columns.id);
     let build_id = BuildId(columns.build_id);
+    let mut limits = Limits {
+        memory_mib: row.number(columns.memory_mib)?,
+        timeout_seconds: row.number(columns.timeout_seconds)?,
+    };
+    let mut disk_mib = None;
+    if let Some(Json(raised)) = columns.raised_limit {
+        let value = row.number(raised.value)?;
+        match raised.name {
+            LimitName::Memory => limits.memory_mib = value,
+            LimitName::Timeout => limits.timeout_seconds = value,
+            LimitName::Disk => disk_mib = Some(value),
+            LimitName::Silence | LimitName::Log => {}
+        }
+    }
     Ok(ReleasedTask {
         attempt_id: AttemptId::generate(),
         attempt_number: row.number(columns.attempts_made.saturating_add(1))?,
@@ -138,9 +155,7 @@ fn released_task(
         sources: sources.get(&build_id).cloned().unwrap_or_default(),
         finished,
         repositories: row.parse_all(&columns.repositories)?,
-        limits: Limits {
-            memory_mib: row.number(columns.memory_mib)?,
-            timeout_seconds: row.number(columns.timeout_seconds)?,
-        },
+        limits,
+        disk_mib,
     })
 }

@@ -1,8 +1,8 @@
 //! What people and programs are shown of builds, tasks and attempts.
 
 use millrace_domain::{
-    AttemptId, AttemptState, BuildId, BuildState, BuilderId, ChrootName, FileName, Limits, Name,
-    Outcome, Phase, Priority, ProjectId, RepositoryUrl, SourceUrl, Stage, StageTime, TaskId,
+    AttemptId, AttemptState, BuildId, BuildState, BuilderId, ChrootName, FileName, Limit, Limits,
+    Name, Outcome, Phase, Priority, ProjectId, RepositoryUrl, SourceUrl, Stage, StageTime, TaskId,
     TaskState,
 };
 
@@ -86,6 +86,8 @@ pub struct TaskView {
     pub state: TaskState,
     /// How it ended; present in terminal states only.
     pub outcome: Option<Outcome>,
+    /// The limit that it was raised to after it was hit; then its other limits are its build's.
+    pub raised_limit: Option<Limit>,
     /// Attempts that ended in a fault of ours.
     pub attempts_counted: u32,
     /// When it was made.
@@ -107,6 +109,17 @@ pub struct BuilderRef {
     pub id: BuilderId,
     /// Its name.
     pub name: String,
+}
+
+/// What an attempt was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptLimits {
+    /// Memory and swap together, in MiB.
+    pub memory_mib: u32,
+    /// Wall time in seconds; nothing for attempts of before this was noted.
+    pub timeout_seconds: Option<u32>,
+    /// Disk space in MiB; nothing where its builder's own setting holds.
+    pub disk_mib: Option<u32>,
 }
 
 /// An attempt with its packages.
@@ -142,6 +155,8 @@ pub struct AttemptView {
     pub image_digest: Option<String>,
     /// When that image was baked.
     pub image_baked_at: Option<Time>,
+    /// What it was given.
+    pub limits: AttemptLimits,
     /// When it was made.
     pub offered_at: Time,
     /// When it was claimed.

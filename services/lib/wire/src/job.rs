@@ -31,6 +31,9 @@ pub struct JobV1 {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
+    /// Disk space of each package in MiB, where the task was raised to more than builders give by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_mib: Option<u32>,
     /// Whether the build may use the network throughout.
     #[serde(default)]
     pub network: bool,

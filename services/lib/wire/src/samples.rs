@@ -72,6 +72,7 @@ pub fn job() -> JobV1 {
             memory_mib: 2048,
             timeout_seconds: 1800,
         },
+        disk_mib: None,
         network: false,
     }
 }

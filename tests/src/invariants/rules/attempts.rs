@@ -30,7 +30,13 @@ fn is_accepted(attempt: &Attempt) -> bool {
     attempt.state == "finished" && !attempt.outcome.as_ref().is_some_and(is_infrastructure)
 }
 
-/// A task has at most one accepted attempt; it is the current and the last one, and its outcome is the task's.
+/// An attempt after which a task may be raised: its outcome is not the task's then.
+fn hit_a_limit(attempt: &Attempt) -> bool {
+    let kind = attempt.outcome.as_ref().map(kind);
+    matches!(kind, Some("out_of_memory" | "timed_out" | "disk_full"))
+}
+
+/// A task has at most one accepted attempt, not counting one after which it was raised; it is the current and the last one, and its outcome is the task's.
 pub(super) fn one_accepted(facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
     let imported: BTreeSet<i64> = (facts.builds.iter().filter(|build| build.imported))
@@ -41,11 +47,14 @@ pub(super) fn one_accepted(facts: &Facts) -> Vec<String> {
         if attempts.is_empty() && imported.contains(&task.build_id) {
             continue;
         }
-        let accepted: Vec<&Attempt> = attempts
+        let mut accepted: Vec<&Attempt> = attempts
             .iter()
             .copied()
             .filter(|attempt| is_accepted(attempt))
             .collect();
+        if task.raised && accepted.first().is_some_and(|first| hit_a_limit(first)) {
+            accepted.remove(0);
+        }
         let ids: Vec<&str> = accepted.iter().map(|a| a.id.as_str()).collect();
         let fault = match (task.state.as_str(), accepted.as_slice()) {
             ("succeeded", []) => Some("succeeded without an accepted attempt"),

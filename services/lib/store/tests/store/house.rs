@@ -342,5 +342,6 @@ pub fn report(claimed: Claimed, kind: OutcomeKind) -> Finished {
         image_digest: Some("sha256:image".to_owned()),
         image_baked_at: chrono::DateTime::from_timestamp(1_800_000_000, 0),
         set_aside_faults: 0,
+        raise: None,
     }
 }

@@ -56,6 +56,7 @@ pub(super) fn task(id: i64, state: &str, attempt: &str, kind: &str, made: i64) -
         current_attempt: Some(attempt.to_owned()),
         attempts_made: made,
         attempts_counted: made - 1,
+        raised: false,
     }
 }
 

@@ -1,0 +1,132 @@
+//! A project that allows it has a task tried once more with a larger limit after it hit one.
+
+#![expect(clippy::unwrap_used, reason = "a test fails on the spot")]
+
+use std::time::Duration;
+
+use millrace_tests::{Fixture, Pipeline, PipelineOptions};
+use serde_json::{Value, json};
+
+const LONG: Duration = Duration::from_mins(5);
+
+/// Builds a fixture under a limit and gives the task.
+async fn task(pipeline: &Pipeline, name: &str, limits: &[&str]) -> Value {
+    let fixture = Fixture::named(name);
+    let chroot = ["--chroot", &pipeline.settings.chroot];
+    let args = [&chroot[..], limits].concat();
+    let build = pipeline.cli.submit(fixture.path(), &args).await;
+    pipeline.ended(build, LONG).await["tasks"][0].clone()
+}
+
+async fn switch(pipeline: &Pipeline, to: &str) {
+    let args = ["project", "set", "main/main", "--auto-raise", to];
+    let project = pipeline.cli.json(&args).await;
+    assert_eq!(project["auto_raise"], to == "on", "{project}");
+}
+
+/// Each attempt's outcome and the limit that it had.
+fn attempts(task: &Value, limit: &str) -> Vec<(String, Value)> {
+    let attempts = task["attempts"].as_array().unwrap();
+    let of = |attempt: &Value| {
+        let kind = attempt["outcome"]["kind"].as_str().unwrap().to_owned();
+        (kind, attempt["limits"][limit].clone())
+    };
+    attempts.iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn a_limit_is_raised_once_where_the_project_allows_it() {
+    let pipeline = Pipeline::start(PipelineOptions::default()).await;
+    let known = ["--memory", "256"];
+    let off = task(&pipeline, "memory-hog-256", &known).await;
+    assert_eq!(off["state"], "failed", "{off:#}");
+    assert_eq!(off["attempts"].as_array().unwrap().len(), 1, "{off:#}");
+
+    switch(&pipeline, "on").await;
+    let raised = task(&pipeline, "memory-hog-256", &known).await;
+    assert_eq!(raised["state"], "succeeded", "{raised:#}");
+    assert_eq!(
+        attempts(&raised, "memory_mib"),
+        [
+            ("out_of_memory".to_owned(), json!(256)),
+            ("succeeded".to_owned(), json!(512))
+        ]
+    );
+    assert_eq!(raised["raised_limit"]["value"], 512, "{raised:#}");
+    assert_eq!(raised["attempts_counted"], 0, "{raised:#}");
+
+    let endless = task(&pipeline, "memory-hog", &known).await;
+    assert_eq!(endless["state"], "failed", "{endless:#}");
+    assert_eq!(endless["outcome"]["kind"], "out_of_memory");
+    assert_eq!(
+        endless["attempts"].as_array().unwrap().len(),
+        2,
+        "{endless:#}"
+    );
+
+    let slow = task(&pipeline, "slow", &["--memory", "512", "--timeout", "15"]).await;
+    assert_eq!(slow["state"], "succeeded", "{slow:#}");
+    assert_eq!(
+        attempts(&slow, "timeout_seconds"),
+        [
+            ("timed_out".to_owned(), json!(15)),
+            ("succeeded".to_owned(), json!(60))
+        ]
+    );
+    let shown = pipeline.cli.run(&["show", "2"]).await.stdout;
+    for part in [
+        "raised once after a hit limit: memory 512 MiB",
+        "limits: memory 256 MiB, time 1800 s",
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+
+    switch(&pipeline, "off").await;
+    let off = task(&pipeline, "memory-hog-256", &known).await;
+    assert_eq!(off["attempts"].as_array().unwrap().len(), 1, "{off:#}");
+    let unknown = ["project", "set", "main/other", "--auto-raise", "on"];
+    assert_eq!(pipeline.cli.run(&unknown).await.code, 2);
+    pipeline.assert_nothing_left().await;
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn disk_space_is_raised_and_what_no_builder_has_is_not_waited_for() {
+    let settings = [
+        ("MILLRACE_SANDBOX_DISK_MB", "300"),
+        ("MILLRACE_BUILDER_MEMORY_MIB", "600"),
+    ];
+    let pipeline = Pipeline::start(PipelineOptions {
+        builder_env: settings
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        ..PipelineOptions::default()
+    })
+    .await;
+    switch(&pipeline, "on").await;
+    let disk = task(
+        &pipeline,
+        "disk-hog",
+        &["--memory", "512", "--timeout", "120"],
+    )
+    .await;
+    assert_eq!(disk["outcome"]["kind"], "disk_full", "{disk:#}");
+    assert_eq!(
+        attempts(&disk, "disk_mib"),
+        [
+            ("disk_full".to_owned(), Value::Null),
+            ("disk_full".to_owned(), json!(512))
+        ]
+    );
+    assert_eq!(disk["outcome"]["limit"]["value"], 512, "{disk:#}");
+
+    let memory = task(&pipeline, "memory-hog", &["--memory", "512"]).await;
+    assert_eq!(memory["state"], "failed", "{memory:#}");
+    assert_eq!(
+        memory["attempts"].as_array().unwrap().len(),
+        1,
+        "768 MiB are more than the only builder has: {memory:#}"
+    );
+    pipeline.assert_nothing_left().await;
+    pipeline.stop().await;
+}

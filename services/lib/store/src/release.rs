@@ -43,7 +43,7 @@ impl Default for ReleaseConfig {
 }
 
 /// A task that is being released, with all that its order says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReleasedTask {
     /// The attempt made for it.
     pub attempt_id: AttemptId,

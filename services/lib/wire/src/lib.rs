@@ -18,4 +18,4 @@ pub use chroots::{ChrootImage, ChrootOrder, ChrootsAnswer, ChrootsRequest, Image
 pub use control::ControlV1;
 pub use envelope::{DecodeError, Envelope, Message, decode, encode};
 pub use finished::{FinishedV1, ManifestFile, PackageReport};
-pub use job::{JobChroot, JobSource, JobV1, SourceOrigin};
+pub use job::{FinishedBefore, JobChroot, JobSource, JobV1, SourceOrigin};

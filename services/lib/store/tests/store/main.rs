@@ -14,6 +14,7 @@ mod keep;
 mod lease;
 mod migrations;
 mod pollers;
+mod raise;
 mod reads;
 mod release;
 mod reservation;

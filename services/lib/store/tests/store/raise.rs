@@ -38,10 +38,9 @@ async fn allow(house: &House) {
     assert!(set.unwrap().unwrap().auto_raise);
     let read = house.store().project(&owner, &name, None).await;
     assert!(read.unwrap().unwrap().auto_raise);
-    let unknown = house
-        .store()
-        .project(&name, &"other".parse().unwrap(), None);
-    assert_eq!(unknown.await.unwrap(), None);
+    let other = "other".parse().unwrap();
+    let unknown = house.store().project(&name, &other, None).await;
+    assert_eq!(unknown.unwrap(), None);
 }
 
 #[tokio::test]

@@ -248,3 +248,50 @@ async fn a_time_limit_ends_a_build_within_fifteen_seconds_and_keeps_its_log() {
     pipeline.assert_nothing_left().await;
     pipeline.stop().await;
 }
+
+#[tokio::test]
+async fn use_is_told_of_what_fails_as_of_what_succeeds() {
+    let pipeline = Pipeline::start(PipelineOptions::default()).await;
+    let chroot = pipeline.settings.chroot.clone();
+    for (name, state) in [("hello", "succeeded"), ("compile-error", "failed")] {
+        let fixture = Fixture::named(name);
+        let args = ["--chroot", &chroot, "--memory", "512"];
+        let build = pipeline.cli.submit(fixture.path(), &args).await;
+        let ended = pipeline.ended(build, Duration::from_mins(3)).await;
+        assert_eq!(ended["state"], state, "{ended:#}");
+        let outcome = &ended["tasks"][0]["outcome"];
+        for field in [
+            "peak_memory_bytes",
+            "peak_memory_with_cache_bytes",
+            "log_bytes",
+            "result_bytes",
+            "source_bytes",
+            "disk_bytes",
+        ] {
+            let value = outcome[field].as_u64();
+            assert!(value > Some(0), "{name}: {field} is {value:?}: {outcome:#}");
+        }
+        assert!(outcome["received_bytes"].is_u64(), "{name}: {outcome:#}");
+        assert_eq!(outcome["oom_kills"], 0, "{name}");
+        let size = std::fs::metadata(fixture.path()).unwrap().len();
+        assert_eq!(outcome["source_bytes"].as_u64(), Some(size), "{name}");
+        let stages = outcome["stage_seconds"].as_object().unwrap();
+        for stage in ["fetch", "dependencies", "prep", "build", "collect"] {
+            assert!(stages.contains_key(stage), "{name}: {stages:?}");
+        }
+        let all: f64 = stages.values().filter_map(Value::as_f64).sum();
+        let wall = outcome["wall_seconds"].as_f64().unwrap();
+        assert!(all > wall / 2.0, "{name}: {all} s in stages of {wall} s");
+        let shown = pipeline.cli.run(&["show", &build.to_string()]).await.stdout;
+        for part in [
+            "peak memory ",
+            "processor ",
+            "received ",
+            "log ",
+            "results ",
+        ] {
+            assert!(shown.contains(part), "{name}: {part:?} in {shown}");
+        }
+    }
+    pipeline.stop().await;
+}

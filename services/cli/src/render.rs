@@ -162,8 +162,17 @@ fn outcome_lines(out: &mut String, outcome: &Outcome, indent: &str) {
     if let Some(limit) = &outcome.limit {
         use_seen.push(format!("limit {}", limit_text(limit)));
     }
-    if let Some(peak) = outcome.peak_memory_bytes {
-        use_seen.push(format!("peak memory {} MiB", peak.div_ceil(1024 * 1024)));
+    let in_mib = [
+        ("peak memory", outcome.peak_memory_bytes),
+        ("with page cache", outcome.peak_memory_with_cache_bytes),
+    ];
+    for (name, bytes) in in_mib {
+        if let Some(bytes) = bytes {
+            use_seen.push(format!("{name} {} MiB", bytes.div_ceil(1024 * 1024)));
+        }
+    }
+    if let Some(kills) = outcome.oom_kills.filter(|kills| *kills > 0) {
+        use_seen.push(format!("killed for want of memory {kills}"));
     }
     if let Some(cpu) = outcome.cpu_seconds {
         use_seen.push(format!("processor {cpu:.1} s"));
@@ -171,11 +180,37 @@ fn outcome_lines(out: &mut String, outcome: &Outcome, indent: &str) {
     if let Some(wall) = outcome.wall_seconds {
         use_seen.push(format!("wall {wall:.1} s"));
     }
+    let in_bytes = [
+        ("source", outcome.source_bytes),
+        ("received", outcome.received_bytes),
+        ("log", outcome.log_bytes),
+        ("results", outcome.result_bytes),
+        ("disk", outcome.disk_bytes),
+    ];
+    for (name, bytes) in in_bytes {
+        if let Some(bytes) = bytes {
+            use_seen.push(format!("{name} {}", size_text(bytes)));
+        }
+    }
     if let Some(limit) = &outcome.suggested_limit {
         use_seen.push(format!("try {}", limit_text(limit)));
     }
     if !use_seen.is_empty() {
         line(out, &format!("{indent}{}", use_seen.join(", ")));
+    }
+    let stages = outcome.stage_seconds.iter();
+    let stages: Vec<String> = stages.map(|(name, s)| format!("{name} {s:.1} s")).collect();
+    if !stages.is_empty() {
+        line(out, &format!("{indent}{}", stages.join(", ")));
+    }
+}
+
+/// A size in the largest unit of which there is one.
+fn size_text(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} bytes"),
+        1024..1_048_576 => format!("{} KiB", bytes.div_ceil(1024)),
+        _ => format!("{} MiB", bytes.div_ceil(1_048_576)),
     }
 }
 
@@ -366,6 +401,7 @@ fn line(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millrace_domain::{OutcomeKind, Stage};
 
     #[test]
     fn control_characters_do_no_harm() {
@@ -386,6 +422,26 @@ mod tests {
             "behind 3 tasks, place 4 in the line, starts at about 1970-01-01 00:00:00 UTC"
         );
         assert_eq!(wait_text(&wait(None, None)), "behind 3 tasks");
+    }
+
+    #[test]
+    fn an_outcome_tells_what_was_used() {
+        let mut outcome = Outcome::new(OutcomeKind::OutOfMemory, "x");
+        outcome.peak_memory_bytes = Some(5 << 20);
+        outcome.oom_kills = Some(2);
+        outcome.received_bytes = Some(1);
+        outcome.log_bytes = Some(2000);
+        outcome.result_bytes = Some(3 << 20);
+        outcome.stage_seconds.insert(Stage::Build, 1.25);
+        let mut out = String::new();
+        outcome_lines(&mut out, &outcome, "");
+        for part in [
+            "peak memory 5 MiB, killed for want of memory 2",
+            "received 1 bytes, log 2 KiB, results 3 MiB",
+            "build 1.2 s",
+        ] {
+            assert!(out.contains(part), "{out}");
+        }
     }
 
     #[test]

@@ -24,16 +24,15 @@ pub(crate) fn has_route() -> bool {
 }
 
 /// `/proc/net/dev` (`proc_pid_net(5)`): two lines of heading, then one a link, `NAME: counters`.
-fn has_links(table: &str) -> bool {
+fn links(table: &str) -> impl Iterator<Item = (&str, &str)> {
     table
         .lines()
         .skip(2)
         .filter_map(|line| line.split_once(':'))
-        .any(|(name, _)| {
-            let name = name.trim();
+        .filter(|(name, _)| {
             // Tunnels that the kernel makes in every namespace lead nowhere until somebody with rights sets them up.
             !matches!(
-                name,
+                name.trim(),
                 "lo" | "tunl0"
                     | "gre0"
                     | "gretap0"
@@ -45,6 +44,42 @@ fn has_links(table: &str) -> bool {
                     | "ip6gre0"
             )
         })
+}
+
+fn has_links(table: &str) -> bool {
+    links(table).next().is_some()
+}
+
+/// What came in over all links, in bytes: the first counter of each.
+fn bytes_in(table: &str) -> u64 {
+    links(table)
+        .filter_map(|(_, counters)| counters.split_whitespace().next()?.parse::<u64>().ok())
+        .sum()
+}
+
+/// Counts what the container receives over its network. A link's counter goes with the link when it is cut off, and
+/// begins at zero when it is connected again.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    of_former_links: u64,
+    last: u64,
+}
+
+impl Received {
+    /// Looks at the links; to be called before each cut as well. Gives all that was received so far, in bytes.
+    pub(crate) fn look(&mut self) -> u64 {
+        self.note(bytes_in(
+            &fs::read_to_string("/proc/net/dev").unwrap_or_default(),
+        ))
+    }
+
+    fn note(&mut self, now: u64) -> u64 {
+        if now < self.last {
+            self.of_former_links += self.last;
+        }
+        self.last = now;
+        self.of_former_links + now
+    }
 }
 
 /// `/proc/net/route`: a heading, then one line a route, the destination in the second column.
@@ -71,6 +106,17 @@ mod tests {
             "{HEADING}    lo:  100 1\n  eth0:  100 1\n"
         )));
         assert!(has_links(&format!("{HEADING}veth12:0 0\n")));
+    }
+
+    #[test]
+    fn what_came_in_is_counted_over_cuts() {
+        let table = |bytes: u64| format!("{HEADING}    lo: 900 1\n  eth0: {bytes} 7 0\n");
+        assert_eq!(bytes_in(&table(5000)), 5000);
+        assert_eq!(bytes_in(&format!("{HEADING}    lo: 900 1\n")), 0);
+        let mut received = Received::default();
+        for (now, total) in [(100, 100), (5000, 5000), (0, 5000), (70, 5070), (90, 5090)] {
+            assert_eq!(received.note(now), total);
+        }
     }
 
     #[test]

@@ -241,6 +241,9 @@ pub struct Sample {
     /// Bytes that the build has added to the root file system; absent when it is not measured.
     #[serde(default)]
     pub disk_bytes: Option<u64>,
+    /// Bytes that came in over the container's network so far.
+    #[serde(default)]
+    pub received_bytes: u64,
 }
 
 /// A stage and where it begins.
@@ -331,6 +334,8 @@ pub struct Report {
     pub disk_bytes: Option<u64>,
     /// The least room that the host's file system had, in bytes; absent when it was not measured.
     pub lowest_free_bytes: Option<u64>,
+    /// Bytes that came in over the container's network, whatever they were; absent where a supervisor did not count.
+    pub received_bytes: Option<u64>,
     /// Rounds of dynamic build requirements.
     pub rounds: u32,
     /// Bytes of log that were taken in, those that were left out included.

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::disk::DiskWatch;
 use crate::limits::{Act, Cause, Limits};
 use crate::logcap::Gate;
+use crate::netcut::Received;
 use crate::orders::Orders;
 use crate::outlet::Outlet;
 use crate::process::{Running, reap_all, signal_all};
@@ -55,6 +56,7 @@ pub(crate) struct Supervisor {
     steps: Vec<StepReport>,
     rounds: u32,
     disk: Option<DiskWatch>,
+    received: Received,
     faults: Vec<String>,
 }
 
@@ -89,6 +91,7 @@ impl Supervisor {
             steps: Vec::new(),
             rounds: 0,
             disk: watch_disk(plan.disk_limit_bytes, &mut faults),
+            received: Received::default(),
             faults,
             plan,
         })
@@ -312,6 +315,7 @@ impl Supervisor {
     /// moments before a kill are what a person wants to see of it.
     fn sample(&mut self) -> Duration {
         let memory = self.meter.sample();
+        let received_bytes = self.received.look();
         if self.notices.waiting() < NOTICE_ROOM {
             self.tell(&Notice::Sample(Sample {
                 memory_bytes: memory.now,
@@ -319,6 +323,7 @@ impl Supervisor {
                 oom_kills: memory.oom_kills,
                 log_bytes: self.gate.taken(),
                 disk_bytes: self.disk.as_ref().map(DiskWatch::used),
+                received_bytes,
             }));
         }
         let interval = Duration::from_millis(self.plan.sample_interval_ms.max(50).into());

@@ -112,6 +112,14 @@ fn success_of(packages: &[PackageReport]) -> Outcome {
     outcome.oom_kills = Some(outcomes().filter_map(|o| o.oom_kills).sum());
     outcome.cpu_seconds = Some(outcomes().filter_map(|o| o.cpu_seconds).sum());
     outcome.wall_seconds = Some(outcomes().filter_map(|o| o.wall_seconds).sum());
+    outcome.log_bytes = Some(outcomes().filter_map(|o| o.log_bytes).sum());
+    outcome.result_bytes = Some(outcomes().filter_map(|o| o.result_bytes).sum());
+    outcome.source_bytes = Some(outcomes().filter_map(|o| o.source_bytes).sum());
+    outcome.received_bytes = Some(outcomes().filter_map(|o| o.received_bytes).sum());
+    outcome.disk_bytes = outcomes().filter_map(|o| o.disk_bytes).max();
+    for (stage, seconds) in outcomes().flat_map(|o| &o.stage_seconds) {
+        *outcome.stage_seconds.entry(*stage).or_default() += seconds;
+    }
     outcome
 }
 

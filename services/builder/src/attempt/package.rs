@@ -1,10 +1,11 @@
 //! One package of an attempt: fetched, built, collected and judged.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use millrace_chassis::crash_point;
-use millrace_domain::{Limits, Outcome, OutcomeKind, Phase, Stage};
+use millrace_domain::{Limits, Outcome, OutcomeKind, Phase, Stage, StageTime};
 use millrace_sandbox::SandboxHandle;
 use millrace_wire::{JobSource, ManifestFile, PackageReport};
 
@@ -42,7 +43,9 @@ pub async fn build(
     source: &JobSource,
     turn: &Turn,
 ) -> Result<Built, Interrupt> {
-    let built = match try_build(attempt, log, source, turn).await {
+    let source_path = attempt.folder.source(source.position);
+    let first_stage = attempt.live.stages().len();
+    let mut built = match try_build(attempt, log, source, turn).await {
         Ok(brought) => Built {
             report: report(source, brought.outcome, brought.files),
             sandbox: Some(brought.sandbox),
@@ -55,7 +58,17 @@ pub async fn build(
         },
     };
     attempt.live.end_stage(Utc::now());
+    let stages = attempt.live.stages();
+    add_use(&mut built.report, stages.get(first_stage..), &source_path);
     Ok(built)
+}
+
+/// What the builder itself knows of a package's use, however it ended.
+fn add_use(report: &mut PackageReport, stages: Option<&[StageTime]>, source: &Path) {
+    let outcome = &mut report.outcome;
+    outcome.stage_seconds = stages::sums(stages.unwrap_or_default());
+    outcome.source_bytes = std::fs::metadata(source).ok().map(|source| source.len());
+    outcome.result_bytes = Some(report.files.iter().map(|file| file.size).sum());
 }
 
 /// What is to be reported of a package after a step that did not succeed; the error says nothing.
@@ -208,6 +221,7 @@ fn evidence<'a>(
         cancelled: run.cancelled,
         ended: &run.ended,
         facts: &run.facts,
+        last_sample: run.last_sample,
         limits,
         caps: attempt.ctx.sandboxes.caps.with_disk(job.disk_mib),
         repositories: &job.repositories,

@@ -10,6 +10,7 @@ use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_sandbox::{
     Ended, SandboxError, SandboxFiles, SandboxHandle, SandboxLimits, SandboxSpec,
 };
+use millrace_supervisor::Sample;
 
 use super::Attempt;
 use super::ending::{Unfinished, disk_failed, sandbox_failed};
@@ -33,6 +34,8 @@ pub struct Run {
     pub ended: Ended,
     /// What its log told.
     pub facts: LogFacts,
+    /// The last sample that its supervisor told.
+    pub last_sample: Option<Sample>,
     /// It ended because the requester cancelled.
     pub cancelled: bool,
 }
@@ -63,7 +66,7 @@ pub async fn run(attempt: &Attempt, log: &mut SpooledLog, setup: Setup) -> Resul
     let pieces = handle.take_log();
     let notices = handle.take_notices();
     let log_failed = log.failed();
-    let (facts, (), (ended, end)) = tokio::join!(
+    let (facts, last_sample, (ended, end)) = tokio::join!(
         async {
             match pieces {
                 Some(pieces) => log.take_in(pieces).await,
@@ -79,6 +82,7 @@ pub async fn run(attempt: &Attempt, log: &mut SpooledLog, setup: Setup) -> Resul
             handle,
             ended,
             facts,
+            last_sample,
             cancelled: end == End::Interrupted(Interrupt::Cancelled),
         }),
         Err(unfinished) => {

@@ -1,8 +1,10 @@
 //! The supervisor's stages in the words of the domain.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use millrace_domain::{Stage, StageTime};
-use millrace_supervisor::{Notice, StageMark};
+use millrace_supervisor::{Notice, Sample, StageMark};
 use tokio::sync::mpsc;
 
 use crate::live::Live;
@@ -28,16 +30,34 @@ pub fn of_report(marks: &[StageMark]) -> Vec<StageTime> {
         .collect()
 }
 
-/// Notes stages while a sandbox tells of them; ends with the sandbox.
-pub async fn follow(notices: Option<mpsc::Receiver<Notice>>, live: &Live) {
-    let Some(mut notices) = notices else { return };
+/// How long each stage took, in seconds.
+pub fn sums(stages: &[StageTime]) -> BTreeMap<Stage, f64> {
+    let mut sums = BTreeMap::new();
+    for stage in stages {
+        *sums.entry(stage.name).or_default() += stage.seconds.unwrap_or(0.0);
+    }
+    sums
+}
+
+/// Notes stages while a sandbox tells of them; ends with the sandbox. Gives the last sample that it told.
+pub async fn follow(notices: Option<mpsc::Receiver<Notice>>, live: &Live) -> Option<Sample> {
+    let mut notices = notices?;
+    let mut last = None;
     while let Some(notice) = notices.recv().await {
-        if let Notice::Stage(mark) = notice
-            && let Some((name, start)) = stage(&mark)
-        {
-            live.begin_stage(name, start);
+        match notice {
+            Notice::Stage(mark) => {
+                if let Some((name, start)) = stage(&mark) {
+                    live.begin_stage(name, start);
+                }
+            }
+            Notice::Sample(sample) => last = Some(sample),
+            Notice::StepStarted { .. }
+            | Notice::StepEnded(_)
+            | Notice::Network { .. }
+            | Notice::Report(_) => {}
         }
     }
+    last
 }
 
 #[cfg(test)]
@@ -59,5 +79,7 @@ mod tests {
         ]);
         assert_eq!(stages.len(), 1);
         assert_eq!(stages[0].name, Stage::Prep);
+        let twice = [stages[0].clone(), stages[0].clone()];
+        assert_eq!(sums(&twice), BTreeMap::from([(Stage::Prep, 2.0)]));
     }
 }

@@ -26,7 +26,7 @@
 
 use millrace_domain::{Limit, LimitName, Limits, Outcome, OutcomeKind, RepositoryUrl, Stage, Unit};
 use millrace_sandbox::Ended;
-use millrace_supervisor::{Report, StepEnd};
+use millrace_supervisor::{Report, Sample, StepEnd};
 
 use super::LogFacts;
 use super::command::REPOSITORY_STEP;
@@ -44,6 +44,8 @@ pub struct Evidence<'a> {
     pub ended: &'a Ended,
     /// What the log told.
     pub facts: &'a LogFacts,
+    /// The last sample that the supervisor told: what is known where it left no report.
+    pub last_sample: Option<Sample>,
     /// The package's limits.
     pub limits: Limits,
     /// The operator's.
@@ -325,6 +327,13 @@ fn last_stage(evidence: &Evidence<'_>) -> Option<Stage> {
 
 fn add_usage(outcome: &mut Outcome, evidence: &Evidence<'_>) {
     let Some(report) = &evidence.ended.report else {
+        if let Some(sample) = evidence.last_sample {
+            outcome.peak_memory_bytes = Some(sample.peak_memory_bytes);
+            outcome.oom_kills = Some(sample.oom_kills);
+            outcome.log_bytes = Some(sample.log_bytes);
+            outcome.disk_bytes = sample.disk_bytes;
+            outcome.received_bytes = Some(sample.received_bytes);
+        }
         return;
     };
     outcome.exit_code = report.exit_code();
@@ -334,6 +343,9 @@ fn add_usage(outcome: &mut Outcome, evidence: &Evidence<'_>) {
     outcome.oom_kills = Some(report.oom_kills);
     outcome.cpu_seconds = Some(report.cpu_seconds);
     outcome.wall_seconds = Some(report.wall_seconds);
+    outcome.log_bytes = Some(report.log_bytes);
+    outcome.disk_bytes = report.disk_bytes;
+    outcome.received_bytes = report.received_bytes;
 }
 
 #[cfg(test)]

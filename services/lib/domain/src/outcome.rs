@@ -1,5 +1,6 @@
 //! How an attempt, or one of its packages, ended.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -217,9 +218,27 @@ pub struct Outcome {
     /// Processor time of the whole tree, in seconds.
     #[serde(default)]
     pub cpu_seconds: Option<f64>,
-    /// Wall time, in seconds.
+    /// Wall time of the sandbox, in seconds.
     #[serde(default)]
     pub wall_seconds: Option<f64>,
+    /// Wall time of each stage, in seconds; what a stage took more than once is summed up.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stage_seconds: BTreeMap<Stage, f64>,
+    /// Log that the build wrote, in bytes, what was left out of the stored log included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u64>,
+    /// Result files, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_bytes: Option<u64>,
+    /// The source package that was fetched, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_bytes: Option<u64>,
+    /// What the sandbox received over its network, in bytes: packages, metadata and everything around them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_bytes: Option<u64>,
+    /// What the build added to the sandbox's disk, in bytes, as last measured; absent without a limit on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
     /// The first line that tells of the failure.
     #[serde(default)]
     pub first_error: Option<FirstError>,
@@ -241,6 +260,12 @@ impl Outcome {
             oom_kills: None,
             cpu_seconds: None,
             wall_seconds: None,
+            stage_seconds: BTreeMap::new(),
+            log_bytes: None,
+            result_bytes: None,
+            source_bytes: None,
+            received_bytes: None,
+            disk_bytes: None,
             first_error: None,
         }
     }

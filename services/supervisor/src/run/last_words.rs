@@ -67,6 +67,7 @@ impl Supervisor {
 
     pub(super) fn report(mut self) -> bool {
         let memory = self.meter.sample();
+        let received_bytes = self.received.look();
         let causes = &self.limits.causes;
         let (cancelled, abandoned) = (
             causes.contains(&Cause::Cancelled),
@@ -93,6 +94,7 @@ impl Supervisor {
             wall_seconds: self.started.elapsed().as_secs_f64(),
             disk_bytes: self.disk.as_ref().map(DiskWatch::used),
             lowest_free_bytes: self.disk.as_ref().and_then(DiskWatch::lowest_free),
+            received_bytes: Some(received_bytes),
             rounds: self.rounds,
             log_bytes: self.gate.taken(),
             log_bytes_unread: self.log.waiting() as u64,

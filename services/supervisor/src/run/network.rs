@@ -12,6 +12,8 @@ impl Supervisor {
         if is_so(wanted)? {
             return Ok(());
         }
+        // A link that is cut off takes its counters along.
+        self.received.look();
         self.tell(&Notice::Network { wanted });
         let until = Instant::now() + PATIENCE;
         loop {
@@ -21,6 +23,7 @@ impl Supervisor {
                 return Err("the sandbox is ended".to_owned());
             }
             if is_so(wanted)? {
+                self.received.look();
                 return Ok(());
             }
             if Instant::now() >= until {

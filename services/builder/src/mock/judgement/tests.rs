@@ -55,6 +55,10 @@ impl Case {
             cancelled: self.cancelled,
             ended: &self.ended,
             facts: &self.facts,
+            last_sample: Some(Sample {
+                peak_memory_bytes: 77 * MIB,
+                ..Sample::default()
+            }),
             limits: Limits {
                 memory_mib: 512,
                 timeout_seconds: 60,
@@ -482,4 +486,10 @@ fn a_full_disk_of_the_host_shows_in_three_codes() {
             .reported(|report| report.lowest_free_bytes = Some(MIB));
         assert_eq!(full.kind(), OutcomeKind::BuilderDiskFull, "{code}");
     }
+#[test]
+fn a_run_without_a_report_has_the_use_of_its_last_sample() {
+    let outcome = ended_with(None).judge();
+    assert_eq!(outcome.peak_memory_bytes, Some(77 * MIB));
+    let reported = exit(1, "build").judge();
+    assert_eq!(reported.peak_memory_bytes, Some(500 * MIB));
 }

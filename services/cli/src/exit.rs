@@ -118,6 +118,7 @@ mod tests {
                 } else {
                     TaskState::Failed
                 },
+                raised_limit: None,
                 outcome: Some(Outcome::new(*kind, "x")),
                 attempts: Vec::new(),
                 wait: None,

@@ -266,7 +266,6 @@ async fn use_is_told_of_what_fails_as_of_what_succeeds() {
             "log_bytes",
             "result_bytes",
             "source_bytes",
-            "disk_bytes",
         ] {
             let value = outcome[field].as_u64();
             assert!(value > Some(0), "{name}: {field} is {value:?}: {outcome:#}");

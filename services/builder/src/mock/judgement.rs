@@ -331,7 +331,7 @@ fn add_usage(outcome: &mut Outcome, evidence: &Evidence<'_>) {
             outcome.peak_memory_bytes = Some(sample.peak_memory_bytes);
             outcome.oom_kills = Some(sample.oom_kills);
             outcome.log_bytes = Some(sample.log_bytes);
-            outcome.disk_bytes = sample.disk_bytes;
+            outcome.disk_bytes = sample.disk_bytes.filter(|bytes| *bytes > 0);
             outcome.received_bytes = Some(sample.received_bytes);
         }
         return;
@@ -344,7 +344,8 @@ fn add_usage(outcome: &mut Outcome, evidence: &Evidence<'_>) {
     outcome.cpu_seconds = Some(report.cpu_seconds);
     outcome.wall_seconds = Some(report.wall_seconds);
     outcome.log_bytes = Some(report.log_bytes);
-    outcome.disk_bytes = report.disk_bytes;
+    // Walks are made only when the disk fills up: nothing found is nothing looked for.
+    outcome.disk_bytes = report.disk_bytes.filter(|bytes| *bytes > 0);
     outcome.received_bytes = report.received_bytes;
 }
 

@@ -236,7 +236,7 @@ pub struct Outcome {
     /// What the sandbox received over its network, in bytes: packages, metadata and everything around them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_bytes: Option<u64>,
-    /// What the build added to the sandbox's disk, in bytes, as last measured; absent without a limit on it.
+    /// What the build added to the sandbox's disk, in bytes, as last measured; absent where nothing was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,
     /// The first line that tells of the failure.

@@ -486,6 +486,8 @@ fn a_full_disk_of_the_host_shows_in_three_codes() {
             .reported(|report| report.lowest_free_bytes = Some(MIB));
         assert_eq!(full.kind(), OutcomeKind::BuilderDiskFull, "{code}");
     }
+}
+
 #[test]
 fn a_run_without_a_report_has_the_use_of_its_last_sample() {
     let outcome = ended_with(None).judge();

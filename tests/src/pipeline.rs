@@ -1,14 +1,18 @@
 //! A whole pipeline of real processes for one test: frontends and builders on a database and a vhost of its own.
 
+mod backing;
+mod options;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millrace_bus::testing::TestVhost;
 use millrace_store::{Look, TestDatabase};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use self::backing::Services;
+pub use self::options::{BuilderOptions, PipelineOptions, Sandbox};
 use crate::services::free_port;
 use crate::{
     Cli, PrivateBroker, PrivateDatabase, Process, Settings, SmallDisk, leftovers, until,
@@ -19,80 +23,6 @@ use crate::{http_client, http_get};
 const TOKEN: &str = "test-admin-token-0123456789abcdef";
 /// With which builders enrol.
 pub const ENROL_TOKEN: &str = "test-enrol-token-0123456789abcdef";
-
-/// What builders run builds in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sandbox {
-    /// Real containers.
-    Mock,
-    /// The stand-in that succeeds at once.
-    Noop,
-}
-
-/// How a pipeline is made.
-#[derive(Debug)]
-pub struct PipelineOptions {
-    /// What builders run builds in.
-    pub sandbox: Sandbox,
-    /// How many builders to start.
-    pub builders: usize,
-    /// Sandboxes of each builder at once.
-    pub sandboxes: usize,
-    /// Whether the test stops database or broker: they are its own then.
-    pub private_services: bool,
-    /// Chroots beside that of the suite, for builds that need not run.
-    pub more_chroots: Vec<String>,
-    /// A private broker's `advanced.config`.
-    pub broker_conf: &'static str,
-    /// Another image of the chroot than the settings'.
-    pub image: Option<String>,
-    /// Puts the builders' spools on a disk of so many MiB.
-    pub spool_mib: Option<u32>,
-    /// Puts the result store on a disk of so many MiB.
-    pub results_mib: Option<u32>,
-    /// More environment of the frontend.
-    pub frontend_env: Vec<(String, String)>,
-    /// More environment of the builders.
-    pub builder_env: Vec<(String, String)>,
-}
-
-impl Default for PipelineOptions {
-    fn default() -> Self {
-        Self {
-            sandbox: Sandbox::Mock,
-            builders: 1,
-            sandboxes: 2,
-            private_services: false,
-            more_chroots: Vec::new(),
-            broker_conf: "[].",
-            image: None,
-            spool_mib: None,
-            results_mib: None,
-            frontend_env: Vec::new(),
-            builder_env: Vec::new(),
-        }
-    }
-}
-
-/// How a further builder differs.
-#[derive(Debug, Default)]
-pub struct BuilderOptions {
-    /// More environment, over the pipeline's.
-    pub env: Vec<(String, String)>,
-}
-
-/// Database and broker: shared servers with a corner for this test, or servers of its own.
-#[expect(clippy::large_enum_variant, reason = "there is one of them in a test")]
-enum Services {
-    Shared {
-        database: TestDatabase,
-        vhost: TestVhost,
-    },
-    Private {
-        database: PrivateDatabase,
-        broker: PrivateBroker,
-    },
-}
 
 /// The running pipeline.
 pub struct Pipeline {
@@ -442,59 +372,6 @@ impl Pipeline {
         self.builders.clear();
         self.frontends.clear();
         self.services.stop().await;
-    }
-}
-
-impl Services {
-    async fn start(private: bool, broker_conf: &str) -> Self {
-        if private {
-            let (database, broker) = tokio::join!(
-                PrivateDatabase::start(),
-                PrivateBroker::start_with(broker_conf)
-            );
-            Self::Private { database, broker }
-        } else {
-            Self::Shared {
-                // The frontend makes the schema, of whatever release it is.
-                database: TestDatabase::create_empty().await,
-                vhost: TestVhost::create().await,
-            }
-        }
-    }
-
-    fn database_url(&self) -> SecretString {
-        match self {
-            Self::Shared { database, .. } => database.url(),
-            Self::Private { database, .. } => database.url(),
-        }
-    }
-
-    fn frontend_broker(&self) -> SecretString {
-        match self {
-            Self::Shared { vhost, .. } => vhost.frontend_url(),
-            Self::Private { broker, .. } => broker.url(),
-        }
-    }
-
-    fn builder_broker(&self) -> SecretString {
-        match self {
-            Self::Shared { vhost, .. } => vhost.builder_url(),
-            Self::Private { broker, .. } => broker.url(),
-        }
-    }
-
-    fn admin_broker(&self) -> SecretString {
-        match self {
-            Self::Shared { vhost, .. } => vhost.admin_url(),
-            Self::Private { broker, .. } => broker.url(),
-        }
-    }
-
-    async fn stop(self) {
-        if let Self::Shared { database, vhost } = self {
-            vhost.delete().await;
-            drop(database);
-        }
     }
 }
 

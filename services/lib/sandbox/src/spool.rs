@@ -384,12 +384,16 @@ mod tests {
     #[test]
     fn of_a_million_small_files_some_are_taken_and_the_rest_is_not_even_read() {
         let folder = tempfile::tempdir().unwrap();
+        let caps = CollectCaps {
+            total_bytes: 1 << 20,
+            ..small_caps()
+        };
         let mut crowd = Crowd {
             left: 1_000_000,
             present: io::Cursor::default(),
             read: 0,
         };
-        let mut spool = Spool::new(folder.path(), small_caps());
+        let mut spool = Spool::new(folder.path(), caps);
         assert!(!spool.take_all(&mut crowd).unwrap());
         let collected = spool.finish();
         assert_eq!(collected.files.len(), small_caps().files);

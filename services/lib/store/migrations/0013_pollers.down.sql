@@ -10,9 +10,10 @@ ALTER TABLE attempts
     ADD CONSTRAINT attempts_check
         CHECK (state <> 'claimed' OR (builder_id IS NOT NULL AND lease_until IS NOT NULL AND lease_token_hash IS NOT NULL)),
     DROP COLUMN poller_check_at, DROP COLUMN poller_report, DROP COLUMN poller_id;
+ALTER TABLE tasks DROP CONSTRAINT tasks_held_are_delayed;
 UPDATE tasks SET delayed = not_before > now() WHERE held IS NOT NULL;
 DROP INDEX tasks_delayed;
-ALTER TABLE tasks DROP CONSTRAINT tasks_held_are_delayed, DROP COLUMN held;
+ALTER TABLE tasks DROP COLUMN held;
 CREATE INDEX tasks_delayed ON tasks (not_before) WHERE state = 'waiting' AND delayed AND NOT lacks_image;
 DROP INDEX builds_of_poller;
 ALTER TABLE builds DROP COLUMN results_url, DROP COLUMN poller_id;

@@ -75,10 +75,11 @@ const BUILDS: &str = "
         coalesce(o.legacy_id, o.id) as owner_id, o.name as owner,
         p.chroots as project_chroots, p.repositories as project_repositories, p.created_at as project_created_at
     from unnest($1::bigint[]) as n(id)
-        -- One after the other by key: from a plain join the planner may make a walk through all builds.
+        -- One after the other by key: from a plain join the planner may make a walk through all there are.
         cross join lateral (select * from builds where builds.id = n.id limit 1) b
-        join projects p on p.id = b.project_id join accounts o on o.id = p.account_id
-        join accounts s on s.id = b.submitter_id";
+        cross join lateral (select * from projects where projects.id = b.project_id limit 1) p
+        cross join lateral (select * from accounts where accounts.id = p.account_id limit 1) o
+        cross join lateral (select * from accounts where accounts.id = b.submitter_id limit 1) s";
 
 /// The limit comes before all joins, and a lateral in the place of `not exists`: else the planner may sort, or join, all
 /// that waits.

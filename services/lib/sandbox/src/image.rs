@@ -13,6 +13,9 @@ use crate::error::{SandboxError, status};
 /// Label of a baked image with the moment at which its bake began, RFC 3339. `deploy/bin/bake-chroots` writes it too.
 pub(crate) const BAKED: &str = "millrace.baked";
 
+/// A commit makes an image and then gives it its name: in between it looks like one that has lost it. Seconds.
+const NAMELESS_AT_FIRST: i64 = 30;
+
 /// An image that an engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFacts {
@@ -80,7 +83,8 @@ impl Engine {
         let found = self.docker.list_images(Some(options)).await;
         let found = found.map_err(|fault| SandboxError::of("listing old images", &fault))?;
         let mut removed = 0;
-        for image in found {
+        let old = Utc::now().timestamp() - NAMELESS_AT_FIRST;
+        for image in found.into_iter().filter(|image| image.created < old) {
             let options = RemoveImageOptions {
                 // By force one would go that an ended sandbox, whose results are still in it, was made from.
                 force: false,

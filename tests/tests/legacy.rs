@@ -65,7 +65,9 @@ struct Poller {
 
 impl Poller {
     async fn start(pipeline: &Pipeline, name: &str, folder: &Path) -> Self {
-        let added = ["poller", "add", name, "--mode", "execute", "--share", "25"];
+        let added = [
+            "poller", "add", name, "--mode", "execute", "--share", "25", "--fence", "reject",
+        ];
         let access = pipeline.cli.json(&added).await;
         let text = |key: &str| access[key].as_str().unwrap().to_owned();
         let folder = folder.join(name);
@@ -259,7 +261,9 @@ async fn a_poller_that_dies_after_its_start_does_not_hold_its_build() {
     .await;
     let access = pipeline
         .cli
-        .json(&["poller", "add", "dying", "--mode", "execute"])
+        .json(&[
+            "poller", "add", "dying", "--mode", "execute", "--fence", "reject",
+        ])
         .await;
     let url = access["url"].as_str().unwrap();
     let client = http_client();
@@ -305,7 +309,7 @@ async fn a_poller_that_dies_after_its_start_does_not_hold_its_build() {
     assert_eq!(
         (status, &late["ignored_builds_ids"]),
         (409, &json!([1])),
-        "the command line's fence"
+        "the fence that was asked for"
     );
     until("nobody routes to the dead", async || {
         let poller = pipeline.cli.json(&["poller", "show", "dying"]).await;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use millrace_chassis::{ApiClient, Method};
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::args::Simulate;
 use crate::exit::{Ending, Fault};
@@ -105,7 +105,10 @@ fn spooled(spool: &Path) -> anyhow::Result<Vec<String>> {
 
 /// Builds that are to be begun, in the order of their files' names.
 #[derive(Debug, Default)]
-pub struct Queue(Mutex<Waiting>);
+pub struct Queue {
+    waiting: Mutex<Waiting>,
+    news: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -117,32 +120,45 @@ struct Waiting {
 
 impl Queue {
     async fn is_new(&self, id: &str) -> bool {
-        !self.0.lock().await.seen.contains(id)
+        !self.waiting.lock().await.seen.contains(id)
     }
 
     async fn add(&self, spool: &Path, id: String) {
-        let mut waiting = self.0.lock().await;
+        let mut waiting = self.waiting.lock().await;
         let path = spool.join(format!("{id}.json"));
         if waiting.seen.insert(id) {
             waiting.files.insert(path);
+            self.news.notify_one();
         }
     }
 
-    /// The next file, if there is one.
-    pub async fn next(&self) -> Option<PathBuf> {
-        let mut waiting = self.0.lock().await;
+    /// The next file; waits until there is one.
+    pub async fn next(&self) -> PathBuf {
+        loop {
+            let news = self.news.notified();
+            if let Some(next) = self.take_first().await {
+                return next;
+            }
+            news.await;
+        }
+    }
+
+    async fn take_first(&self) -> Option<PathBuf> {
+        let mut waiting = self.waiting.lock().await;
         let next = waiting.files.pop_first()?;
         waiting.at_work += 1;
+        // One word may stand for several files.
+        self.news.notify_one();
         Some(next)
     }
 
     /// A file that was begun is done, or given up.
     pub async fn done(&self) {
-        self.0.lock().await.at_work -= 1;
+        self.waiting.lock().await.at_work -= 1;
     }
 
     async fn is_done(&self) -> bool {
-        let waiting = self.0.lock().await;
+        let waiting = self.waiting.lock().await;
         waiting.files.is_empty() && waiting.at_work == 0
     }
 }

@@ -128,6 +128,7 @@ async fn serve_http(state: AppState, listener: TcpListener) -> anyhow::Result<()
     let limits = ServerLimits {
         connections: config.max_connections as usize,
         header: Duration::from_secs(config.header_seconds.into()),
+        proxies: config.trusted_proxies.clone(),
     };
     let shutdown = state.shutdown.clone();
     tracing::info!(%address, "listening");

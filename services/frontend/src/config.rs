@@ -54,6 +54,14 @@ pub struct Config {
     /// How long a client may take to send the head of its request, in seconds
     #[arg(long, env = "MILLRACE_HEADER_SECONDS", default_value_t = 20)]
     pub header_seconds: u32,
+    /// Networks (CIDR, separated by commas) of proxies whose X-Forwarded-For tells who asks; none where it is empty
+    #[arg(
+        long,
+        env = "MILLRACE_TRUSTED_PROXIES",
+        value_name = "NETWORKS",
+        default_value = ""
+    )]
+    pub trusted_proxies: AllowList,
     /// Connections to PostgreSQL held at most
     #[arg(long, env = "MILLRACE_DATABASE_CONNECTIONS", default_value_t = 10)]
     pub database_connections: u32,

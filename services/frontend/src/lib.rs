@@ -24,6 +24,7 @@ mod logs;
 mod observe;
 mod outage;
 mod parker;
+mod peer;
 mod redact;
 mod relay;
 mod run;

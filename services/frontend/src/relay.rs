@@ -28,7 +28,7 @@ const GATHER: Duration = Duration::from_millis(10);
 const FIRST_REST: Duration = Duration::from_millis(200);
 const LONGEST_REST: Duration = Duration::from_secs(5);
 /// Messages published at once.
-const BATCH: u32 = 200;
+const BATCH: u32 = ReleaseConfig::BATCH;
 /// What is released and unclaimed, as a multiple of the room. More than the room would let an owner's orders stand in
 /// the broker's queue before another owner's turn.
 const WINDOW_FACTOR: u32 = 1;

@@ -17,11 +17,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use millrace_chassis::{CancellationToken, Shutdown};
+use millrace_chassis::{AllowList, CancellationToken, Shutdown};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
+
+use crate::peer::client_of;
 
 /// Files that are open for other reasons than clients.
 const OTHER_FILES: usize = 200;
@@ -29,12 +31,14 @@ const OTHER_FILES: usize = 200;
 const REST: Duration = Duration::from_millis(100);
 
 /// What clients may hold.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ServerLimits {
     /// Connections at most.
     pub connections: usize,
     /// How long the head of a request may take.
     pub header: Duration,
+    /// Who may speak for others.
+    pub proxies: AllowList,
 }
 
 /// Serves until the stop, and then what is under way.
@@ -61,9 +65,9 @@ pub async fn serve(
                 }
                 let connection = connections.enter();
                 let router = router.clone();
-                let soft = soft.clone();
+                let (limits, soft) = (limits.clone(), soft.clone());
                 tasks.spawn(async move {
-                    serve_one(stream, peer, router, limits.header, &connection, &soft).await;
+                    serve_one(stream, peer, router, &limits, &connection, &soft).await;
                 });
             }
             Err(error) if is_the_clients(&error) => {}
@@ -85,7 +89,7 @@ async fn serve_one(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    header: Duration,
+    limits: &ServerLimits,
     connection: &Connection,
     soft: &CancellationToken,
 ) {
@@ -93,10 +97,13 @@ async fn serve_one(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("cannot set TCP_NODELAY: {error}");
     }
-    let service = service_fn(|request| handle(&router, peer, &connection.seat, request));
+    let service = service_fn(|request: Request<Incoming>| {
+        let client = client_of(peer, request.headers(), &limits.proxies);
+        handle(&router, client, &connection.seat, request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header)
+        .header_read_timeout(limits.header)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
@@ -120,14 +127,14 @@ async fn serve_one(
 
 async fn handle(
     router: &Router,
-    peer: SocketAddr,
+    client: SocketAddr,
     seat: &Seat,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     seat.asked.fetch_add(1, Ordering::AcqRel);
     seat.is_busy.store(true, Ordering::Release);
     let mut request = request.map(Body::new);
-    request.extensions_mut().insert(ConnectInfo(peer));
+    request.extensions_mut().insert(ConnectInfo(client));
     let answer = router.clone().oneshot(request).await;
     seat.is_busy.store(false, Ordering::Release);
     answer

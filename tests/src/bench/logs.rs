@@ -1,17 +1,19 @@
-//! Logs: how fast a gibibyte goes through the pipeline, against the engine's CLI at the same printing program, and how
-//! long a line takes to two hundred readers of one log.
+//! Logs: how fast a gibibyte goes through the pipeline, against the engine's CLI attached to a sandbox of the same image
+//! that prints the same, and how long a line takes to two hundred readers of one log. What prints is a script in the
+//! place of mock: mock itself writes line by line, at a few MiB a second, and would be all that is measured.
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use futures_util::StreamExt as _;
-use millrace_tests::{Fixture, Pipeline, PipelineOptions, http_client, until_within};
+use millrace_tests::{Fixture, Pipeline, PipelineOptions, Settings, http_client, until_within};
 use tokio::task::JoinSet;
 
 use crate::stats::{Row, median, percentile};
 
-/// What the printing program says, line after line; the fixture `endless-log` says the same.
+/// What the printing program says, line after line.
 const LINE: &str = "a line of an endless log ......................................................................................";
 const GIBIBYTE: u64 = 1 << 30;
 /// Measured from the first mebibyte on: what a build says before it prints is not meant.
@@ -28,19 +30,21 @@ pub async fn measure(runs: usize) -> Vec<Row> {
 
 /// The limit on a log is raised to a gibibyte, all of which is kept and shipped.
 async fn flood(runs: usize) -> Vec<Row> {
+    let image = PrintingImage::build();
     let caps = ["MILLRACE_LOG_HEAD_MB", "MILLRACE_LOG_LIMIT_MB"];
     let pipeline = Pipeline::start(PipelineOptions {
         sandboxes: 1,
         builder_env: caps
             .map(|name| (name.to_owned(), "1024".to_owned()))
             .to_vec(),
+        image: Some(image.name.clone()),
         ..PipelineOptions::default()
     })
     .await;
     let (mut rates, mut floors) = (Vec::new(), Vec::new());
     let mut resident: u64 = 0;
     for _ in 0..runs {
-        floors.push(by_the_engines_cli(&pipeline));
+        floors.push(image.by_the_engines_cli());
         let (rate, kib) = one_flood(&pipeline).await;
         rates.push(rate);
         resident = resident.max(kib);
@@ -62,7 +66,7 @@ async fn flood(runs: usize) -> Vec<Row> {
 
 /// MiB a second, and the builder's resident memory at its highest, in KiB.
 async fn one_flood(pipeline: &Pipeline) -> (f64, u64) {
-    let build = submit(pipeline, "endless-log").await;
+    let build = submit(pipeline, "hello").await;
     let path = format!("/api/v1/builds/{build}");
     let size = async || {
         let build = pipeline.get(&path).await;
@@ -90,21 +94,69 @@ async fn one_flood(pipeline: &Pipeline) -> (f64, u64) {
     (mebibytes(last - first) / seconds, resident)
 }
 
-/// MiB a second of the same program through `docker run`, which attaches to it.
-fn by_the_engines_cli(pipeline: &Pipeline) -> f64 {
-    let settings = &pipeline.settings;
-    let print = format!("yes '{LINE}' | head -c {GIBIBYTE}");
-    let begun = Instant::now();
-    let run = ["run", "--rm", "--network", "none", "--entrypoint", "sh"];
-    let status = Command::new("docker")
-        .args(["--host", &settings.engine])
-        .args(run)
-        .args([&settings.image, "-c", &print])
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "docker run: {status}");
-    mebibytes(GIBIBYTE) / begun.elapsed().as_secs_f64()
+/// The chroot's image with a `mock` that prints without end where it is told to build. Removed when dropped.
+struct PrintingImage {
+    name: String,
+    engine: String,
+}
+
+impl PrintingImage {
+    fn build() -> Self {
+        let settings = Settings::from_env();
+        let image = Self {
+            name: format!("millrace-bench-printing:{}", std::process::id()),
+            engine: settings.engine,
+        };
+        let dockerfile = format!(
+            "FROM {}\nUSER 0\nRUN printf '#!/bin/sh\\ncase $* in *--rebuild*) exec yes \"{LINE}\" ;; esac\\n' > \"$(command -v mock)\"\n",
+            settings.image
+        );
+        let mut build = image.docker(&["build", "--quiet", "--tag", &image.name, "-"]);
+        let mut build = build
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = build.stdin.take().unwrap();
+        stdin.write_all(dockerfile.as_bytes()).unwrap();
+        drop(stdin);
+        let status = build.wait().unwrap();
+        assert!(status.success(), "docker build: {status}");
+        image
+    }
+
+    /// MiB a second of the same program through `docker run`, which attaches to it.
+    fn by_the_engines_cli(&self) -> f64 {
+        let print = format!("mock --rebuild | head -c {GIBIBYTE}");
+        let begun = Instant::now();
+        let run = ["run", "--rm", "--network", "none", "--entrypoint", "sh"];
+        let status = self
+            .docker(&run)
+            .args([&self.name, "-c", &print])
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "docker run: {status}");
+        mebibytes(GIBIBYTE) / begun.elapsed().as_secs_f64()
+    }
+
+    fn docker(&self, args: &[&str]) -> Command {
+        let mut docker = Command::new("docker");
+        docker.args(["--host", &self.engine]).args(args);
+        docker
+    }
+}
+
+impl Drop for PrintingImage {
+    fn drop(&mut self) {
+        let removed = self
+            .docker(&["rmi", "--force", &self.name])
+            .stdout(Stdio::null())
+            .status();
+        if !removed.is_ok_and(|status| status.success()) {
+            eprintln!("the image {} stays", self.name);
+        }
+    }
 }
 
 fn mebibytes(bytes: u64) -> f64 {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on the spot")]
 
 mod check;
+mod pollers;
 mod rig;
 mod scenes;
 mod table;

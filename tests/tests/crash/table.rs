@@ -3,7 +3,7 @@
 use millrace_tests::{Program, Sandbox, crash_points};
 
 use crate::rig::{Ending, Rig, key, nowhere, upload_and_submit};
-use crate::scenes;
+use crate::{pollers, scenes};
 
 use Program::{Builder, Frontend};
 
@@ -123,6 +123,9 @@ fn table_and_sources_name_the_same_points() {
     for program in [Frontend, Builder] {
         let tables = [&NOOP[..], &SANDBOX, &RESULTS, &BYTES].concat_points(program);
         let mut named: Vec<String> = tables.into_iter().chain(scenes::points(program)).collect();
+        if program == Frontend {
+            named.extend(pollers::POINTS.map(str::to_owned));
+        }
         named.sort();
         named.dedup();
         assert_eq!(named, crash_points(program), "{program:?}");

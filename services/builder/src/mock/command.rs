@@ -2,7 +2,8 @@
 //! needs, and once without network, to build it. What the package finds out itself to need (dynamic build
 //! requirements) is installed connected in between, while nothing of the package runs. A build that may use the network
 //! throughout is never cut. Extra repositories are looked at first: mock waits two minutes for one that never answers,
-//! and does not find one that has a folder per architecture. What was built before it for the same build is a repository, made inside the sandbox.
+//! and does not find one that has a folder per architecture. What was built before it for the same build is a repository,
+//! made inside the sandbox.
 
 use millrace_supervisor::{
     Network, Owner, PACKAGES_DIR, Plan, REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH,

@@ -5,18 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use millrace_chassis::{ApiClient, Method};
+use millrace_chassis::{ApiClient, Backoff, Method};
 use serde_json::{Value, json};
 
 use super::Queue;
 use super::job::{Job, parse};
 use crate::args::Simulate;
 
-/// How often a worker looks for work.
-const LOOK: Duration = Duration::from_millis(50);
-/// How often a report is tried while the frontend cannot be reached, and the pause in between.
+/// How often a report is tried while the frontend cannot be reached, and the distance in between, at first and at most.
 const TRIES: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a worker works with.
 pub struct Worker {
@@ -29,10 +28,7 @@ impl Worker {
     /// Works for ever. What fails ends one build; the next one is a new worker's, as it were.
     pub async fn run(self) {
         loop {
-            let Some(file) = self.queue.next().await else {
-                tokio::time::sleep(LOOK).await;
-                continue;
-            };
+            let file = self.queue.next().await;
             match self.work(&file).await {
                 Ok(id) => println!("build {id} is done"),
                 Err(reason) => println!("{}: the worker died: {reason}", file.display()),
@@ -91,6 +87,7 @@ impl Worker {
     /// Any status but 200 is the end of a worker.
     async fn report(&self, build: &Value) -> Result<(), String> {
         let mut last = String::new();
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         for _ in 0..TRIES {
             let request = self
                 .api
@@ -104,7 +101,7 @@ impl Worker {
                 }
                 Err(error) => last = error.to_string(),
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(backoff.next_delay()).await;
         }
         Err(last)
     }

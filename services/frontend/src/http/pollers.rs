@@ -154,12 +154,8 @@ pub async fn add_poller(
     ApiJson(new): ApiJson<AddPoller>,
 ) -> Result<(StatusCode, Json<PollerAccess>), ApiError> {
     let (token, secret) = (fresh()?, fresh()?);
-    let new = NewPoller {
-        token_hash: token.hash(),
-        secret_hash: secret.hash(),
-        silence_seconds: state.settings.config.legacy.legacy_silence_seconds,
-        ..check(new)?
-    };
+    let silence_seconds = state.settings.config.legacy.legacy_silence_seconds;
+    let new = check(new, &token, &secret, silence_seconds)?;
     if !state.store.add_poller(&new).await? {
         let detail = format!(
             "there is a poller {} already; rotate gives it a new address",
@@ -301,8 +297,13 @@ async fn access(
     })
 }
 
-/// The poller without its secrets and times, or what cannot be accepted.
-fn check(new: AddPoller) -> Result<NewPoller, FieldError> {
+/// The poller to be stored, or what cannot be accepted.
+fn check(
+    new: AddPoller,
+    token: &Token,
+    secret: &Token,
+    silence_seconds: u32,
+) -> Result<NewPoller, FieldError> {
     let name = new
         .name
         .parse()
@@ -325,17 +326,16 @@ fn check(new: AddPoller) -> Result<NewPoller, FieldError> {
     if share_percent > 100 {
         return Err(FieldError::new("share", "more than all").accepted("0 to 100"));
     }
-    let nobody = Token::new("").hash();
     Ok(NewPoller {
         name,
         mode: new.mode,
-        token_hash: nobody,
-        secret_hash: nobody,
+        token_hash: token.hash(),
+        secret_hash: secret.hash(),
         projects: new.projects,
         chroots: new.chroots,
         share_percent,
         fence: new.fence.unwrap_or(Fence::Ignore),
-        silence_seconds: 0,
+        silence_seconds,
     })
 }
 

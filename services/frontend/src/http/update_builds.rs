@@ -7,6 +7,7 @@ use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metrics::counter;
+use millrace_chassis::crash_point;
 use millrace_domain::{Fence, Token};
 use millrace_store::{PollerCaller, PollerReport, Reported};
 use serde_json::{Value, json};
@@ -126,10 +127,12 @@ async fn apply(
     let legacy = &state.settings.config.legacy;
     let believes = matches!(check_template(&legacy.legacy_results_check), Ok(None));
     let margin = legacy.legacy_margin_seconds;
+    crash_point!("update.unstored");
     let reported = state
         .store
         .report_of_poller(poller.id, entries, margin, believes)
         .await?;
+    crash_point!("update.stored");
     if reported.to_believe {
         state.believer_wake.notify_one();
     }

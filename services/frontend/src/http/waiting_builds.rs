@@ -9,6 +9,7 @@ use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metrics::counter;
+use millrace_chassis::crash_point;
 use millrace_domain::{PollerMode, Token};
 use millrace_store::{Fetch, LegacyBuild, PollerCaller};
 
@@ -100,7 +101,7 @@ async fn fetch(
     };
     let (builds, claimed) = match poller.mode {
         PollerMode::Observe => (state.store.waiting_builds(limit).await?, 0),
-        PollerMode::Execute => state.store.fetch_for_poller(&fetch).await?,
+        PollerMode::Execute => claim(state, &fetch).await?,
     };
     let list = LegacyList::new(&builds, &state.settings.links);
     if poller.mode == PollerMode::Observe {
@@ -111,6 +112,14 @@ async fn fetch(
         tracing::info!(poller = %poller.name, builds = claimed, "builds claimed by a poller");
     }
     Ok(list)
+}
+
+/// What a poller has and gets, and how much of it is new to it.
+async fn claim(state: &AppState, fetch: &Fetch) -> Result<(Vec<LegacyBuild>, u64), ApiError> {
+    crash_point!("poll.unclaimed");
+    let fetched = state.store.fetch_for_poller(fetch).await?;
+    crash_point!("poll.claimed");
+    Ok(fetched)
 }
 
 fn count_fetch(poller: &str, listed: usize, claimed: u64) {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use millrace_chassis::{FetchError, FetchLimits, Fetcher};
+use millrace_chassis::{FetchError, FetchLimits, Fetcher, crash_point};
 use millrace_domain::{Outcome, OutcomeKind};
 use millrace_store::{StoreError, ToBelieve};
 
@@ -92,11 +92,10 @@ impl Believer {
             let mut judged = stream::iter(taken).map(judge).buffer_unordered(AT_ONCE);
             while let Some((told, outcome)) = judged.next().await {
                 let Some(outcome) = outcome else { continue };
-                if state
-                    .store
-                    .settle_believed(told.attempt_id, &outcome)
-                    .await?
-                {
+                crash_point!("belief.unsettled");
+                let settled = state.store.settle_believed(told.attempt_id, &outcome);
+                if settled.await? {
+                    crash_point!("belief.settled");
                     tracing::info!(
                         task.id = %told.task_id, attempt.id = %told.attempt_id, outcome = %outcome.kind,
                         "poller's success looked into"

@@ -23,7 +23,7 @@ const PRIORITIES: [i16; 3] = [2, 1, 0];
 const AGE_OWNERS: i64 = 8;
 /// Owners beyond a route's own window that are looked at where other routes are open too: who gets something there has
 /// had a turn.
-const OTHER_ROUTES: i64 = 16;
+const OTHER_ROUTES: i64 = 8;
 /// Owners that a walk passes over because nothing of theirs fits.
 const UNFIT_OWNERS: i64 = 200;
 

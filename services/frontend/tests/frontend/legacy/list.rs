@@ -269,3 +269,22 @@ async fn an_address_that_is_not_on_the_list_sees_nothing() {
     assert_eq!(ids(&frontend.get("/waiting_builds/").await.json()), [1]);
     frontend.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_proxy_the_client_counts_and_nobody_else_speaks_for_others() {
+    let forwarded = async |frontend: &Frontend| {
+        let request = frontend.request(Method::GET, "/waiting_builds/", "");
+        send(request.header("x-forwarded-for", "198.51.100.1, 192.0.2.7"))
+            .await
+            .status
+    };
+    let allow = "--legacy-allow=192.0.2.0/24";
+    let frontend = Frontend::start_with(NOWHERE, &[allow]).await;
+    assert_eq!(forwarded(&frontend).await, 403, "no proxy is trusted");
+    frontend.stop().await;
+    let trust = "--trusted-proxies=127.0.0.0/8";
+    let frontend = Frontend::start_with(NOWHERE, &[allow, trust]).await;
+    assert_eq!(forwarded(&frontend).await, 200);
+    assert_eq!(frontend.get("/waiting_builds/").await.status, 403);
+    frontend.stop().await;
+}

@@ -14,6 +14,7 @@ mod keep;
 mod lease;
 mod migrations;
 mod pollers;
+mod pollers_lost;
 mod raise;
 mod reads;
 mod release;

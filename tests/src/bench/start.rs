@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use crate::overhead::{create_args, docker, millis, upload};
 use crate::stats::{Row, median};
 
-/// How rpmbuild begins the stage.
-const PREP: &str = "Executing(%prep)";
+/// How mock says that rpmbuild begins, which is where the stage `prep` does; the first line of %prep follows it with
+/// nothing of ours in between.
+const PREP: &str = "Start: rpmbuild";
 /// The network of sandboxes, as builders call it by default.
 const NETWORK: &str = "millrace-sandbox";
 
@@ -86,8 +87,9 @@ fn by_the_engines_cli(pipeline: &Pipeline, fixture: &Fixture) -> f64 {
         "mock -r {} --isolation simple --no-clean --no-cleanup-after --resultdir /tmp/result --config-opts print_main_output=True",
         settings.mock_root
     );
+    // One stream: mock says its phases on standard error.
     let script = format!(
-        "{mock} --installdeps /source.src.rpm && {mock} --offline --rebuild /source.src.rpm"
+        "exec 2>&1; {mock} --installdeps /source.src.rpm && {mock} --offline --rebuild /source.src.rpm"
     );
     let mut args = create_args(pipeline);
     let begun = Utc::now();

@@ -130,3 +130,55 @@ async fn disk_space_is_raised_and_what_no_builder_has_is_not_waited_for() {
     pipeline.assert_nothing_left().await;
     pipeline.stop().await;
 }
+
+#[tokio::test]
+async fn suggested_disk_space_is_taken_and_more_can_be_asked_for() {
+    let pipeline = Pipeline::start(PipelineOptions {
+        builder_env: vec![("MILLRACE_SANDBOX_DISK_MB".to_owned(), "300".to_owned())],
+        ..PipelineOptions::default()
+    })
+    .await;
+    let chroot = pipeline.settings.chroot.clone();
+    let hog = Fixture::named("disk-hog");
+    let first = [
+        "--chroot",
+        &chroot,
+        "--memory",
+        "512",
+        "--timeout",
+        "120",
+        "--disk",
+        "200",
+    ];
+    let first = pipeline.cli.submit(hog.path(), &first).await;
+    let shown = pipeline.ended(first, LONG).await;
+    let outcome = &shown["tasks"][0]["outcome"];
+    assert_eq!(outcome["kind"], "disk_full", "{shown:#}");
+    assert_eq!(outcome["limit"]["value"], 300, "the builder gives more");
+    assert_eq!(outcome["suggested_limit"]["value"], 512, "{shown:#}");
+
+    let again = ["resubmit", &first.to_string(), "--with-suggested-limits"];
+    let again = pipeline.cli.json(&again).await["id"].as_i64().unwrap();
+    let shown = pipeline.ended(again, LONG).await;
+    assert_eq!(shown["disk_mib"], 512, "{shown:#}");
+    assert_eq!(shown["tasks"][0]["attempts"][0]["limits"]["disk_mib"], 512);
+    let outcome = &shown["tasks"][0]["outcome"];
+    assert_eq!(outcome["limit"]["value"], 512, "{shown:#}");
+
+    // What was asked for is kept, and bounded.
+    let once_more = pipeline.cli.json(&["resubmit", &again.to_string()]).await;
+    assert_eq!(once_more["disk_mib"], 512, "{once_more:#}");
+    let too_much = ["resubmit", &first.to_string(), "--disk", "65537"];
+    let refused = pipeline.cli.run(&too_much).await;
+    assert_eq!(refused.code, 2);
+    assert!(
+        refused.stderr.contains("1 to 65536 MB"),
+        "{}",
+        refused.stderr
+    );
+    let id = once_more["id"].as_i64().unwrap();
+    assert_eq!(pipeline.cli.run(&["cancel", &id.to_string()]).await.code, 0);
+    pipeline.ended(id, LONG).await;
+    pipeline.assert_nothing_left().await;
+    pipeline.stop().await;
+}

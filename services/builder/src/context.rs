@@ -66,12 +66,13 @@ impl Default for SandboxCaps {
 }
 
 impl SandboxCaps {
-    /// The same, with disk space for a task that was raised to more than builders give by themselves.
+    /// The same, with disk space for a task that needs more than builders give by themselves: its build asked for it, or
+    /// it was raised.
     #[must_use]
     pub fn with_disk(self, disk_mib: Option<u32>) -> Self {
-        let raised = disk_mib.map(|mib| u64::from(mib) << 20);
+        let asked = disk_mib.map(|mib| u64::from(mib) << 20);
         Self {
-            disk_bytes: self.disk_bytes.map(|own| own.max(raised.unwrap_or(0))),
+            disk_bytes: self.disk_bytes.map(|own| own.max(asked.unwrap_or(0))),
             ..self
         }
     }

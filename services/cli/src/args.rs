@@ -145,6 +145,20 @@ pub struct LimitArgs {
     /// Time limit of each package in seconds; the server's default when absent.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<i64>,
+    /// Disk space of each package's sandbox in MB (meaning MiB), where its builder gives less by itself.
+    #[arg(long, value_name = "MB")]
+    pub disk: Option<i64>,
+}
+
+impl LimitArgs {
+    /// As the server is asked for them. A server of an earlier release does not know disk space.
+    pub fn add_to(&self, body: &mut serde_json::Value) {
+        body["memory_reqs"] = self.memory.into();
+        body["timeout"] = self.timeout.into();
+        if let Some(disk) = self.disk {
+            body["disk"] = disk.into();
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ClapArgs)]
@@ -191,7 +205,7 @@ pub struct Resubmit {
     pub build: i64,
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Take the limits that the build's outcomes suggest; --memory and --timeout go before.
+    /// Take the limits that the build's outcomes suggest; --memory, --timeout and --disk go before.
     #[arg(long)]
     pub with_suggested_limits: bool,
     #[command(flatten)]

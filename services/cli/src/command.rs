@@ -143,8 +143,8 @@ fn cancel_state(build: &Build) -> String {
 }
 
 async fn resubmit(config: &Config, command: Resubmit, json: bool) -> anyhow::Result<Ending> {
-    let mut body =
-        json!({ "memory_reqs": command.limits.memory, "timeout": command.limits.timeout });
+    let mut body = json!({});
+    command.limits.add_to(&mut body);
     if command.with_suggested_limits {
         // Only where it is wanted: a server of the first release does not know the field.
         body["with_suggested_limits"] = true.into();

@@ -27,10 +27,9 @@ pub async fn run(config: &Config, command: Submit, json: bool) -> anyhow::Result
         "sources": sources,
         "chroots": command.chroots,
         "repositories": command.repositories,
-        "memory_reqs": command.limits.memory,
-        "timeout": command.limits.timeout,
         "priority": command.priority,
     });
+    command.limits.add_to(&mut body);
     if let Some(project) = &config.project {
         body["project"] = Value::from(project.as_str());
     }

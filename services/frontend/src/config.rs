@@ -134,7 +134,7 @@ pub struct LimitArgs {
     /// Longest time a build may ask for, in seconds
     #[arg(long, env = "MILLRACE_MAX_TIMEOUT_SECONDS", default_value_t = 604_800)]
     pub max_timeout_seconds: u32,
-    /// Most disk space that a task may be raised to in a project that allows it, in MiB; 0: none is raised
+    /// Most disk space that a build may ask for, or be raised to in a project that allows it, in MiB; 0: none
     #[arg(long, env = "MILLRACE_MAX_DISK_MB", default_value_t = 65_536)]
     pub max_disk_mb: u32,
     /// Upper ends of the memory classes in GiB, rising; they name the job queues, and all frontends need the same

@@ -50,6 +50,7 @@ pub async fn submit(
         chroots: checked.chroots,
         repositories: checked.repositories,
         limits: checked.limits,
+        disk_mib: checked.disk_mib,
         priority: checked.priority,
         resubmit_of: None,
         memory_class: memory_class.name.clone(),

@@ -52,6 +52,8 @@ pub struct Build {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
+    /// Disk space of each package's sandbox in MiB, where its builder gives less by itself.
+    pub disk_mib: Option<u32>,
     /// How urgent it is.
     pub priority: Priority,
     /// What is built, in this order.
@@ -216,6 +218,7 @@ impl Build {
             chroots: view.chroots,
             repositories: view.repositories,
             limits: view.limits,
+            disk_mib: view.disk_mib,
             priority: view.priority,
             sources,
             tasks: view

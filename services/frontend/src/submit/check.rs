@@ -41,6 +41,8 @@ pub struct Checked {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
+    /// Disk space that is asked for, in MiB.
+    pub disk_mib: Option<u32>,
     /// How urgent it is.
     pub priority: Priority,
 }
@@ -76,6 +78,7 @@ pub fn check(request: &SubmitRequest, rules: &Rules<'_>) -> Result<Checked, Fiel
         chroots: check_chroots(&request.chroots)?,
         repositories: check_repositories(&request.repositories)?,
         limits: check_limits(rules.limits, request.memory_reqs, request.timeout)?,
+        disk_mib: check_disk(rules.limits, request.disk)?,
         priority: request.priority.unwrap_or(Priority::Normal),
     })
 }
@@ -96,10 +99,17 @@ pub fn check_limits(
     memory: Option<i64>,
     timeout: Option<i64>,
 ) -> Result<Limits, FieldError> {
-    policy.resolve(memory, timeout).map_err(|error| {
-        let LimitError { min, max, unit, .. } = error;
-        FieldError::new(error.field, error).accepted(format!("{min} to {max} {unit}"))
-    })
+    policy.resolve(memory, timeout).map_err(out_of_bounds)
+}
+
+/// Checks the bounds of disk space that is asked for.
+pub fn check_disk(policy: &LimitsPolicy, disk: Option<i64>) -> Result<Option<u32>, FieldError> {
+    policy.resolve_disk(disk).map_err(out_of_bounds)
+}
+
+fn out_of_bounds(error: LimitError) -> FieldError {
+    let LimitError { min, max, unit, .. } = error;
+    FieldError::new(error.field, error).accepted(format!("{min} to {max} {unit}"))
 }
 
 /// The name of an uploaded source package.
@@ -330,6 +340,8 @@ mod tests {
             ("chroots", json!(["../../etc/mock"]), "chroots[0]"),
             ("repositories", json!(["file:///etc"]), "repositories[0]"),
             ("memory_reqs", json!(-1), "memory_reqs"),
+            ("disk", json!(0), "disk"),
+            ("disk", json!(i64::MAX), "disk"),
             ("memory_reqs", json!(i64::MAX), "memory_reqs"),
             ("timeout", json!(0), "timeout"),
         ] {

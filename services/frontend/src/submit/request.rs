@@ -1,4 +1,5 @@
-//! The body of a submission as it comes: texts and numbers that are not believed yet.
+//! The body of a submission as it comes: texts and numbers that are not believed yet. Fields that came later are left out
+//! of its serial form where they are absent: the digest behind an idempotency key outlives an upgrade.
 
 use millrace_domain::Priority;
 use serde::de::value::MapAccessDeserializer;
@@ -28,6 +29,9 @@ pub struct SubmitRequest {
     /// Time limit of each package in seconds.
     #[serde(default)]
     pub timeout: Option<i64>,
+    /// Disk space of each package's sandbox in MB, which means MiB, where its builder gives less by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<i64>,
     /// `background`, `normal` or `high`; `normal` when absent.
     #[serde(default)]
     pub priority: Option<Priority>,
@@ -66,6 +70,9 @@ pub struct ResubmitRequest {
     /// Time limit in seconds; as before when absent.
     #[serde(default)]
     pub timeout: Option<i64>,
+    /// Disk space in MB, where a builder gives less by itself; as before when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<i64>,
     /// Takes the limits that the build's outcomes suggest, where no other is given here.
     #[serde(default)]
     pub with_suggested_limits: bool,

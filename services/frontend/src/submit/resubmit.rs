@@ -3,7 +3,7 @@
 use millrace_domain::{BuildId, IdempotencyKey, LimitName};
 use millrace_store::{BuildView, NewBuild, NewSource};
 
-use super::check::check_limits;
+use super::check::{check_disk, check_limits};
 use super::{ResubmitRequest, store_build, submission_key};
 use crate::error::{ApiError, FieldError};
 use crate::state::AppState;
@@ -46,6 +46,10 @@ pub async fn resubmit(
                 .unwrap_or_else(|| view.limits.timeout_seconds.into()),
         ),
     )?;
+    let disk = (request.disk)
+        .or(suggested.disk)
+        .or(view.disk_mib.map(i64::from));
+    let disk_mib = check_disk(&state.settings.limits, disk)?;
     let memory_class = state.settings.memory_classes.of(limits.memory_mib);
     let build = NewBuild {
         submitter: project.account_id,
@@ -54,6 +58,7 @@ pub async fn resubmit(
         chroots: view.chroots,
         repositories: view.repositories,
         limits,
+        disk_mib,
         priority: view.priority,
         resubmit_of: Some(earlier),
         memory_class: memory_class.name.clone(),
@@ -67,6 +72,7 @@ pub async fn resubmit(
 struct Suggested {
     memory: Option<i64>,
     timeout: Option<i64>,
+    disk: Option<i64>,
 }
 
 impl Suggested {
@@ -82,11 +88,12 @@ impl Suggested {
         let found = Self {
             memory: largest(LimitName::Memory),
             timeout: largest(LimitName::Timeout),
+            disk: largest(LimitName::Disk),
         };
-        if found.memory.is_none() && found.timeout.is_none() {
+        if found.memory.is_none() && found.timeout.is_none() && found.disk.is_none() {
             return Err(FieldError::new(
                 "with_suggested_limits",
-                "no outcome of this build suggests a limit; give memory_reqs or timeout",
+                "no outcome of this build suggests a limit; give memory_reqs, timeout or disk",
             ));
         }
         Ok(found)

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Less disk space than this no build gets by asking, in MiB.
+const MIN_DISK_MIB: u32 = 1;
+
 /// Limits frozen at submission; they bound each package of the build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -25,7 +28,7 @@ pub struct LimitsPolicy {
     pub min: Limits,
     /// The largest limits accepted.
     pub max: Limits,
-    /// The most disk space that a task may be raised to, in MiB; what it begins with is the builder's setting.
+    /// The most disk space that a build may ask for, or be raised to, in MiB; without either it is the builder's setting.
     pub max_disk_mib: u32,
 }
 
@@ -33,7 +36,7 @@ pub struct LimitsPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value} {unit}, accepted are {min} to {max} {unit}")]
 pub struct LimitError {
-    /// The request's field: `memory_reqs` or `timeout`.
+    /// The request's field: `memory_reqs`, `timeout` or `disk`.
     pub field: &'static str,
     /// What was asked for.
     pub value: i64,
@@ -86,6 +89,12 @@ impl LimitsPolicy {
                 "s",
             )?,
         })
+    }
+
+    /// Checks the bounds of disk space that is asked for, in MiB.
+    pub fn resolve_disk(&self, disk: Option<i64>) -> Result<Option<u32>, LimitError> {
+        let checked = |asked| within("disk", asked, MIN_DISK_MIB, self.max_disk_mib, "MB");
+        disk.map(checked).transpose()
     }
 
     /// Refuses a policy whose default lies outside its own bounds.
@@ -202,6 +211,14 @@ mod tests {
             .resolve(None, Some(604_801))
             .unwrap_err();
         assert_eq!(error.field, "timeout");
+        let error = LimitsPolicy::default()
+            .resolve_disk(Some(65_537))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "disk is 65537 MB, accepted are 1 to 65536 MB"
+        );
+        assert_eq!(LimitsPolicy::default().resolve_disk(None), Ok(None));
     }
 
     #[test]

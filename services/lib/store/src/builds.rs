@@ -25,7 +25,7 @@ impl Store {
             let mut tx = self.snapshot().await?;
             let heads = sqlx::query_as(
                 "select b.id, o.name as owner, p.name as project, b.project_id, s.name as submitter, b.chroots,
-                     b.repositories, b.memory_mib, b.timeout_seconds, b.priority, b.submitted_at, b.cancelled_at, b.resubmit_of
+                     b.repositories, b.memory_mib, b.timeout_seconds, b.disk_mib, b.priority, b.submitted_at, b.cancelled_at, b.resubmit_of
                  from builds b join projects p on p.id = b.project_id join accounts o on o.id = p.account_id
                      join accounts s on s.id = b.submitter_id
                  where b.id = $1",
@@ -46,7 +46,7 @@ impl Store {
             let mut tx = self.snapshot().await?;
             let heads = sqlx::query_as(
                 "select b.id, o.name as owner, p.name as project, b.project_id, s.name as submitter, b.chroots,
-                     b.repositories, b.memory_mib, b.timeout_seconds, b.priority, b.submitted_at, b.cancelled_at, b.resubmit_of
+                     b.repositories, b.memory_mib, b.timeout_seconds, b.disk_mib, b.priority, b.submitted_at, b.cancelled_at, b.resubmit_of
                  from builds b join projects p on p.id = b.project_id join accounts o on o.id = p.account_id
                      join accounts s on s.id = b.submitter_id
                  where ($1::bigint is null or b.project_id = $1)

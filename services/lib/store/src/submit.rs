@@ -43,6 +43,8 @@ pub struct NewBuild {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
+    /// Disk space of each package's sandbox in MiB, where its builder gives less by itself.
+    pub disk_mib: Option<u32>,
     /// How urgent it is.
     pub priority: Priority,
     /// The memory class of these limits.
@@ -94,8 +96,8 @@ const SUBMIT: &str = "
         ) p
         where dice.shown < p.upto order by p.id limit 1
     ), build as (
-        insert into builds (project_id, submitter_id, chroots, repositories, memory_mib, timeout_seconds, resubmit_of, priority, poller_id)
-        select $1, $2, $3, $4, $5, $6, $7, $17, (select id from routed)
+        insert into builds (project_id, submitter_id, chroots, repositories, memory_mib, timeout_seconds, resubmit_of, priority, poller_id, disk_mib)
+        select $1, $2, $3, $4, $5, $6, $7, $17, (select id from routed), $18
         where (select count(*) from chosen) = cardinality($3::text[])
         returning id, submitted_at, poller_id
     ), named_sources as (
@@ -177,6 +179,7 @@ impl Store {
             .bind(crate::wakeups::CHANNEL)
             .bind(&*self.own)
             .bind(rank(new.priority))
+            .bind(new.disk_mib.map(int4))
             .fetch_optional(&self.pool)
             .await
     }
@@ -246,6 +249,7 @@ fn view_of(new: &NewBuild, stored: StoredColumns) -> Result<BuildView, StoreErro
         chroots: new.chroots.clone(),
         repositories: new.repositories.clone(),
         limits: new.limits,
+        disk_mib: new.disk_mib,
         priority: new.priority,
         submitted_at: stored.submitted_at,
         cancelled_at: None,

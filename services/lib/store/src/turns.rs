@@ -34,6 +34,7 @@ struct TaskColumns {
     repositories: Vec<String>,
     memory_mib: i32,
     timeout_seconds: i32,
+    disk_mib: Option<i32>,
     raised_limit: Option<Json<Limit>>,
     #[sqlx(flatten)]
     chroot: ChrootColumns,
@@ -49,7 +50,7 @@ const TAKE: &str = "
         for no key update of t skip locked
     )
     select t.id, t.build_id, t.attempts_made, t.memory_class, o.name as owner, p.name as project,
-        b.repositories, b.memory_mib, b.timeout_seconds, t.raised_limit,
+        b.repositories, b.memory_mib, b.timeout_seconds, b.disk_mib, t.raised_limit,
         c.name, c.arch, c.image, c.mock_root, c.enabled, c.base, c.refresh_asked_at
     from taken t cross join lateral (select b.* from builds b where b.id = t.build_id limit 1) b
         join projects p on p.id = b.project_id
@@ -133,7 +134,7 @@ fn released_task(
         memory_mib: row.number(columns.memory_mib)?,
         timeout_seconds: row.number(columns.timeout_seconds)?,
     };
-    let mut disk_mib = None;
+    let mut disk_mib = columns.disk_mib.map(|n| row.number(n)).transpose()?;
     if let Some(Json(raised)) = columns.raised_limit {
         let value = row.number(raised.value)?;
         match raised.name {

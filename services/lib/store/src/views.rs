@@ -52,6 +52,8 @@ pub struct BuildView {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
+    /// Disk space of each package's sandbox in MiB, where its builder gives less by itself.
+    pub disk_mib: Option<u32>,
     /// How urgent it is.
     pub priority: Priority,
     /// When it was submitted.

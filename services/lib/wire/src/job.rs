@@ -31,7 +31,8 @@ pub struct JobV1 {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
-    /// Disk space of each package in MiB, where the task was raised to more than builders give by themselves.
+    /// Disk space of each package in MiB, where the build asked for it or the task was raised to it; a builder that gives
+    /// more by itself gives that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_mib: Option<u32>,
     /// Whether the build may use the network throughout.

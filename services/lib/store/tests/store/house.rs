@@ -79,6 +79,7 @@ impl House {
                 memory_mib: 2048,
                 timeout_seconds: 1800,
             },
+            disk_mib: None,
             priority: Priority::Normal,
             memory_class: "2g".to_owned(),
             resubmit_of: None,

@@ -1,7 +1,6 @@
 //! Images of chroots: what an engine has of them, and the removal of those that newer ones replaced.
 
-use std::collections::HashMap;
-
+use bollard::models::ImageSummary;
 use bollard::query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions};
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
@@ -9,6 +8,7 @@ use millrace_domain::ImageName;
 
 use crate::engine::Engine;
 use crate::error::{SandboxError, status};
+use crate::spec::MANAGED;
 
 /// Label of a baked image with the moment at which its bake began, RFC 3339. `deploy/bin/bake-chroots` writes it too.
 pub(crate) const BAKED: &str = "millrace.baked";
@@ -72,39 +72,58 @@ impl Engine {
 
     /// Removes baked images that have lost their name to a newer one, but none that a container uses. Says how many.
     pub async fn remove_old_images(&self) -> Result<usize, SandboxError> {
-        let filter = |word: &str, value: &str| (word.to_owned(), vec![value.to_owned()]);
+        let found = self
+            .labelled(&[("dangling", "true"), ("label", BAKED)])
+            .await?;
+        let old = Utc::now().timestamp() - NAMELESS_AT_FIRST;
+        let old = found.iter().filter(|image| image.created < old);
+        Ok(self.remove_unused(old.map(|image| image.id.as_str())).await)
+    }
+
+    /// Removes images that self-tests of other releases were made from before a moment; `keep` names this release's. Says
+    /// how many names went.
+    pub async fn remove_old_self_tests(
+        &self,
+        keep: &str,
+        before: DateTime<Utc>,
+    ) -> Result<usize, SandboxError> {
+        let label = format!("{MANAGED}=selftest");
+        let found = self.labelled(&[("label", &label)]).await?;
+        let old = (found.iter()).filter(|image| image.created < before.timestamp());
+        let names = old.flat_map(|image| image.repo_tags.iter().map(String::as_str));
+        // Podman puts its own word for this host in front.
+        Ok(self
+            .remove_unused(names.filter(|name| !name.ends_with(keep)))
+            .await)
+    }
+
+    async fn labelled(&self, filters: &[(&str, &str)]) -> Result<Vec<ImageSummary>, SandboxError> {
+        let owned = |(word, value): &(&str, &str)| ((*word).to_owned(), vec![(*value).to_owned()]);
         let options = ListImagesOptions {
-            filters: Some(HashMap::from([
-                filter("dangling", "true"),
-                filter("label", BAKED),
-            ])),
+            filters: Some(filters.iter().map(owned).collect()),
             ..ListImagesOptions::default()
         };
         let found = self.docker.list_images(Some(options)).await;
-        let found = found.map_err(|fault| SandboxError::of("listing old images", &fault))?;
+        found.map_err(|fault| SandboxError::of("listing old images", &fault))
+    }
+
+    /// Removes images by digest or name; those that are used stay. Says how many went.
+    async fn remove_unused(&self, images: impl Iterator<Item = &str>) -> usize {
         let mut removed = 0;
-        let old = Utc::now().timestamp() - NAMELESS_AT_FIRST;
-        for image in found.into_iter().filter(|image| image.created < old) {
+        for image in images {
             let options = RemoveImageOptions {
                 // By force one would go that an ended sandbox, whose results are still in it, was made from.
                 force: false,
                 ..RemoveImageOptions::default()
             };
-            match self
-                .docker
-                .remove_image(&image.id, Some(options), None)
-                .await
-            {
+            match self.docker.remove_image(image, Some(options), None).await {
                 Ok(_) => removed += 1,
                 // Used, or somebody else's removal came first.
                 Err(fault) if matches!(status(&fault), Some(404 | 409)) => {}
-                Err(fault) => tracing::warn!(
-                    image.digest = image.id,
-                    "an old image cannot be removed: {fault}"
-                ),
+                Err(fault) => tracing::warn!(image, "an old image cannot be removed: {fault}"),
             }
         }
-        Ok(removed)
+        removed
     }
 }
 

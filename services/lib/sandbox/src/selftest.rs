@@ -27,6 +27,8 @@ const TOUCHED_MIB: u64 = 128;
 /// The test takes half a second; an engine that needs longer than this is not usable.
 const PATIENCE: Duration = Duration::from_secs(30);
 const IMAGE: &str = "millrace-selftest";
+/// So long the image of another release is left alone: its builder may be there still.
+const OTHERS: TimeDelta = TimeDelta::days(1);
 /// Podman tags every import so, whatever it is asked for.
 const TAG: &str = "latest";
 
@@ -50,6 +52,14 @@ pub async fn self_test(
 ) -> Result<SelfTest, SandboxError> {
     let started = Instant::now();
     let image = ensure_image(engine, supervisor).await?;
+    match engine
+        .remove_old_self_tests(&image, Utc::now() - OTHERS)
+        .await
+    {
+        Ok(0) => {}
+        Ok(images) => tracing::info!(images, "removed images of self-tests of other releases"),
+        Err(error) => tracing::warn!("images of earlier self-tests stay: {error}"),
+    }
     let body = {
         let mut host: HostConfig = bare_host(None);
         let limits = SandboxLimits {

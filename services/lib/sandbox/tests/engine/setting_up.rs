@@ -3,11 +3,59 @@
 use std::collections::HashMap;
 
 use bollard::models::NetworkCreateRequest;
+use bollard::query_parameters::{ListImagesOptions, TagImageOptions};
+use chrono::{TimeDelta, Utc};
 use millrace_sandbox::{
     Engine, NetworkSpec, NoopEngine, Profile, Runtime, SandboxError, self_test,
 };
+use sha2::{Digest, Sha256};
 
 use crate::house::{House, client, image, plan, profile, supervisor};
+
+#[tokio::test]
+async fn images_of_self_tests_of_other_releases_go() {
+    let house = House::open().await;
+    self_test(&house.engine, profile(), &supervisor())
+        .await
+        .unwrap();
+    let names = async || {
+        let all = client()
+            .list_images(None::<ListImagesOptions>)
+            .await
+            .unwrap();
+        let names = all.into_iter().flat_map(|image| image.repo_tags);
+        let mut names: Vec<String> = names
+            .filter(|name| name.contains("millrace-selftest-"))
+            .collect();
+        names.sort();
+        names
+    };
+    let other = format!("millrace-selftest-{}", house.builder);
+    let tag = TagImageOptions {
+        repo: Some(other.clone()),
+        tag: Some("latest".to_owned()),
+    };
+    // Named by its content, as other tests of this run need it.
+    let digest = Sha256::digest(std::fs::read(supervisor()).unwrap());
+    let keep = format!("millrace-selftest-{}:latest", hex::encode(&digest[..6]));
+    client().tag_image(&keep, Some(tag)).await.unwrap();
+    let (past, future) = (
+        Utc::now() - TimeDelta::days(1),
+        Utc::now() + TimeDelta::days(1),
+    );
+    let remove = async |before| {
+        house
+            .engine
+            .remove_old_self_tests(&keep, before)
+            .await
+            .unwrap()
+    };
+    assert_eq!(remove(past).await, 0, "it may be in use");
+    assert!(remove(future).await > 0);
+    let left = names().await;
+    assert!(left.iter().any(|name| name.ends_with(&keep)), "{left:?}");
+    assert!(!left.iter().any(|name| name.contains(&other)), "{left:?}");
+}
 
 #[tokio::test]
 async fn the_self_test_passes_in_short_time() {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the pipeline on this machine: `make bench`. Words after the name choose measurements
-# (memory idle claim throughput overhead logs start relay); MILLRACE_BENCH_RUNS sets how often each is repeated (5).
+# (memory idle claim throughput overhead logs list start relay); MILLRACE_BENCH_RUNS sets how often each is repeated (5).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

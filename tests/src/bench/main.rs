@@ -5,6 +5,8 @@
     clippy::expect_used,
     clippy::cast_precision_loss,
     clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unreachable,
     reason = "a measuring tool: it fails on the spot and prints a table"
 )]
 
@@ -19,6 +21,7 @@ mod start;
 mod stats;
 mod throughput;
 
+use clap::Parser;
 use millrace_tests::{Pipeline, PipelineOptions};
 use stats::Row;
 
@@ -30,38 +33,39 @@ fn runs() -> usize {
         .unwrap_or(5)
 }
 
+/// What can be measured, in the order in which it is.
+const MEASUREMENTS: [&str; 9] = [
+    "memory",
+    "idle",
+    "claim",
+    "throughput",
+    "overhead",
+    "logs",
+    "list",
+    "start",
+    "relay",
+];
+
+/// Measures the pipeline on this machine and prints a table. `MILLRACE_BENCH_RUNS` sets how often each measurement is
+/// repeated (5).
+#[derive(Debug, Parser)]
+#[command(name = "millrace-bench")]
+struct Args {
+    /// What to measure; everything where nothing is named.
+    #[arg(value_parser = MEASUREMENTS)]
+    only: Vec<String>,
+}
+
 #[tokio::main]
 async fn main() {
+    let args = Args::parse();
     let runs = runs();
-    let only: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
+    let wanted = |name: &&str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let names: Vec<&str> = MEASUREMENTS.into_iter().filter(wanted).collect();
     let mut rows = Vec::new();
-    if wanted("memory") {
-        rows.extend(memory().await);
-    }
-    if wanted("idle") {
-        rows.extend(idle::measure().await);
-    }
-    if wanted("claim") {
-        rows.extend(claim::measure(runs).await);
-    }
-    if wanted("throughput") {
-        rows.extend(throughput::measure(runs).await);
-    }
-    if wanted("overhead") {
-        rows.extend(overhead::measure(runs).await);
-    }
-    if wanted("logs") {
-        rows.extend(logs::measure(runs).await);
-    }
-    if wanted("list") {
-        rows.extend(list::measure(runs).await);
-    }
-    if wanted("start") {
-        rows.extend(start::measure(runs).await);
-    }
-    if wanted("relay") {
-        rows.extend(relay::measure().await);
+    for (at, name) in names.iter().enumerate() {
+        eprintln!("measuring {name} ({} of {})", at + 1, names.len());
+        rows.extend(measure(name, runs).await);
     }
     println!(
         "\nmedians of {runs} runs; throughput and claims with no-op sandboxes (a stand-in that succeeds at once);\n\
@@ -73,6 +77,21 @@ async fn main() {
         "measure", "value", "floor", "ratio"
     );
     rows.iter().for_each(Row::print);
+}
+
+async fn measure(name: &str, runs: usize) -> Vec<Row> {
+    match name {
+        "memory" => memory().await,
+        "idle" => idle::measure().await,
+        "claim" => claim::measure(runs).await,
+        "throughput" => throughput::measure(runs).await,
+        "overhead" => overhead::measure(runs).await,
+        "logs" => logs::measure(runs).await,
+        "list" => list::measure(runs).await,
+        "start" => start::measure(runs).await,
+        "relay" => relay::measure().await,
+        _ => unreachable!("the command line takes no other name than {MEASUREMENTS:?}"),
+    }
 }
 
 async fn memory() -> Vec<Row> {

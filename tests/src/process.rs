@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::settings::repository;
 use crate::until_within;
 
 /// A running binary.
@@ -14,6 +15,22 @@ use crate::until_within;
 pub struct Process {
     child: Child,
     log: PathBuf,
+}
+
+/// What the program's image sets in its environment, if it has one: programs run here as they are deployed.
+fn image_env(binary: &Path) -> Vec<(String, String)> {
+    let name = binary.file_name().and_then(|name| name.to_str());
+    let Some(service) = name.and_then(|name| name.strip_prefix("millrace-")) else {
+        return Vec::new();
+    };
+    let file = repository().join(format!("deploy/images/{service}/Dockerfile"));
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let words = text.lines().filter_map(|line| line.strip_prefix("ENV "));
+    words
+        .flat_map(str::split_whitespace)
+        .filter_map(|word| word.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 impl Process {
@@ -25,6 +42,7 @@ impl Process {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", "/nonexistent")
+            .envs(image_env(binary))
             .envs(env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())

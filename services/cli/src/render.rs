@@ -298,6 +298,18 @@ fn word<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or("")
 }
 
+/// Each item of a page as text, or a sentence where there is none.
+fn items(page: &Value, none: &str, item: impl Fn(&Value) -> String) -> String {
+    let out: String = (page["items"].as_array().into_iter().flatten())
+        .map(item)
+        .collect();
+    if out.is_empty() {
+        format!("{none}\n")
+    } else {
+        out
+    }
+}
+
 fn line(out: &mut String, text: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{}", plain(text).replace('\n', " "));

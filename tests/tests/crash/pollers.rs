@@ -17,7 +17,7 @@ pub const POINTS: [&str; 6] = [
     "belief.unsettled",
     "belief.settled",
 ];
-/// The result store is on this host, where addresses are not asked otherwise; a look that was cut off is due again soon.
+/// The poller's web server is on this host, whose addresses are not asked otherwise.
 const FRONTEND: [(&str, &str); 1] = [("MILLRACE_FETCH_ALLOW", "127.0.0.0/8")];
 
 /// A poller that says everything until it is answered.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use super::{line, word};
+use super::{items, line, word};
 use crate::model::Attempt;
 
 /// Characters of a digest that tell images apart, behind the algorithm's name.
@@ -11,13 +11,7 @@ const DIGEST: usize = 12;
 
 /// A line for each chroot and each image of it.
 pub fn chroots(page: &Value) -> String {
-    let items = page["items"].as_array().into_iter().flatten();
-    let out: String = items.map(chroot).collect();
-    if out.is_empty() {
-        "there is no chroot\n".to_owned()
-    } else {
-        out
-    }
+    items(page, "there is no chroot", chroot)
 }
 
 /// A chroot with its images.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{plain, status};
+use super::{items, plain, status};
 
 fn word(value: &Value) -> String {
     plain(value.as_str().unwrap_or("-"))
@@ -21,7 +21,7 @@ pub fn access(access: &Value) -> String {
 
 /// A line for each poller.
 pub fn pollers(list: &Value) -> String {
-    let line = |poller: &Value| {
+    items(list, "there is no poller", |poller| {
         let polls = if poller["alive"] == true {
             "polls"
         } else {
@@ -34,14 +34,7 @@ pub fn pollers(list: &Value) -> String {
             word(&poller["fetched_at"]),
             word(&poller["reported_at"])
         )
-    };
-    let items = list["items"].as_array().into_iter().flatten();
-    let out: String = items.map(line).collect();
-    if out.is_empty() {
-        "there is no poller\n".to_owned()
-    } else {
-        out
-    }
+    })
 }
 
 /// What a poller would be answered, was answered, said and has.

@@ -2,38 +2,27 @@
 
 use serde_json::Value;
 
-use super::{line, word};
+use super::{items, line, word};
 
 /// A line for each parked message.
 pub fn parked(page: &Value) -> String {
-    let mut out = String::new();
-    for message in page["items"].as_array().into_iter().flatten() {
-        line(
-            &mut out,
-            &format!(
-                "{:>6}  {}  {}  {}",
-                message["id"],
-                word(message, "parked_at"),
-                word(message, "queue"),
-                word(message, "reason")
-            ),
+    items(page, "nothing is parked", |message| {
+        let mut out = String::new();
+        let text = format!(
+            "{:>6}  {}  {}  {}",
+            message["id"],
+            word(message, "parked_at"),
+            word(message, "queue"),
+            word(message, "reason")
         );
-    }
-    if out.is_empty() {
-        out.push_str("nothing is parked\n");
-    }
-    out
+        line(&mut out, &text);
+        out
+    })
 }
 
 /// A line for each builder.
 pub fn builders(list: &Value) -> String {
-    let items = list["items"].as_array().into_iter().flatten();
-    let out: String = items.map(builder).collect();
-    if out.is_empty() {
-        "there is no builder\n".to_owned()
-    } else {
-        out
-    }
+    items(list, "there is no builder", builder)
 }
 
 /// A builder in a line.

@@ -104,6 +104,10 @@ pub fn check_limits(
 
 /// Checks the bounds of disk space that is asked for.
 pub fn check_disk(policy: &LimitsPolicy, disk: Option<i64>) -> Result<Option<u32>, FieldError> {
+    if disk.is_some() && policy.max_disk_mib == 0 {
+        let reason = "the operator lets no build ask for disk space";
+        return Err(FieldError::new("disk", reason).accepted("no value"));
+    }
     policy.resolve_disk(disk).map_err(out_of_bounds)
 }
 
@@ -340,10 +344,10 @@ mod tests {
             ("chroots", json!(["../../etc/mock"]), "chroots[0]"),
             ("repositories", json!(["file:///etc"]), "repositories[0]"),
             ("memory_reqs", json!(-1), "memory_reqs"),
-            ("disk", json!(0), "disk"),
-            ("disk", json!(i64::MAX), "disk"),
             ("memory_reqs", json!(i64::MAX), "memory_reqs"),
             ("timeout", json!(0), "timeout"),
+            ("disk", json!(0), "disk"),
+            ("disk", json!(i64::MAX), "disk"),
         ] {
             let error = run(with(key, value.clone())).unwrap_err();
             assert_eq!(error.field, field, "{value}");

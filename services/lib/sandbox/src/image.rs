@@ -1,4 +1,4 @@
-//! Images of chroots: what an engine has of them, and the removal of those that newer ones replaced.
+//! Images of chroots and of self-tests: what an engine has of them, and the removal of those that newer ones replaced.
 
 use bollard::models::ImageSummary;
 use bollard::query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions};

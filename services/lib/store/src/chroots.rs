@@ -4,9 +4,10 @@ use millrace_domain::{BuilderId, ChrootName};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::catalog::{ChrootColumns, ChrootDef, ChrootRow};
+use crate::database::Store;
+use crate::error::StoreError;
+use crate::projects::defaults::{ChrootColumns, ChrootDef, ChrootRow};
 use crate::row::{RowOf, Time};
-use crate::{Store, StoreError};
 
 /// How it stands with an image on a builder's engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::database::Store;
+use crate::error::StoreError;
 
 /// How long an order is left to the one who has it to publish: longer than a broker's confirm is waited for.
 pub(crate) const TAKEN_SECONDS: i32 = 10;

@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use millrace_domain::{AttemptId, AttemptState, Outcome, OutcomeKind};
 use sqlx::FromRow;
 
-use crate::transition::{End, Next, lock, settle};
-use crate::{Store, StoreError};
+use crate::attempts::transition::{End, Next, lock, settle};
+use crate::database::Store;
+use crate::error::StoreError;
 
 /// What is kept of a message's body, in bytes.
 const MAX_BODY: usize = 64 * 1024;

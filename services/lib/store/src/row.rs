@@ -6,7 +6,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use millrace_domain::Priority;
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 pub(crate) type Time = DateTime<Utc>;
 

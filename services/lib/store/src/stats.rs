@@ -2,8 +2,9 @@
 
 use sqlx::FromRow;
 
+use crate::database::Store;
+use crate::error::StoreError;
 use crate::row::RowOf;
-use crate::{Store, StoreError};
 
 /// How much there is of what is not over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

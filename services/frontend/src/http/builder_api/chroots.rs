@@ -7,10 +7,10 @@ use axum::extract::State;
 use millrace_store::{ImageStanding, ImageTold, WantedImage};
 use millrace_wire::{ChrootImage, ChrootOrder, ChrootsAnswer, ChrootsRequest, ImageState};
 
-use crate::add_chroot::MAX_CHROOTS;
-use crate::auth::BuilderCaller;
 use crate::error::{ApiError, FieldError};
-use crate::extract::ApiJson;
+use crate::http::api::new_chroot::MAX_CHROOTS;
+use crate::http::auth::BuilderCaller;
+use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
 /// Characters of a digest at most, and of the reason of a failure.

@@ -8,10 +8,10 @@ use millrace_chassis::crash_point;
 use millrace_store::{ClaimInput, ClaimOutcome};
 use millrace_wire::{ClaimGranted, ClaimRefusal, ClaimRequest, DeclineReason, DeclineRequest};
 
-use super::heartbeat::hindered;
-use crate::auth::BuilderCaller;
 use crate::error::ApiError;
-use crate::extract::ApiJson;
+use crate::http::auth::BuilderCaller;
+use crate::http::builder_api::heartbeat::hindered;
+use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
 pub async fn claim(

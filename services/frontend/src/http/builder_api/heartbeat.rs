@@ -11,9 +11,9 @@ use millrace_wire::{
     MissingFile, WaitsFor,
 };
 
-use crate::auth::BuilderCaller;
 use crate::error::{ApiError, FieldError};
-use crate::extract::ApiJson;
+use crate::http::auth::BuilderCaller;
+use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
 /// Attempts of one builder at most.

@@ -1,0 +1,129 @@
+//! Builders that are heard of and take no work: drained by an administrator, or set aside for repeated faults of their
+//! own. Who is ready for work is told by the view `ready_builders` alone.
+
+use millrace_domain::{BuilderId, Origin, Outcome, OutcomeKind};
+
+use crate::database::Store;
+use crate::database::Tx;
+use crate::error::StoreError;
+use crate::row::{Time, int4};
+
+/// What a builder is told of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// It takes no more work until an administrator says otherwise.
+    pub drained: bool,
+    /// It was set aside at this time, and returns once it has passed its self-test since.
+    pub set_aside_at: Option<Time>,
+    /// It has just returned.
+    pub returns: bool,
+}
+
+/// Whether an outcome says something of the builder: `Some(true)` for a fault of its own. What ended on request, what
+/// was lost with its builder and what another server withheld says nothing.
+fn is_fault(kind: OutcomeKind) -> Option<bool> {
+    match kind {
+        OutcomeKind::SandboxFailed | OutcomeKind::BuilderDiskFull | OutcomeKind::InternalError => {
+            Some(true)
+        }
+        kind => matches!(kind.origin(), Origin::Nobody | Origin::Package).then_some(false),
+    }
+}
+
+/// Counts an attempt's end for or against its builder, which is set aside after `most` faults in a row (0: never). Says
+/// whether it was set aside now. The attempt's row is locked before the builder's, as by a heartbeat.
+pub(crate) async fn note_end(
+    tx: &mut Tx,
+    builder: Option<BuilderId>,
+    outcome: &Outcome,
+    most: u32,
+) -> Result<bool, StoreError> {
+    let (Some(builder), Some(fault)) = (builder, is_fault(outcome.kind)) else {
+        return Ok(false);
+    };
+    // Without faults before, a good end writes nothing.
+    let set_aside: Option<bool> = sqlx::query_scalar(
+        "update builders b set
+             faults = case when $2 then b.faults + 1 else 0 end,
+             set_aside_at = case when b.set_aside_at is null and $2 and $3 > 0 and b.faults + 1 >= $3
+                 then now() else b.set_aside_at end,
+             set_aside_reason = case when b.set_aside_at is null and $2 and $3 > 0 and b.faults + 1 >= $3
+                 then (b.faults + 1) || ' attempts in a row ended in a fault of this builder, the last as ' || $4
+                 else b.set_aside_reason end
+         where b.id = $1 and ($2 or b.faults > 0)
+         returning coalesce(b.set_aside_at = now() and $2, false)",
+    )
+    .bind(builder.0)
+    .bind(fault)
+    .bind(int4(most))
+    .bind(format!("{}: {}", outcome.kind, outcome.message))
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(set_aside.unwrap_or(false))
+}
+
+impl Store {
+    /// Gives a builder no more work; what it has it finishes. Says whether there is such a builder.
+    pub async fn drain_builder(&self, builder: BuilderId) -> Result<bool, StoreError> {
+        let sql = "update builders set drained_at = coalesce(drained_at, now()) where id = $1";
+        self.turn_builder(builder, sql).await
+    }
+
+    /// Gives a drained builder work again. Says whether there is such a builder.
+    pub async fn undrain_builder(&self, builder: BuilderId) -> Result<bool, StoreError> {
+        let sql = "update builders set drained_at = null where id = $1";
+        self.turn_builder(builder, sql).await
+    }
+
+    async fn turn_builder(
+        &self,
+        builder: BuilderId,
+        sql: &'static str,
+    ) -> Result<bool, StoreError> {
+        self.within(async {
+            let turned = sqlx::query(sql).bind(builder.0).execute(&self.pool).await?;
+            Ok(turned.rows_affected() == 1)
+        })
+        .await
+    }
+
+    /// What a builder is told with each heartbeat. One that has passed its self-test since it was set aside at `passed`
+    /// is ready again.
+    pub async fn standing(
+        &self,
+        builder: BuilderId,
+        passed: Option<Time>,
+    ) -> Result<Standing, StoreError> {
+        self.within(async {
+            let returns = match passed {
+                Some(at) => self.take_back(builder, at).await?,
+                None => false,
+            };
+            let row: Option<(bool, Option<Time>)> = sqlx::query_as(
+                "select drained_at is not null, set_aside_at from builders where id = $1",
+            )
+            .bind(builder.0)
+            .fetch_optional(&self.pool)
+            .await?;
+            let (drained, set_aside_at) = row.unwrap_or_default();
+            Ok(Standing {
+                drained,
+                set_aside_at,
+                returns,
+            })
+        })
+        .await
+    }
+
+    async fn take_back(&self, builder: BuilderId, set_aside_at: Time) -> Result<bool, StoreError> {
+        let taken = sqlx::query(
+            "update builders set set_aside_at = null, set_aside_reason = null, faults = 0
+             where id = $1 and set_aside_at = $2",
+        )
+        .bind(builder.0)
+        .bind(set_aside_at)
+        .execute(&self.pool)
+        .await?;
+        Ok(taken.rows_affected() == 1)
+    }
+}

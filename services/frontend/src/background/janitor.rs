@@ -8,7 +8,7 @@ use metrics::counter;
 use millrace_chassis::{Backoff, crash_point};
 use millrace_domain::AttemptId;
 use millrace_results::ResultError;
-use millrace_store::{Forgotten, Keeping, StoreError};
+use millrace_store::{Deleted, Retention, StoreError};
 
 use crate::config::args::KeepArgs;
 use crate::state::AppState;
@@ -42,7 +42,7 @@ pub enum Untidied {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Rows.
-    pub rows: Forgotten,
+    pub rows: Deleted,
     /// Attempts never accepted whose files were removed.
     pub stale_attempts: u64,
     /// Files that accepted reports did not name.
@@ -183,7 +183,7 @@ async fn forget_rows(
     keep: &KeepArgs,
     removed: &mut Removed,
 ) -> Result<(), Untidied> {
-    let keeping = Keeping {
+    let keeping = Retention {
         keys_days: keep.keep_keys_days,
         parked: keep.keep_parked,
         parked_days: keep.keep_parked_days,

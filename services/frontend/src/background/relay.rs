@@ -45,7 +45,7 @@ pub enum Step {
     /// There may be more at once.
     More,
     /// Some messages could not be published; they stay for later.
-    Held,
+    Unconfirmed,
 }
 
 /// Relays until the stop.
@@ -66,7 +66,7 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
         let step = tick(&state, leftovers).await;
         match &step {
             Ok(Step::More | Step::Done | Step::Idle) => backoff.reset(),
-            Ok(Step::Paused | Step::Held) => {}
+            Ok(Step::Paused | Step::Unconfirmed) => {}
             Err(error) if error.is_unavailable() => {
                 tracing::warn!("the relay waits for the database: {error}");
             }
@@ -76,7 +76,7 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
             Ok(Step::More) => continue,
             Ok(Step::Done) => began + GATHER,
             Ok(Step::Paused | Step::Idle) => began,
-            Ok(Step::Held) | Err(_) => Instant::now() + backoff.next_delay(),
+            Ok(Step::Unconfirmed) | Err(_) => Instant::now() + backoff.next_delay(),
         };
         tokio::select! {
             () = state.relay_wake.notified() => {}
@@ -130,7 +130,7 @@ pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError>
     crash_point!("release.confirmed");
     state.store.give_back_outbox(&held).await?;
     Ok(match (held.is_empty(), is_full) {
-        (false, _) => Step::Held,
+        (false, _) => Step::Unconfirmed,
         (true, true) => Step::More,
         (true, false) => Step::Done,
     })

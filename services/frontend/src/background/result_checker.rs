@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use millrace_chassis::{FetchError, FetchLimits, Fetcher, crash_point};
 use millrace_domain::{Outcome, OutcomeKind};
-use millrace_store::{StoreError, ToBelieve};
+use millrace_store::{StoreError, UnverifiedSuccess};
 
 use crate::config::settings::SettingsError;
 use crate::state::AppState;
@@ -81,11 +81,11 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
 impl Believer {
     async fn look(&self, state: &AppState) -> Result<(), StoreError> {
         loop {
-            let taken = state.store.take_unbelieved(BATCH, AGAIN_SECONDS).await?;
+            let taken = state.store.take_unverified(BATCH, AGAIN_SECONDS).await?;
             if taken.is_empty() {
                 return Ok(());
             }
-            let judge = |told: ToBelieve| async move {
+            let judge = |told: UnverifiedSuccess| async move {
                 let outcome = self.judge(&told).await;
                 (told, outcome)
             };
@@ -106,7 +106,7 @@ impl Believer {
     }
 
     /// The outcome, or none while the server does not answer and there is patience left.
-    async fn judge(&self, told: &ToBelieve) -> Option<Outcome> {
+    async fn judge(&self, told: &UnverifiedSuccess) -> Option<Outcome> {
         let failed = |reason: String| {
             let message = format!("the poller reported success, but {reason}");
             Some(Outcome::new(OutcomeKind::BuildFailed, message))

@@ -52,7 +52,7 @@ impl LogWatch {
     }
 
     /// Tells the followers of an attempt's log that it now ends at a byte.
-    pub fn tell_end(&self, attempt: AttemptId, end: u64) {
+    pub fn record_success(&self, attempt: AttemptId, end: u64) {
         if let Some(news) = self.followed(attempt) {
             news.end.fetch_max(end, Ordering::AcqRel);
             news.woken.notify_waiters();
@@ -82,9 +82,9 @@ mod tests {
         let (watch, attempt) = (LogWatch::default(), AttemptId::generate());
         let (one, two) = (watch.follow(attempt), watch.follow(attempt));
         let (one_woken, two_woken) = (one.notified(), two.notified());
-        watch.tell_end(attempt, 7);
+        watch.record_success(attempt, 7);
         tokio::join!(one_woken, two_woken);
-        watch.tell_end(attempt, 5);
+        watch.record_success(attempt, 5);
         watch.tell(attempt);
         assert_eq!((one.end(), two.changes()), (7, 1));
         drop((one, two));

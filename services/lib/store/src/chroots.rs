@@ -24,7 +24,7 @@ pub enum ImageStanding {
 
 /// What a builder says of the image of one chroot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageTold {
+pub struct ImageReport {
     /// The chroot.
     pub chroot: ChrootName,
     /// How it stands with its image.
@@ -49,7 +49,7 @@ pub struct ImageView {
     /// Its name.
     pub builder: String,
     /// What it says.
-    pub told: ImageTold,
+    pub told: ImageReport,
 }
 
 /// A chroot whose image a builder keeps.
@@ -209,10 +209,10 @@ impl Store {
     }
 
     /// Keeps what a builder says of all its images; what it says of unknown chroots is left out.
-    pub async fn tell_images(
+    pub async fn record_images(
         &self,
         builder: BuilderId,
-        told: &[ImageTold],
+        told: &[ImageReport],
     ) -> Result<(), StoreError> {
         self.within(async {
             let names: Vec<&str> = told.iter().map(|image| image.chroot.as_str()).collect();
@@ -244,7 +244,7 @@ impl Store {
     }
 
     /// What live builders say of images, by chroot and builder.
-    pub async fn told_images(&self) -> Result<Vec<ImageView>, StoreError> {
+    pub async fn list_images(&self) -> Result<Vec<ImageView>, StoreError> {
         self.within(async {
             let rows: Vec<ImageColumns> = sqlx::query_as(
                 "select i.*, b.name as builder from chroot_images i join builders b on b.id = i.builder_id
@@ -264,7 +264,7 @@ fn image_view(columns: ImageColumns) -> Result<ImageView, StoreError> {
     Ok(ImageView {
         builder_id: BuilderId(columns.builder_id),
         builder: columns.builder,
-        told: ImageTold {
+        told: ImageReport {
             chroot: row.parse(&columns.chroot)?,
             standing: standing.ok_or_else(|| row.fault("no such state of an image"))?,
             digest: columns.digest,

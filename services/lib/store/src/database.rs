@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::config::StoreConfig;
 use crate::error::StoreError;
-use crate::notify::Wakeups;
+use crate::notify::Notifications;
 use crate::scheduler::cursor::Rota;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -129,8 +129,8 @@ impl Store {
     }
 
     /// Hints that other stores submitted something.
-    pub fn listen(&self) -> Wakeups {
-        Wakeups::new(self.migration_options.clone(), self.own.clone())
+    pub fn listen(&self) -> Notifications {
+        Notifications::new(self.migration_options.clone(), self.own.clone())
     }
 
     /// Closes all connections, after those in use have come back.

@@ -24,10 +24,12 @@ mod wait_reasons;
 pub use attempts::accept::{Acceptance, Finished, FinishedPackage};
 pub use attempts::claim::{ClaimInput, ClaimOutcome};
 pub use attempts::expire::{SweepConfig, Swept};
-pub use attempts::finished_packages::PackageBefore;
-pub use attempts::heartbeat::{FileKey, Heartbeat, HeldAttempt, LogAppend, UploadedFile, Verdict};
+pub use attempts::finished_packages::FinishedEarlier;
+pub use attempts::heartbeat::{
+    FileKey, Heartbeat, HeartbeatVerdict, HeldAttempt, LogAppend, UploadedFile,
+};
 pub use attempts::raise_limit::{Raise, may_be_raised};
-pub use builders::availability::Standing;
+pub use builders::availability::Availability;
 pub use builders::registry::{BuilderRow, BuilderView, Enrolment, NewBuilder};
 pub use builds::cancel::CancelResult;
 pub use builds::read::ListQuery;
@@ -36,31 +38,31 @@ pub use builds::views::{
     AttemptLimits, AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace,
     SourceView, TaskView,
 };
-pub use chroots::{ChrootAdded, ImageStanding, ImageTold, ImageView, WantedImage};
+pub use chroots::{ChrootAdded, ImageReport, ImageStanding, ImageView, WantedImage};
 pub use config::StoreConfig;
 pub use database::Store;
 pub use error::StoreError;
 pub use legacy::claim::Fetch;
 pub use legacy::expire::PollerSwept;
-pub use legacy::finish::ToBelieve;
+pub use legacy::finish::UnverifiedSuccess;
 pub use legacy::import::{Imported, ImportedBuild, ImportedProject};
 pub use legacy::inspect::Owned;
 pub use legacy::list::{LegacyBuild, LegacyProject};
 pub use legacy::pollers::{NewPoller, PollerCaller, PollerView};
 pub use legacy::report::{PollerReport, Reported};
-pub use notify::Wakeups;
+pub use notify::Notifications;
 pub use outbox::OutboxEntry;
 pub use parked::ParkedMessage;
 pub use projects::defaults::{ChrootDef, ChrootRow, ProjectRow};
 pub use projects::settings::ProjectView;
-pub use retention::{Forgotten, Keeping, Untidy};
-pub use scheduler::image_holds::{DiskShort, Hindered};
+pub use retention::{Deleted, Retention, UncleanedAttempt};
+pub use scheduler::image_holds::{Blockers, DiskShort};
 pub use scheduler::release::{Release, ReleaseConfig, ReleasedTask};
-pub use scheduler::reservations::{Kept, ReserveConfig, Reserved};
+pub use scheduler::reservations::{Reservation, ReservationChanges, ReserveConfig};
 pub use stats::Counts;
 pub use testing::TestDatabase;
 #[cfg(feature = "testing")]
 pub use testing::backlog::Backlog;
 pub use testing::inspector::Look;
-pub use wait_reasons::estimate::Pace;
-pub use wait_reasons::facts::{BakeWait, Held, Wait};
+pub use wait_reasons::estimate::StartEstimate;
+pub use wait_reasons::facts::{BakeWait, HoldReason, WaitFacts};

@@ -16,7 +16,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 const GOOD_LIFE: Duration = Duration::from_secs(5);
 
 /// A stream of hints from others.
-pub struct Wakeups {
+pub struct Notifications {
     options: PgConnectOptions,
     /// Who need not be told: the store that listens knows of its own commits.
     own: Arc<str>,
@@ -29,15 +29,15 @@ pub struct Wakeups {
 }
 
 /// Says nothing of the options, which hold a password.
-impl fmt::Debug for Wakeups {
+impl fmt::Debug for Notifications {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wakeups")
+        f.debug_struct("Notifications")
             .field("listening", &self.listener.is_some())
             .finish_non_exhaustive()
     }
 }
 
-impl Wakeups {
+impl Notifications {
     pub(crate) fn new(options: PgConnectOptions, own: Arc<str>) -> Self {
         Self {
             options,

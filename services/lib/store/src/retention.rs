@@ -16,7 +16,7 @@ const ATTEMPTS: i64 = 200;
 
 /// How long rows are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keeping {
+pub struct Retention {
     /// Idempotency keys, in days.
     pub keys_days: u32,
     /// Parked messages, in number.
@@ -29,7 +29,7 @@ pub struct Keeping {
 
 /// What was forgotten.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct Deleted {
     /// Idempotency keys.
     pub keys: u64,
     /// Parked messages.
@@ -42,14 +42,14 @@ pub struct Forgotten {
 
 /// An attempt that has ended and whose files were not looked through yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Untidy {
+pub struct UncleanedAttempt {
     /// The attempt.
     pub id: AttemptId,
     /// Whether its report was accepted: then the files that it named are results.
     pub accepted: bool,
 }
 
-impl Forgotten {
+impl Deleted {
     /// Whether nothing was.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
@@ -74,10 +74,10 @@ impl Store {
     }
 
     /// Forgets a batch of each kind of row that is too old or too many.
-    pub async fn forget(&self, keeping: &Keeping) -> Result<Forgotten, StoreError> {
+    pub async fn forget(&self, keeping: &Retention) -> Result<Deleted, StoreError> {
         self.within(async {
             let (builders, engines) = self.forget_builders(keeping.builders_days).await?;
-            Ok(Forgotten {
+            Ok(Deleted {
                 keys: self.forget_keys(keeping.keys_days).await?,
                 parked: self.trim_parked(keeping).await?,
                 builders,
@@ -100,7 +100,7 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    async fn trim_parked(&self, keeping: &Keeping) -> Result<u64, StoreError> {
+    async fn trim_parked(&self, keeping: &Retention) -> Result<u64, StoreError> {
         let done = sqlx::query(
             "delete from parked_messages where id in (
                  select id from parked_messages
@@ -156,7 +156,10 @@ impl Store {
     }
 
     /// Attempts that ended at least so many seconds ago and whose files were not looked through since, oldest first.
-    pub async fn untidy_attempts(&self, after_seconds: u32) -> Result<Vec<Untidy>, StoreError> {
+    pub async fn untidy_attempts(
+        &self,
+        after_seconds: u32,
+    ) -> Result<Vec<UncleanedAttempt>, StoreError> {
         self.within(async {
             let rows: Vec<(Uuid, bool)> = sqlx::query_as(
                 "select id, state = 'finished' from attempts
@@ -167,7 +170,7 @@ impl Store {
             .bind(ATTEMPTS)
             .fetch_all(&self.pool)
             .await?;
-            let untidy = |(id, accepted)| Untidy {
+            let untidy = |(id, accepted)| UncleanedAttempt {
                 id: AttemptId(id),
                 accepted,
             };

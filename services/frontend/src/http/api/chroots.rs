@@ -207,7 +207,7 @@ async fn turn(state: &AppState, name: &str, enabled: bool) -> Result<Json<Chroot
 async fn all(state: &AppState) -> Result<Vec<Chroot>, ApiError> {
     let chroots = state.store.list_chroots().await?;
     let mut images: HashMap<ChrootName, Vec<ChrootImage>> = HashMap::new();
-    for view in state.store.told_images().await? {
+    for view in state.store.list_images().await? {
         let of_chroot = images.entry(view.told.chroot.clone()).or_default();
         of_chroot.push(view.into());
     }

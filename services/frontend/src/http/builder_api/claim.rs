@@ -62,7 +62,7 @@ pub async fn decline(
     let hindered = hindered(request.hindrances)?;
     if !hindered.is_nothing() {
         // Before the task is put back: what is released next must not count on this builder.
-        state.store.note_hindered(builder_id, &hindered).await?;
+        state.store.note_blockers(builder_id, &hindered).await?;
     }
     crash_point!("decline.asked");
     let id = request.attempt_id;

@@ -50,7 +50,9 @@ pub async fn upload_log(
                 .await?,
         )?;
         crash_point!("log.counted");
-        state.logs.tell_end(attempt, offset.saturating_add(length));
+        state
+            .logs
+            .record_success(attempt, offset.saturating_add(length));
     }
     Ok(Json(LogAccepted {
         size: offset.saturating_add(length),

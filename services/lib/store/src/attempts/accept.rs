@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use crate::attempts::heartbeat::FileKey;
 use crate::attempts::raise_limit::{Raise, raise};
 use crate::attempts::transition::{End, Locked, Next, lock, settle};
-use crate::builders::availability::note_end;
+use crate::builders::availability::count_fault;
 use crate::builds::views::FileView;
 use crate::database::Store;
 use crate::database::Tx;
@@ -104,7 +104,7 @@ impl Store {
             };
             settle(&mut tx, &locked, end, &next).await?;
             let most = report.set_aside_faults;
-            let set_aside = note_end(&mut tx, locked.builder, &report.outcome, most).await?;
+            let set_aside = count_fault(&mut tx, locked.builder, &report.outcome, most).await?;
             tx.commit().await?;
             Ok(Acceptance::Accepted {
                 task_state: next.task_state(),

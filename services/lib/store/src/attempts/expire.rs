@@ -1,5 +1,5 @@
 //! The sweeper: time turned into state. It finds leases that ran out, offers that nobody took, and cancelled work of
-//! builders that fell silent. Any frontend may sweep at any time; nothing is decided without the row's lock. What is forgotten is in [`crate::retention::Keeping`]'s hands.
+//! builders that fell silent. Any frontend may sweep at any time; nothing is decided without the row's lock. What is forgotten is in [`crate::retention::Retention`]'s hands.
 //!
 //! The time of the last sweep is stored. After a gap, something of ours was away, builders could not renew
 //! their leases, and all of them are extended before any is judged.

@@ -15,7 +15,7 @@ use crate::row::RowOf;
 
 /// A package that an earlier attempt finished.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PackageBefore {
+pub struct FinishedEarlier {
     /// Position of its source within the build.
     pub position: u32,
     /// The attempt.
@@ -46,7 +46,7 @@ struct File {
 pub(crate) async fn finished_before(
     tx: &mut Tx,
     tasks: &[i64],
-) -> Result<HashMap<TaskId, Vec<PackageBefore>>, StoreError> {
+) -> Result<HashMap<TaskId, Vec<FinishedEarlier>>, StoreError> {
     if tasks.is_empty() {
         return Ok(HashMap::new());
     }
@@ -62,7 +62,7 @@ pub(crate) async fn finished_before(
     .bind(tasks)
     .fetch_all(&mut **tx)
     .await?;
-    let mut found: HashMap<TaskId, Vec<PackageBefore>> = HashMap::new();
+    let mut found: HashMap<TaskId, Vec<FinishedEarlier>> = HashMap::new();
     for columns in rows {
         let task = TaskId(columns.task_id);
         found.entry(task).or_default().push(package(columns)?);
@@ -70,7 +70,7 @@ pub(crate) async fn finished_before(
     Ok(found)
 }
 
-fn package(columns: Columns) -> Result<PackageBefore, StoreError> {
+fn package(columns: Columns) -> Result<FinishedEarlier, StoreError> {
     let row = RowOf::new("attempt_packages", columns.attempt_id);
     let files: Result<Vec<FileView>, StoreError> = columns
         .files
@@ -84,7 +84,7 @@ fn package(columns: Columns) -> Result<PackageBefore, StoreError> {
             })
         })
         .collect();
-    Ok(PackageBefore {
+    Ok(FinishedEarlier {
         position: row.number(columns.position)?,
         attempt_id: AttemptId(columns.attempt_id),
         outcome: columns.outcome.0,

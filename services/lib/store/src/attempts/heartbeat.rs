@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::{RowOf, int4, int8};
-use crate::scheduler::image_holds::Hindered;
+use crate::scheduler::image_holds::Blockers;
 
 /// A builder says what it has.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Heartbeat {
     /// Sandboxes left.
     pub free_sandboxes: u32,
     /// What keeps it from work.
-    pub hindered: Hindered,
+    pub hindered: Blockers,
     /// It takes nothing more.
     pub stopping: bool,
     /// The attempts that it has.
@@ -51,7 +51,7 @@ pub struct HeldAttempt {
 
 /// What the builder does with an attempt that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HeartbeatVerdict {
     /// Go on; the lease was extended.
     Continue,
     /// Stop the work and report it as cancelled.
@@ -149,7 +149,7 @@ impl Store {
     pub async fn heartbeat(
         &self,
         beat: &Heartbeat,
-    ) -> Result<Vec<(AttemptId, Verdict)>, StoreError> {
+    ) -> Result<Vec<(AttemptId, HeartbeatVerdict)>, StoreError> {
         self.within(async {
             let held = &beat.attempts;
             let rows: Vec<HeldColumns> = sqlx::query_as(HEARTBEAT)
@@ -307,18 +307,20 @@ impl Store {
 }
 
 /// For an attempt that is not the caller's.
-fn given_up(phase: Phase) -> Verdict {
+fn given_up(phase: Phase) -> HeartbeatVerdict {
     match phase {
-        Phase::Reported => Verdict::Refused,
-        Phase::Fetching | Phase::Building | Phase::Collecting | Phase::Spooled => Verdict::Revoked,
+        Phase::Reported => HeartbeatVerdict::Refused,
+        Phase::Fetching | Phase::Building | Phase::Collecting | Phase::Spooled => {
+            HeartbeatVerdict::Revoked
+        }
     }
 }
 
-fn verdict(attempt: &HeldAttempt, columns: HeldColumns) -> Result<Verdict, StoreError> {
+fn verdict(attempt: &HeldAttempt, columns: HeldColumns) -> Result<HeartbeatVerdict, StoreError> {
     let row = RowOf::new("attempts", attempt.attempt_id);
     let state: AttemptState = row.parse(&columns.state)?;
     Ok(match (state, columns.is_ours) {
-        (AttemptState::Finished, true) => Verdict::Accepted,
+        (AttemptState::Finished, true) => HeartbeatVerdict::Accepted,
         (AttemptState::Claimed, true) => {
             let missing = columns.missing.map(|Json(files)| files).unwrap_or_default();
             let name_file = |(position, name): (i32, String)| {
@@ -328,16 +330,16 @@ fn verdict(attempt: &HeldAttempt, columns: HeldColumns) -> Result<Verdict, Store
                 })
             };
             if !missing.is_empty() {
-                Verdict::Missing(
+                HeartbeatVerdict::Missing(
                     missing
                         .into_iter()
                         .map(name_file)
                         .collect::<Result<_, StoreError>>()?,
                 )
             } else if columns.cancel_requested && attempt.phase.holds_memory() {
-                Verdict::Cancel
+                HeartbeatVerdict::Cancel
             } else {
-                Verdict::Continue
+                HeartbeatVerdict::Continue
             }
         }
         (AttemptState::Offered | AttemptState::Lost | AttemptState::Revoked, _)

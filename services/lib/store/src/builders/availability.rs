@@ -10,7 +10,7 @@ use crate::row::{Time, int4};
 
 /// What a builder is told of itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Availability {
     /// It takes no more work until an administrator says otherwise.
     pub drained: bool,
     /// It was set aside at this time, and returns once it has passed its self-test since.
@@ -32,7 +32,7 @@ fn is_fault(kind: OutcomeKind) -> Option<bool> {
 
 /// Counts an attempt's end for or against its builder, which is set aside after `most` faults in a row (0: never). Says
 /// whether it was set aside now. The attempt's row is locked before the builder's, as by a heartbeat.
-pub(crate) async fn note_end(
+pub(crate) async fn count_fault(
     tx: &mut Tx,
     builder: Option<BuilderId>,
     outcome: &Outcome,
@@ -66,20 +66,16 @@ impl Store {
     /// Gives a builder no more work; what it has it finishes. Says whether there is such a builder.
     pub async fn drain_builder(&self, builder: BuilderId) -> Result<bool, StoreError> {
         let sql = "update builders set drained_at = coalesce(drained_at, now()) where id = $1";
-        self.turn_builder(builder, sql).await
+        self.set_drained(builder, sql).await
     }
 
     /// Gives a drained builder work again. Says whether there is such a builder.
     pub async fn undrain_builder(&self, builder: BuilderId) -> Result<bool, StoreError> {
         let sql = "update builders set drained_at = null where id = $1";
-        self.turn_builder(builder, sql).await
+        self.set_drained(builder, sql).await
     }
 
-    async fn turn_builder(
-        &self,
-        builder: BuilderId,
-        sql: &'static str,
-    ) -> Result<bool, StoreError> {
+    async fn set_drained(&self, builder: BuilderId, sql: &'static str) -> Result<bool, StoreError> {
         self.within(async {
             let turned = sqlx::query(sql).bind(builder.0).execute(&self.pool).await?;
             Ok(turned.rows_affected() == 1)
@@ -93,7 +89,7 @@ impl Store {
         &self,
         builder: BuilderId,
         passed: Option<Time>,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<Availability, StoreError> {
         self.within(async {
             let returns = match passed {
                 Some(at) => self.take_back(builder, at).await?,
@@ -106,7 +102,7 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
             let (drained, set_aside_at) = row.unwrap_or_default();
-            Ok(Standing {
+            Ok(Availability {
                 drained,
                 set_aside_at,
                 returns,

@@ -20,7 +20,7 @@ const LOOK_SECONDS: i32 = 1800;
 
 /// A success that a poller reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToBelieve {
+pub struct UnverifiedSuccess {
     /// The attempt.
     pub attempt_id: AttemptId,
     /// Its task.
@@ -47,11 +47,11 @@ struct BelieveColumns {
 
 impl Store {
     /// Successes whose results are to be looked for now; they are the caller's for so many seconds.
-    pub async fn take_unbelieved(
+    pub async fn take_unverified(
         &self,
         limit: u32,
         seconds: u32,
-    ) -> Result<Vec<ToBelieve>, StoreError> {
+    ) -> Result<Vec<UnverifiedSuccess>, StoreError> {
         self.within(async {
             let rows: Vec<BelieveColumns> = sqlx::query_as(
                 "with due as (
@@ -105,9 +105,9 @@ impl Store {
     }
 }
 
-fn to_believe(columns: &BelieveColumns) -> Result<ToBelieve, StoreError> {
+fn to_believe(columns: &BelieveColumns) -> Result<UnverifiedSuccess, StoreError> {
     let row = RowOf::new("attempts", columns.id);
-    Ok(ToBelieve {
+    Ok(UnverifiedSuccess {
         attempt_id: AttemptId(columns.id),
         task_id: TaskId(columns.task_id),
         chroot: row.parse(&columns.chroot)?,
@@ -118,7 +118,7 @@ fn to_believe(columns: &BelieveColumns) -> Result<ToBelieve, StoreError> {
 }
 
 /// Keeps a reported success until it is believed. The attempt is locked.
-pub(super) async fn tell_end(
+pub(super) async fn record_success(
     tx: &mut Tx,
     attempt: AttemptId,
     entry: &PollerReport,

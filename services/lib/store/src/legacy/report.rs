@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
-use crate::legacy::finish::{finish, tell_end};
+use crate::legacy::finish::{finish, record_success};
 use crate::row::int4;
 
 /// What is said of one build. None leaves alone.
@@ -48,7 +48,7 @@ pub struct Reported {
 
 /// A poller's live attempt.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct PollerAttempt {
     attempt: AttemptId,
     is_reported: bool,
 }
@@ -71,7 +71,7 @@ impl Store {
             let held = lock_held(&mut tx, poller, &ids).await?;
             let mut reported = Reported::default();
             for entry in &last {
-                let attempts: Vec<Held> = held
+                let attempts: Vec<PollerAttempt> = held
                     .get(&entry.id)
                     .map(|all| {
                         all.iter()
@@ -147,7 +147,7 @@ async fn lock_held(
     tx: &mut Tx,
     poller: PollerId,
     ids: &[i64],
-) -> Result<BTreeMap<i64, Vec<Held>>, StoreError> {
+) -> Result<BTreeMap<i64, Vec<PollerAttempt>>, StoreError> {
     let rows: Vec<(i64, Uuid, bool)> = sqlx::query_as(
         "select t.build_id, a.id, a.poller_report is not null
          from attempts a join tasks t on t.id = a.task_id and t.current_attempt = a.id
@@ -158,9 +158,9 @@ async fn lock_held(
     .bind(ids)
     .fetch_all(&mut **tx)
     .await?;
-    let mut held: BTreeMap<i64, Vec<Held>> = BTreeMap::new();
+    let mut held: BTreeMap<i64, Vec<PollerAttempt>> = BTreeMap::new();
     for (build, attempt, is_reported) in rows {
-        held.entry(build).or_default().push(Held {
+        held.entry(build).or_default().push(PollerAttempt {
             attempt: AttemptId(attempt),
             is_reported,
         });
@@ -212,7 +212,7 @@ async fn note_start(
 async fn end(
     tx: &mut Tx,
     entry: &PollerReport,
-    attempts: &[Held],
+    attempts: &[PollerAttempt],
     believes: bool,
     reported: &mut Reported,
 ) -> Result<(), StoreError> {
@@ -221,7 +221,7 @@ async fn end(
     };
     for held in attempts {
         if outcome.kind.is_success() && !believes {
-            tell_end(tx, held.attempt, entry).await?;
+            record_success(tx, held.attempt, entry).await?;
             reported.to_believe = true;
         } else {
             let ended_at = entry.ended_on.map(time);

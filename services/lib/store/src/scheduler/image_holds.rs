@@ -21,7 +21,7 @@ const DISK_DELAY_MS: i32 = 1000;
 
 /// What keeps a builder from work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hindered {
+pub struct Blockers {
     /// Its spool's disk is short of space.
     pub disk: Option<DiskShort>,
     /// Images that its engine lacks, as far as orders asked for them.
@@ -37,7 +37,7 @@ pub struct DiskShort {
     pub floor_mib: u32,
 }
 
-impl Hindered {
+impl Blockers {
     /// Whether nothing does.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
@@ -91,10 +91,10 @@ const UNHOLD: &str = concat!(
 
 impl Store {
     /// Notes what keeps a builder from work; its next heartbeat says it again, or something else.
-    pub async fn note_hindered(
+    pub async fn note_blockers(
         &self,
         builder: BuilderId,
-        hindered: &Hindered,
+        hindered: &Blockers,
     ) -> Result<(), StoreError> {
         self.within(async {
             sqlx::query(

@@ -10,7 +10,7 @@ use millrace_domain::{AttemptId, BuildId, Limits, Name, RepositoryUrl, TaskId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::attempts::finished_packages::PackageBefore;
+use crate::attempts::finished_packages::FinishedEarlier;
 use crate::builds::views::SourceView;
 use crate::database::Store;
 use crate::database::Tx;
@@ -76,7 +76,7 @@ pub struct ReleasedTask {
     /// What to build, in order.
     pub sources: Vec<SourceView>,
     /// What earlier attempts made of some of them.
-    pub finished: Vec<PackageBefore>,
+    pub finished: Vec<FinishedEarlier>,
     /// Extra repositories.
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.

@@ -30,7 +30,7 @@ pub struct ReserveConfig {
 
 /// A builder and the task it is kept free for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct Reservation {
     /// The builder.
     pub builder_id: BuilderId,
     /// The task.
@@ -39,11 +39,11 @@ pub struct Kept {
 
 /// What became of reservations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reserved {
+pub struct ReservationChanges {
     /// Builders that are free for all tasks again.
     pub ended: Vec<BuilderId>,
     /// Builders that are kept free from now on.
-    pub made: Vec<Kept>,
+    pub made: Vec<Reservation>,
 }
 
 /// Whether there is anything to decide: a reservation, or a task that waits.
@@ -181,14 +181,14 @@ struct BuilderRoom {
 impl Store {
     /// Ends reservations that are fulfilled or in vain, and makes new ones; to be repeated each second. Of several
     /// callers at once one does it.
-    pub async fn reserve(&self, config: &ReserveConfig) -> Result<Reserved, StoreError> {
+    pub async fn reserve(&self, config: &ReserveConfig) -> Result<ReservationChanges, StoreError> {
         self.within(async {
             let any: bool = sqlx::query_scalar(ANY)
                 .bind(int4(config.after_seconds))
                 .fetch_one(&self.pool)
                 .await?;
             if !any {
-                return Ok(Reserved::default());
+                return Ok(ReservationChanges::default());
             }
             let mut tx = self.begin().await?;
             let is_alone: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
@@ -196,7 +196,7 @@ impl Store {
                 .fetch_one(&mut *tx)
                 .await?;
             if !is_alone {
-                return Ok(Reserved::default());
+                return Ok(ReservationChanges::default());
             }
             let ended: Vec<Uuid> = sqlx::query_scalar(END)
                 .bind(int4(config.after_seconds))
@@ -205,7 +205,7 @@ impl Store {
             let made = make(&mut tx, config).await?;
             tx.commit().await?;
             let ended = ended.into_iter().map(BuilderId).collect();
-            Ok(Reserved { ended, made })
+            Ok(ReservationChanges { ended, made })
         })
         .await
     }
@@ -250,7 +250,7 @@ pub(crate) async fn take_kept(
     Ok(ready)
 }
 
-async fn make(tx: &mut Tx, config: &ReserveConfig) -> Result<Vec<Kept>, StoreError> {
+async fn make(tx: &mut Tx, config: &ReserveConfig) -> Result<Vec<Reservation>, StoreError> {
     if config.after_seconds == 0 {
         return Ok(Vec::new());
     }
@@ -280,7 +280,7 @@ async fn make(tx: &mut Tx, config: &ReserveConfig) -> Result<Vec<Kept>, StoreErr
         .execute(&mut **tx)
         .await?;
     }
-    let kept = |(task, builder, _)| Kept {
+    let kept = |(task, builder, _)| Reservation {
         builder_id: BuilderId(builder),
         task_id: TaskId(task),
     };

@@ -6,7 +6,7 @@ use millrace_domain::{AttemptId, BuildId, Limit, LimitName, Limits, TaskId};
 use sqlx::FromRow;
 use sqlx::types::Json;
 
-use crate::attempts::finished_packages::{PackageBefore, finished_before};
+use crate::attempts::finished_packages::{FinishedEarlier, finished_before};
 use crate::builds::assemble::sources_of;
 use crate::builds::views::SourceView;
 use crate::database::Tx;
@@ -127,7 +127,7 @@ fn kept_ids(kept: &[Ready]) -> Vec<i64> {
 fn released_task(
     columns: TaskColumns,
     sources: &HashMap<BuildId, Vec<SourceView>>,
-    finished: Vec<PackageBefore>,
+    finished: Vec<FinishedEarlier>,
 ) -> Result<ReleasedTask, StoreError> {
     let row = RowOf::new("tasks", columns.id);
     let build_id = BuildId(columns.build_id);

@@ -14,7 +14,7 @@ const OVERTIME: f64 = 0.25;
 
 /// What decides when the tasks of one need and route start.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Pace {
+pub struct StartEstimate {
     /// How long a task takes, in seconds: the median of the last ones of the route, else of all; none when none ended.
     pub task_seconds: Option<f64>,
     /// Sandboxes of this need that builders could run at once.
@@ -27,7 +27,7 @@ pub struct Pace {
     pub memory_mib: u32,
 }
 
-impl Pace {
+impl StartEstimate {
     /// Seconds until a task starts that has this many before it; none when that cannot be told.
     pub fn starts_in(&self, ahead: u64) -> Option<f64> {
         let slots = u64::from(self.slots);
@@ -135,7 +135,7 @@ pub(crate) type Need = (String, String, u32);
 pub(crate) async fn paces(
     tx: &mut Tx,
     needs: &[(&str, &str, u32)],
-) -> Result<Vec<(Need, Pace)>, StoreError> {
+) -> Result<Vec<(Need, StartEstimate)>, StoreError> {
     let rows: Vec<PaceColumns> = sqlx::query_as(PACE)
         .bind(needs.iter().map(|n| n.0).collect::<Vec<_>>())
         .bind(needs.iter().map(|n| n.1).collect::<Vec<_>>())
@@ -146,11 +146,11 @@ pub(crate) async fn paces(
     Ok(rows.into_iter().map(pace).collect())
 }
 
-fn pace(columns: PaceColumns) -> (Need, Pace) {
+fn pace(columns: PaceColumns) -> (Need, StartEstimate) {
     let number = |value: i64| u32::try_from(value).unwrap_or(0);
     let memories = columns.memories.iter().map(|mib| number((*mib).into()));
     let memory_mib = number(columns.memory_mib.into());
-    let pace = Pace {
+    let pace = StartEstimate {
         task_seconds: columns.task_seconds,
         slots: number(columns.slots),
         free: number(columns.free),
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn who_finds_a_free_sandbox_starts_now_and_the_others_when_one_ends() {
-        let pace = Pace {
+        let pace = StartEstimate {
             task_seconds: Some(100.0),
             slots: 3,
             free: 1,
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_large_task_waits_until_enough_has_ended() {
-        let pace = Pace {
+        let pace = StartEstimate {
             task_seconds: Some(100.0),
             slots: 1,
             free: 0,
@@ -200,16 +200,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_known_is_not_told() {
-        let pace = Pace {
+        let pace = StartEstimate {
             slots: 2,
             free: 1,
             memory_mib: 1,
-            ..Pace::default()
+            ..StartEstimate::default()
         };
         near(pace.starts_in(0), 0.0);
         assert_eq!(pace.starts_in(1), None, "nothing has ended yet");
         assert_eq!(
-            Pace::default().starts_in(0),
+            StartEstimate::default().starts_in(0),
             None,
             "nothing is large enough"
         );

@@ -16,7 +16,7 @@ use crate::wait_reasons::position::{Line, Place};
 
 /// Why a task is kept from the queue, whoever has room.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Held {
+pub enum HoldReason {
     /// It was routed to this poller of 2012.
     Poller(String),
     /// It came from another site, and nobody has released it.
@@ -25,7 +25,7 @@ pub enum Held {
 
 /// What keeps a task from being released or, once it is queued, from being taken, as far as the database knows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Wait {
+pub struct WaitFacts {
     /// The task.
     pub task_id: TaskId,
     /// Its architecture.
@@ -45,7 +45,7 @@ pub struct Wait {
     /// Its chroot.
     pub chroot: String,
     /// Why it is kept from the queue: it is a poller's, or imported and not released.
-    pub held: Option<Held>,
+    pub held: Option<HoldReason>,
     /// The chroot's image, where the task waits for it.
     pub lacking_image: Option<String>,
     /// What builders bake that image from; none when it is made elsewhere.
@@ -168,7 +168,11 @@ const ASKED: &str = concat!(
 impl Store {
     /// Why these tasks wait, be it for their release or for a builder; those that do not wait are left out. The backlog of their routes is counted once, however
     /// many tasks are asked about.
-    pub async fn waits(&self, tasks: &[TaskId], owner_limit: u32) -> Result<Vec<Wait>, StoreError> {
+    pub async fn wait_facts(
+        &self,
+        tasks: &[TaskId],
+        owner_limit: u32,
+    ) -> Result<Vec<WaitFacts>, StoreError> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
@@ -191,7 +195,7 @@ impl Store {
     }
 }
 
-async fn complete(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<Wait>, StoreError> {
+async fn complete(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<WaitFacts>, StoreError> {
     let asked: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let line = Line::read(tx, &asked).await?;
     let mut waits = Vec::with_capacity(rows.len());
@@ -224,7 +228,7 @@ async fn complete(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<Wait>, Stor
     Ok(waits)
 }
 
-fn wait(columns: &WaitColumns, line: &Line) -> Result<Wait, StoreError> {
+fn wait(columns: &WaitColumns, line: &Line) -> Result<WaitFacts, StoreError> {
     let row = RowOf::new("tasks", columns.id);
     let number = |mib: i32| row.number(mib);
     let other_mib: Option<u32> = columns.other_mib.map(number).transpose()?;
@@ -235,7 +239,7 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<Wait, StoreError> {
         owner_id: columns.owner_id,
         priority: columns.priority,
     };
-    Ok(Wait {
+    Ok(WaitFacts {
         task_id: TaskId(columns.id),
         arch: columns.arch.clone(),
         memory_mib: row.number(columns.memory_mib)?,
@@ -268,9 +272,11 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<Wait, StoreError> {
     })
 }
 
-fn held(columns: &WaitColumns) -> Option<Held> {
+fn held(columns: &WaitColumns) -> Option<HoldReason> {
     match columns.held.as_deref()? {
-        "poller" => Some(Held::Poller(columns.poller.clone().unwrap_or_default())),
-        _ => Some(Held::Import),
+        "poller" => Some(HoldReason::Poller(
+            columns.poller.clone().unwrap_or_default(),
+        )),
+        _ => Some(HoldReason::Import),
     }
 }

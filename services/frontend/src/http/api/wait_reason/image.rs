@@ -1,12 +1,12 @@
 //! What is said of a task whose chroot has no image yet.
 
 use chrono::{DateTime, Utc};
-use millrace_store::{BakeWait, Wait};
+use millrace_store::{BakeWait, WaitFacts};
 
 use crate::http::api::wait_reason::WaitWord;
 
 /// No builder has the image: somebody has to bring it, or it is being baked.
-pub(super) fn missing(wait: &Wait) -> (WaitWord, String) {
+pub(super) fn missing(wait: &WaitFacts) -> (WaitWord, String) {
     let chroot = &wait.chroot;
     match &wait.bake {
         Some(bake) if bake.has_failed => (WaitWord::BakeFailed, failed(chroot, bake)),

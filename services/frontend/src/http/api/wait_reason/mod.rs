@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use millrace_domain::{TaskId, TaskState};
-use millrace_store::{Held, StoreError, Wait};
+use millrace_store::{HoldReason, StoreError, WaitFacts};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -77,8 +77,8 @@ pub async fn explain(state: &AppState, tasks: &mut [&mut Task]) -> Result<(), St
         .map(|task| task.id)
         .collect();
     let limit = state.settings.config.fairness.owner_running;
-    let waits = state.store.waits(&waiting, limit).await?;
-    let mut waits: HashMap<TaskId, Wait> = waits.into_iter().map(|w| (w.task_id, w)).collect();
+    let waits = state.store.wait_facts(&waiting, limit).await?;
+    let mut waits: HashMap<TaskId, WaitFacts> = waits.into_iter().map(|w| (w.task_id, w)).collect();
     let broker_up = broker_health::trouble(state).is_none();
     for task in tasks {
         task.wait = waits.remove(&task.id).map(|wait| reason(&wait, broker_up));
@@ -86,7 +86,7 @@ pub async fn explain(state: &AppState, tasks: &mut [&mut Task]) -> Result<(), St
     Ok(())
 }
 
-fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
+fn reason(wait: &WaitFacts, broker_up: bool) -> WaitReason {
     let (word, message) = told(wait, broker_up);
     let is_out = matches!(
         word,
@@ -113,13 +113,13 @@ fn reason(wait: &Wait, broker_up: bool) -> WaitReason {
     }
 }
 
-fn told(wait: &Wait, broker_up: bool) -> (WaitWord, String) {
+fn told(wait: &WaitFacts, broker_up: bool) -> (WaitWord, String) {
     match &wait.held {
-        Some(Held::Poller(name)) => {
+        Some(HoldReason::Poller(name)) => {
             let message = format!("for poller {name}; the queue gets it if that does not poll");
             return (WaitWord::Poller, message);
         }
-        Some(Held::Import) => {
+        Some(HoldReason::Import) => {
             let message = "imported; `millrace import FILE --release` gives it to the queue";
             return (WaitWord::Imported, message.to_owned());
         }
@@ -155,7 +155,7 @@ fn told(wait: &Wait, broker_up: bool) -> (WaitWord, String) {
 }
 
 /// Builders that could run it, were they ready for work.
-fn resting(wait: &Wait) -> Option<String> {
+fn resting(wait: &WaitFacts) -> Option<String> {
     let told = |what: &str, names: &[String]| {
         (!names.is_empty()).then(|| format!("builders {what}: {}", names.join(", ")))
     };
@@ -168,7 +168,7 @@ fn resting(wait: &Wait) -> Option<String> {
 }
 
 /// What is released, or has a builder kept free for it, waits for nobody's turn.
-fn place(wait: &Wait) -> u64 {
+fn place(wait: &WaitFacts) -> u64 {
     if wait.is_queued || wait.kept_builder.is_some() {
         0
     } else {
@@ -176,7 +176,7 @@ fn place(wait: &Wait) -> u64 {
     }
 }
 
-fn estimate(wait: &Wait, word: WaitWord) -> Option<DateTime<Utc>> {
+fn estimate(wait: &WaitFacts, word: WaitWord) -> Option<DateTime<Utc>> {
     match word {
         // Somebody has to do something first, or an end of the owner's other tasks is waited for.
         WaitWord::Poller
@@ -209,14 +209,14 @@ fn size(mib: u32) -> String {
     }
 }
 
-fn short_of_disk(wait: &Wait) -> String {
+fn short_of_disk(wait: &WaitFacts) -> String {
     format!(
         "builders short of disk ({}); make room on the disks of their spools (MILLRACE_SPOOL_DIR), and it starts by itself",
         wait.short_of_disk.join(", ")
     )
 }
 
-fn by_turn(wait: &Wait) -> (WaitWord, String) {
+fn by_turn(wait: &WaitFacts) -> (WaitWord, String) {
     if wait.is_queued {
         (
             WaitWord::Released,
@@ -254,7 +254,7 @@ fn by_turn(wait: &Wait) -> (WaitWord, String) {
 }
 
 /// Its turn has come.
-fn full(wait: &Wait) -> String {
+fn full(wait: &WaitFacts) -> String {
     match &wait.kept_for_other {
         Some((builder, mib)) => format!(
             "builders full; {builder} is kept free for a task that needs {}",
@@ -268,8 +268,8 @@ fn full(wait: &Wait) -> String {
 mod tests {
     use super::*;
 
-    fn wait() -> Wait {
-        Wait {
+    fn wait() -> WaitFacts {
+        WaitFacts {
             held: None,
             task_id: TaskId(1),
             arch: "x86_64".to_owned(),
@@ -296,7 +296,7 @@ mod tests {
         }
     }
 
-    fn word(change: impl FnOnce(&mut Wait), broker_up: bool) -> (WaitWord, String) {
+    fn word(change: impl FnOnce(&mut WaitFacts), broker_up: bool) -> (WaitWord, String) {
         let mut wait = wait();
         change(&mut wait);
         let reason = reason(&wait, broker_up);
@@ -310,14 +310,14 @@ mod tests {
         let large = word(|w| w.memory_mib = 65536, false);
         assert_eq!(large.0, WaitWord::TooLarge);
         assert_eq!(large.1, "needs 64 GB, largest builder offers 16 GB");
-        let short = |w: &mut Wait| {
+        let short = |w: &mut WaitFacts| {
             w.largest_open_mib = None;
             w.short_of_disk = vec!["b1".to_owned(), "b2".to_owned()];
         };
         let short = word(short, false);
         assert_eq!(short.0, WaitWord::ShortOfDisk);
         assert!(short.1.starts_with("builders short of disk (b1, b2);"));
-        let lacks = |w: &mut Wait| w.lacking_image = Some("i/1".to_owned());
+        let lacks = |w: &mut WaitFacts| w.lacking_image = Some("i/1".to_owned());
         let alone = word(
             |w| {
                 lacks(w);
@@ -333,7 +333,7 @@ mod tests {
             "builders that have the image i/1 are full"
         );
         assert_eq!(word(|w| w.ahead = 3, false).0, WaitWord::BrokerAway);
-        let resting = |w: &mut Wait| {
+        let resting = |w: &mut WaitFacts| {
             w.largest_mib = None;
             w.drained = vec!["b1".to_owned(), "b2".to_owned()];
             w.set_aside = vec!["b3".to_owned()];
@@ -349,10 +349,10 @@ mod tests {
             WaitWord::BackOff
         );
         assert_eq!(word(|w| w.is_offered = true, true).0, WaitWord::OnItsWay);
-        let released = |w: &mut Wait| (w.is_offered, w.is_queued) = (true, true);
+        let released = |w: &mut WaitFacts| (w.is_offered, w.is_queued) = (true, true);
         assert_eq!(word(released, true).0, WaitWord::Released);
         assert_eq!(word(released, false).0, WaitWord::BrokerAway);
-        let deserted = |w: &mut Wait| (w.is_queued, w.largest_mib) = (true, None);
+        let deserted = |w: &mut WaitFacts| (w.is_queued, w.largest_mib) = (true, None);
         assert_eq!(word(deserted, true).0, WaitWord::NoBuilder);
         assert_eq!(word(|w| w.owner_active = 4, true).0, WaitWord::OwnerLimit);
         assert_eq!(word(|w| w.ahead = 3, true).1, "behind 3 tasks");
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn place_and_start_are_told_where_they_can_be() {
-        let told = |change: fn(&mut Wait), broker_up| {
+        let told = |change: fn(&mut WaitFacts), broker_up| {
             let mut wait = wait();
             wait.ahead = 3;
             wait.starts_in = Some(60.0);
@@ -391,8 +391,9 @@ mod tests {
         assert_eq!(told(|w| w.largest_mib = None, true), (None, None));
         assert_eq!(told(|w| w.owner_active = 4, true), (Some(4), None));
         assert_eq!(told(|w| w.starts_in = None, true), (Some(4), None));
-        let delayed =
-            |w: &mut Wait| w.not_before = Utc::now().checked_add_signed(TimeDelta::seconds(90));
+        let delayed = |w: &mut WaitFacts| {
+            w.not_before = Utc::now().checked_add_signed(TimeDelta::seconds(90));
+        };
         assert!(matches!(told(delayed, true), (Some(4), Some(88..=90))));
     }
 }

@@ -19,9 +19,9 @@ use crate::attach::{Ears, Line};
 use crate::collect;
 use crate::engine::{Engine, SETTLE, UPLOAD, readable};
 use crate::error::{SandboxError, status};
+use crate::network_link::Wiring;
+use crate::result_files::{CollectCaps, Collected};
 use crate::spec::{SandboxFiles, SandboxSpec};
-use crate::spool::{CollectCaps, Collected};
-use crate::wiring::Wiring;
 
 /// The supervisor ends a sandbox itself; this much after it should have, it is ended from outside.
 const OVERDUE: Duration = Duration::from_secs(30);

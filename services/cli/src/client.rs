@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use millrace_chassis::{
-    ApiClient, ApiError, Backoff, Body, CancellationToken, Method, path_segment,
+    ApiClient, ApiError, Backoff, BackoffExt, Body, CancellationToken, Method, path_segment,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

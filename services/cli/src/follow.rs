@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use millrace_chassis::{ApiClient, ApiError, Backoff, CancellationToken, Method, Response};
+use millrace_chassis::{
+    ApiClient, ApiError, Backoff, BackoffExt, CancellationToken, Method, Response,
+};
 use millrace_domain::AttemptState;
 use tokio::time::Instant;
 

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use millrace_chassis::{ApiClient, ApiError, Backoff, CancellationToken};
+use millrace_chassis::{ApiClient, ApiError, Backoff, BackoffExt, CancellationToken};
 use tokio::time::Instant;
 
 use crate::client::{self, Answer};

@@ -4,7 +4,6 @@
 //! [`Topology`] whenever it connects. Publishing waits for the broker's confirm and takes a returned message for
 //! an error; consuming hands [`Incoming`] to a handler and carries its [`Verdict`] back to the broker.
 
-mod backoff;
 mod bus;
 mod config;
 mod delivery;

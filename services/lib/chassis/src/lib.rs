@@ -18,7 +18,7 @@ mod shutdown;
 
 pub use address::{AllowList, AllowListError, Guard};
 pub use api_client::{ApiClient, ApiError, Timeouts, path_segment};
-pub use backoff::Backoff;
+pub use backoff::BackoffExt;
 #[cfg(feature = "crash-points")]
 pub use crash::{CRASH_VARIABLE, pass_crash_point};
 pub use fetch::{FetchArgs, FetchLimits, Fetched, Fetcher};
@@ -31,5 +31,6 @@ pub use problem::Problem;
 pub use random::{ChanceError, random_bytes};
 pub use shutdown::Shutdown;
 
+pub use millrace_domain::Backoff;
 pub use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 pub use tokio_util::sync::CancellationToken;

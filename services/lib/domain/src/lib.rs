@@ -1,5 +1,6 @@
 //! What the words of Millrace mean. No IO happens here: every type is valid by having been built.
 
+mod backoff;
 mod chroot;
 mod clock;
 mod ids;
@@ -12,6 +13,7 @@ mod suggest;
 mod token;
 mod weblink;
 
+pub use backoff::Backoff;
 pub use chroot::{ChrootError, ChrootName, require_one_release};
 pub use clock::{Clock, SystemClock};
 pub use ids::{AttemptId, BuildId, BuilderId, PollerId, ProjectId, TaskId};

@@ -5,14 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_domain::Backoff;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::time::{Instant, sleep_until};
 
 pub(crate) const CHANNEL: &str = "millrace_wake";
 
-const FIRST_DELAY: Duration = Duration::from_millis(200);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
-/// A connection that lived this long was a good one: the next delay is the first again.
+/// A connection that lived this long was a good one: the backoff begins anew.
 const GOOD_LIFE: Duration = Duration::from_secs(5);
 
 /// A stream of hints from others.
@@ -23,7 +22,7 @@ pub struct Notifications {
     listener: Option<PgListener>,
     /// When it was connected.
     since: Instant,
-    delay: Duration,
+    backoff: Backoff,
     /// No connection is tried before; kept here, because whoever waits may stop waiting at any time.
     not_before: Instant,
 }
@@ -44,7 +43,7 @@ impl Notifications {
             own,
             listener: None,
             since: Instant::now(),
-            delay: FIRST_DELAY,
+            backoff: Backoff::for_reconnecting(),
             not_before: Instant::now(),
         }
     }
@@ -70,7 +69,7 @@ impl Notifications {
                 }
                 self.listener = None;
                 if self.since.elapsed() >= GOOD_LIFE {
-                    self.delay = FIRST_DELAY;
+                    self.backoff.reset();
                 }
                 self.keep_distance();
             }
@@ -89,12 +88,9 @@ impl Notifications {
         }
     }
 
-    /// Puts the next try off: each time twice as long, and by chance up to a half less, so that frontends do not come
-    /// back in step.
+    /// Puts the next try off, by a longer delay after each failure.
     fn keep_distance(&mut self) {
-        let delay = self.delay.mul_f64(rand::random_range(0.5..=1.0));
-        self.not_before = Instant::now() + delay;
-        self.delay = (self.delay * 2).min(LONGEST_DELAY);
+        self.not_before = Instant::now() + self.backoff.delay(rand::random());
     }
 
     async fn connect(&self) -> Result<PgListener, sqlx::Error> {

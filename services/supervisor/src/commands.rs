@@ -1,4 +1,5 @@
-//! The builder's side of the line: orders arrive on stdin, and stdin is the dead man's switch.
+//! Commands of the builder, which arrive on stdin. stdin is also the dead man's switch: without a line for some time,
+//! or at its end, the builder counts as gone.
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,60 +7,60 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::output_queue::{Intake, set_nonblocking, take};
-use crate::protocol::Order;
+use crate::output_queue::{ReadResult, read_result, set_nonblocking};
+use crate::protocol::SupervisorCommand;
 
-/// Longer lines are no orders of ours.
+/// Longest line that is read as a command, in bytes.
 const MAX_LINE: usize = 4096;
 
-/// Reads orders and knows when the last one came.
-pub(crate) struct Orders<R> {
+/// Reads commands and remembers when the last line came.
+pub(crate) struct CommandReader<R> {
     pipe: R,
     line: Vec<u8>,
     last: Instant,
-    patience: Duration,
+    ping_timeout: Duration,
     has_ended: bool,
 }
 
-impl<R: Read + AsFd> Orders<R> {
-    /// Takes stdin over; the builder counts as gone after `patience` without a line.
-    pub(crate) fn new(pipe: R, patience: Duration) -> Result<Self, Errno> {
+impl<R: Read + AsFd> CommandReader<R> {
+    /// Takes the pipe over; the builder counts as gone after `ping_timeout` without a line, from `now` on.
+    pub(crate) fn new(pipe: R, ping_timeout: Duration, now: Instant) -> Result<Self, Errno> {
         set_nonblocking(pipe.as_fd())?;
         Ok(Self {
             pipe,
             line: Vec::new(),
-            last: Instant::now(),
-            patience,
+            last: now,
+            ping_timeout,
             has_ended: false,
         })
     }
 
     /// The pipe, while it is worth waiting for.
-    pub(crate) fn wants(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         (!self.has_ended).then(|| self.pipe.as_fd())
     }
 
-    /// When the builder counts as gone, unless it says something; none once it does.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let deadline = self.last + self.patience;
-        (!self.is_abandoned(Instant::now())).then_some(deadline)
+    /// When the builder will count as gone unless a line comes; none once it counts as gone.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let deadline = self.last + self.ping_timeout;
+        (!self.is_abandoned(now)).then_some(deadline)
     }
 
-    /// Whether nobody is there any more.
+    /// Whether the builder counts as gone.
     pub(crate) fn is_abandoned(&self, now: Instant) -> bool {
-        self.has_ended || now >= self.last + self.patience
+        self.has_ended || now >= self.last + self.ping_timeout
     }
 
-    /// Reads what is there; tells whether a cancel was among it. Lines of an unknown kind come from a
-    /// newer builder, which is still a builder.
-    pub(crate) fn read(&mut self) -> bool {
+    /// Reads what has arrived by `now`; true when a cancel was among it. A line of an unknown kind, as a newer builder
+    /// may send, shows that the builder is there like any other.
+    pub(crate) fn read(&mut self, now: Instant) -> bool {
         let mut piece = [0; 1024];
         let mut is_cancelled = false;
         loop {
-            match take(self.pipe.read(&mut piece)) {
-                Intake::Bytes(count) => is_cancelled |= self.feed(&piece[..count]),
-                Intake::Nothing => return is_cancelled,
-                Intake::End => {
+            match read_result(self.pipe.read(&mut piece)) {
+                ReadResult::Bytes(count) => is_cancelled |= self.feed(&piece[..count], now),
+                ReadResult::Nothing => return is_cancelled,
+                ReadResult::End => {
                     self.has_ended = true;
                     return is_cancelled;
                 }
@@ -67,15 +68,15 @@ impl<R: Read + AsFd> Orders<R> {
         }
     }
 
-    fn feed(&mut self, piece: &[u8]) -> bool {
+    fn feed(&mut self, piece: &[u8], now: Instant) -> bool {
         let mut is_cancelled = false;
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             let room = MAX_LINE - self.line.len();
             self.line.extend_from_slice(&part[..part.len().min(room)]);
             if part.ends_with(b"\n") {
-                self.last = Instant::now();
-                is_cancelled |=
-                    serde_json::from_slice::<Order>(&self.line).is_ok_and(|o| o == Order::Cancel);
+                self.last = now;
+                is_cancelled |= serde_json::from_slice::<SupervisorCommand>(&self.line)
+                    .is_ok_and(|command| command == SupervisorCommand::Cancel);
                 self.line.clear();
             }
         }
@@ -90,40 +91,107 @@ mod tests {
 
     use super::*;
 
-    fn line(patience: Duration) -> (Orders<UnixStream>, UnixStream) {
+    const PING_TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn connected(now: Instant) -> (CommandReader<UnixStream>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Orders::new(ours, patience).unwrap(), theirs)
+        (CommandReader::new(ours, PING_TIMEOUT, now).unwrap(), theirs)
     }
 
     #[test]
     fn a_cancel_is_found_among_other_lines() {
-        let (mut orders, mut builder) = line(Duration::from_secs(30));
+        let now = Instant::now();
+        let (mut commands, mut builder) = connected(now);
         builder
             .write_all(b"{\"order\":\"ping\"}\n{\"order\":\"dance\"}\nnonsense\n{\"order\":")
             .unwrap();
-        assert!(!orders.read());
+        assert!(!commands.read(now));
         builder.write_all(b"\"cancel\"}\n").unwrap();
-        assert!(orders.read() && !orders.is_abandoned(Instant::now()));
+        assert!(commands.read(now) && !commands.is_abandoned(now));
     }
 
     #[test]
-    fn an_endless_line_costs_no_memory() {
-        let (mut orders, mut builder) = line(Duration::from_secs(30));
+    fn a_hostile_line_is_neither_a_cancel_nor_the_end() {
+        let now = Instant::now();
+        for line in [
+            &b"\n"[..],
+            b"\0\0\0\n",
+            b"\xff\xfe{\"order\":\"cancel\"}\n",
+            b"\"cancel\"\n",
+            b"[\"cancel\"]\n",
+            b"{\"order\":[\"cancel\"]}\n",
+            b"{\"order\":\"Cancel\"}\n",
+            b"{\"order\":\"cancel\"} {\"order\":\"cancel\"}\n",
+            b"{\"notice\":\"cancel\"}\n",
+            b"{\"order\":\"cancel\"",
+        ] {
+            let (mut commands, mut builder) = connected(now);
+            builder.write_all(line).unwrap();
+            assert!(!commands.read(now), "{}", line.escape_ascii());
+            assert!(!commands.is_abandoned(now));
+        }
+    }
+
+    #[test]
+    fn a_command_with_more_fields_and_spaces_is_still_that_command() {
+        let now = Instant::now();
+        let (mut commands, mut builder) = connected(now);
+        builder
+            .write_all(b" {\"later\":{\"a\":[1]}, \"order\" : \"cancel\"} \r\n")
+            .unwrap();
+        assert!(commands.read(now));
+    }
+
+    #[test]
+    fn an_endless_line_costs_no_memory_and_the_next_line_is_read() {
+        let now = Instant::now();
+        let (mut commands, mut builder) = connected(now);
         for _ in 0..16 {
             builder.write_all(&[b'x'; 8192]).unwrap();
-            assert!(!orders.read());
+            assert!(!commands.read(now));
         }
-        assert!(orders.line.len() <= MAX_LINE);
+        assert!(commands.line.len() <= MAX_LINE);
+        builder.write_all(b"\n{\"order\":\"cancel\"}\n").unwrap();
+        assert!(commands.read(now));
     }
 
     #[test]
-    fn silence_and_end_of_input_mean_abandoned() {
-        let (mut orders, builder) = line(Duration::from_millis(50));
+    fn the_dead_mans_switch_counts_from_the_last_whole_line() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let (mut commands, mut builder) = connected(start);
+        assert_eq!(commands.deadline(start), Some(start + 30 * second));
+        assert!(!commands.is_abandoned(start + 29 * second));
+        assert!(commands.is_abandoned(start + 30 * second));
+
+        builder.write_all(b"{\"order\":\"ping\"}\n").unwrap();
+        commands.read(start + 20 * second);
+        assert_eq!(
+            commands.deadline(start + 20 * second),
+            Some(start + 50 * second)
+        );
+
+        builder.write_all(b"half a line").unwrap();
+        commands.read(start + 40 * second);
+        assert!(commands.is_abandoned(start + 50 * second));
+        assert_eq!(commands.deadline(start + 50 * second), None);
+
+        builder.write_all(b" and its end\n").unwrap();
+        commands.read(start + 50 * second);
+        assert!(
+            !commands.is_abandoned(start + 50 * second),
+            "any line shows that the builder is there"
+        );
+    }
+
+    #[test]
+    fn the_end_of_input_abandons_at_once_but_not_before_its_last_command() {
         let now = Instant::now();
-        assert!(!orders.is_abandoned(now));
-        assert!(orders.is_abandoned(now + Duration::from_millis(60)));
+        let (mut commands, mut builder) = connected(now);
+        builder.write_all(b"{\"order\":\"cancel\"}\n").unwrap();
         drop(builder);
-        assert!(!orders.read());
-        assert!(orders.is_abandoned(now) && orders.wants().is_none());
+        assert!(commands.read(now));
+        assert!(commands.is_abandoned(now) && commands.poll_fd().is_none());
+        assert_eq!(commands.deadline(now), None);
     }
 }

@@ -1,10 +1,11 @@
-//! PID 1 of a sandbox: runs the steps of a plan under limits, streams the log, counts, reports, and ends
-//! everything when its builder is gone. The types are shared with the builder; the rest is the program's.
+//! PID 1 of a sandbox: runs the steps of a plan under limits, streams the log, measures, reports, and ends every
+//! process when its builder is gone. Its protocol's types are shared with the builder; all else is private.
 
 mod cgroup;
 mod clock;
 mod commands;
 mod disk;
+mod exit_codes;
 mod limits;
 mod log_limit;
 mod netcut;
@@ -19,8 +20,8 @@ mod stages;
 
 pub use program::run;
 pub use protocol::{
-    HOME, LimitHit, LogCaps, Network, Notice, Order, Owner, PACKAGES_DIR, PLAN_PATH, Plan,
-    REPORT_PATH, REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH, RESULT_DIR, Report,
-    Rounds, SOURCE_PATH, SUPERVISOR_PATH, Sample, SelfTestFacts, StageMark, Step, StepEnd,
-    StepReport,
+    HOME, LimitHit, LogCaps, Network, Notice, Owner, PACKAGES_DIR, PLAN_PATH, Plan, REPORT_PATH,
+    REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH, RESULT_DIR, Report, Rounds,
+    SOURCE_PATH, SUPERVISOR_PATH, Sample, SelfTestFacts, StageMark, Step, StepEnd, StepReport,
+    SupervisorCommand,
 };

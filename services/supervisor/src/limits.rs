@@ -15,7 +15,7 @@ use crate::protocol::LimitHit;
 /// keeps the end of a timed-out sandbox within 15 s of its limit.
 pub(crate) const DRAIN: Duration = Duration::from_secs(4);
 
-/// Why a sandbox is ended early.
+/// Reason to end a sandbox early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// The wall limit was hit.
@@ -26,16 +26,16 @@ pub(crate) enum Cause {
     LogTooLarge,
     /// The limit on disk space was hit.
     DiskFull,
-    /// The requester's or the engine's wish.
+    /// A cancel of the requester, or a signal of the engine.
     Cancelled,
     /// The builder is gone.
     Abandoned,
 }
 
-/// How far the end has come.
+/// Progress of an early end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Course {
-    /// Nothing asked for an end.
+    /// No cause so far.
     Running,
     /// Everything was interrupted and is killed at this moment.
     Ending(Instant),
@@ -43,22 +43,22 @@ pub(crate) enum Course {
     Killed(Instant),
 }
 
-/// What is to be done to all processes now.
+/// What to do to all processes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Act {
-    /// Send SIGINT.
+pub(crate) enum Action {
+    /// Send SIGINT to all processes.
     Interrupt,
-    /// Send SIGKILL.
+    /// Send SIGKILL to all processes.
     Kill,
 }
 
-/// The limits of a sandbox and how far its end has come.
+/// The wall limit of a sandbox, the causes to end it, and the progress of that end.
 #[derive(Debug)]
 pub(crate) struct Limits {
     wall: Instant,
     timeout_grace: Duration,
     cancel_grace: Duration,
-    /// How far the end has come.
+    /// Progress of the early end.
     pub(crate) course: Course,
     /// Why it is ended, each cause once, the first one first.
     pub(crate) causes: Vec<Cause>,
@@ -75,7 +75,7 @@ impl Limits {
         }
     }
 
-    /// The next moment at which something happens by itself.
+    /// The next moment at which the clock alone changes something.
     pub(crate) fn deadline(&self) -> Instant {
         match self.course {
             Course::Running => self.wall,
@@ -83,12 +83,12 @@ impl Limits {
         }
     }
 
-    /// Whether the wall limit is over.
+    /// Whether the wall limit is reached.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         now >= self.wall
     }
 
-    /// Whether an early end was asked for.
+    /// Whether there was a cause to end early.
     pub(crate) fn is_ending(&self) -> bool {
         self.course != Course::Running
     }
@@ -109,8 +109,8 @@ impl Limits {
         matches!(self.course, Course::Killed(until) if now >= until)
     }
 
-    /// Asks for an end. A second cause may only bring the kill nearer.
-    pub(crate) fn end(&mut self, cause: Cause, now: Instant) -> Option<Act> {
+    /// Ends the sandbox for a cause. A second cause may only bring the kill nearer.
+    pub(crate) fn end(&mut self, cause: Cause, now: Instant) -> Option<Action> {
         if self.causes.contains(&cause) {
             return None;
         }
@@ -120,14 +120,14 @@ impl Limits {
         self.causes.push(cause);
         let grace = match cause {
             Cause::TimedOut | Cause::Silent => self.timeout_grace,
-            // Whoever fills a disk or a log fills it during the grace as well.
+            // A build that fills a disk or a log goes on filling it during the grace.
             Cause::Cancelled | Cause::LogTooLarge | Cause::DiskFull => self.cancel_grace,
             Cause::Abandoned => return Some(self.kill(now)),
         };
         match self.course {
             Course::Running => {
                 self.course = Course::Ending(now + grace);
-                Some(Act::Interrupt)
+                Some(Action::Interrupt)
             }
             Course::Ending(at) => {
                 self.course = Course::Ending(at.min(now + grace));
@@ -137,9 +137,9 @@ impl Limits {
         }
     }
 
-    /// What the clock asks for. `is_step_over` says that the step's own process has ended: the grace
-    /// was for it, what else is left needs none.
-    pub(crate) fn tick(&mut self, now: Instant, is_step_over: bool) -> Option<Act> {
+    /// What is due by the clock. `is_step_over` says that the step's own process has ended: the grace was for that
+    /// process, and others get none.
+    pub(crate) fn tick(&mut self, now: Instant, is_step_over: bool) -> Option<Action> {
         match self.course {
             Course::Running if self.is_over(now) => self.end(Cause::TimedOut, now),
             Course::Ending(at) if now >= at || is_step_over => Some(self.kill(now)),
@@ -147,9 +147,9 @@ impl Limits {
         }
     }
 
-    fn kill(&mut self, now: Instant) -> Act {
+    fn kill(&mut self, now: Instant) -> Action {
         self.course = Course::Killed(now + DRAIN);
-        Act::Kill
+        Action::Kill
     }
 }
 
@@ -170,10 +170,10 @@ mod tests {
         assert_eq!(limits.tick(start + 59 * SECOND, false), None);
         assert_eq!(
             limits.tick(start + 60 * SECOND, false),
-            Some(Act::Interrupt)
+            Some(Action::Interrupt)
         );
         assert_eq!(limits.tick(start + 69 * SECOND, false), None);
-        assert_eq!(limits.tick(start + 70 * SECOND, false), Some(Act::Kill));
+        assert_eq!(limits.tick(start + 70 * SECOND, false), Some(Action::Kill));
         assert_eq!(limits.tick(start + 71 * SECOND, false), None);
         assert!(limits.is_drained(start + 74 * SECOND));
         assert_eq!(limits.causes, [Cause::TimedOut]);
@@ -184,7 +184,7 @@ mod tests {
         let start = Instant::now();
         let mut limits = limits(start);
         limits.tick(start + 60 * SECOND, false);
-        assert_eq!(limits.tick(start + 60 * SECOND, true), Some(Act::Kill));
+        assert_eq!(limits.tick(start + 60 * SECOND, true), Some(Action::Kill));
     }
 
     #[test]
@@ -194,27 +194,27 @@ mod tests {
         limits.tick(start + 60 * SECOND, false);
         assert_eq!(limits.end(Cause::Cancelled, start + 61 * SECOND), None);
         assert_eq!(limits.end(Cause::Cancelled, start + 63 * SECOND), None);
-        assert_eq!(limits.tick(start + 64 * SECOND, false), Some(Act::Kill));
+        assert_eq!(limits.tick(start + 64 * SECOND, false), Some(Action::Kill));
     }
 
     #[test]
-    fn the_first_limit_is_the_one_that_is_told() {
+    fn the_first_limit_is_the_one_that_is_reported() {
         let start = Instant::now();
         let mut limits = limits(start);
         assert_eq!(
             limits.end(Cause::DiskFull, start + 59 * SECOND),
-            Some(Act::Interrupt)
+            Some(Action::Interrupt)
         );
         assert_eq!(limits.end(Cause::TimedOut, start + 60 * SECOND), None);
         assert_eq!(limits.hit(), Some(LimitHit::Disk));
-        assert_eq!(limits.tick(start + 62 * SECOND, false), Some(Act::Kill));
+        assert_eq!(limits.tick(start + 62 * SECOND, false), Some(Action::Kill));
     }
 
     #[test]
     fn nobody_waits_for_a_builder_that_is_gone() {
         let start = Instant::now();
         let mut limits = limits(start);
-        assert_eq!(limits.end(Cause::Abandoned, start), Some(Act::Kill));
+        assert_eq!(limits.end(Cause::Abandoned, start), Some(Action::Kill));
         assert_eq!(limits.end(Cause::Cancelled, start), None);
         assert_eq!(limits.causes, [Cause::Abandoned]);
     }

@@ -1,32 +1,34 @@
-//! What is kept of a log: its beginning as it comes, then a ring with its end, and a marker that tells how much was
-//! left out between the two. So an endless log costs a bounded amount of memory, disk and network, and still shows
-//! how the build began and how it ended.
+//! The limit on the log: its beginning is passed through as it comes, its end is kept in a ring, and a marker says how
+//! much was left out between the two. So an endless log costs a bounded amount of memory, disk and network, and still
+//! shows how the build began and how it ended.
 
 use std::collections::VecDeque;
 
 use crate::protocol::LogCaps;
 
-/// Stands between what a log had and what it takes in, and what is told of it.
+/// Passes the first `head` bytes of a log through, keeps the last `tail` bytes in a ring, and counts all bytes.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct LogLimiter {
     head: u64,
     tail: usize,
     taken: u64,
     ring: VecDeque<u8>,
     is_closed: bool,
-    /// Bytes that were let out of the ring at its front, set once it is closed.
+    /// Set by the first call of [`LogLimiter::release`].
     released: Option<Released>,
 }
 
-/// The end of a log on its way out.
+/// What is fixed once the log's end goes out.
 #[derive(Debug)]
 struct Released {
+    /// Where the ring's first byte lies in the log as it was written.
     ring_start: u64,
+    /// The line in place of what was left out; empty when nothing was.
     marker: Vec<u8>,
-    told: usize,
+    is_marker_out: bool,
 }
 
-impl Gate {
+impl LogLimiter {
     pub(crate) fn new(caps: &LogCaps) -> Self {
         Self {
             head: caps.head_bytes,
@@ -38,7 +40,7 @@ impl Gate {
         }
     }
 
-    /// Takes a piece in; what is returned belongs to the beginning and goes out at once.
+    /// Takes a piece of the log; returns the part of it that belongs to the beginning and goes out at once.
     pub(crate) fn take<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
         if self.is_closed {
             return &[];
@@ -46,41 +48,42 @@ impl Gate {
         let room = usize::try_from(self.head.saturating_sub(self.taken)).unwrap_or(usize::MAX);
         self.taken += piece.len() as u64;
         let (now, later) = piece.split_at(room.min(piece.len()));
-        self.keep(later);
+        self.store_in_ring(later);
         now
     }
 
-    /// From now on everything is thrown away and not counted: the log's last line is the one that says why.
+    /// Drops everything from now on, uncounted: the log's last line is then the one that says why the build ends.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
     }
 
-    fn keep(&mut self, piece: &[u8]) {
+    fn store_in_ring(&mut self, piece: &[u8]) {
         let piece = &piece[piece.len().saturating_sub(self.tail)..];
         let excess = (self.ring.len() + piece.len()).saturating_sub(self.tail);
         self.ring.drain(..excess);
         self.ring.extend(piece);
     }
 
-    /// Bytes taken in so far.
+    /// Bytes of the log so far, as the build wrote it.
     pub(crate) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// The next piece of the log's end, at most `room` bytes; none when everything is out. From the first call on
-    /// nothing more may be taken in.
+    /// The next piece of the log's end: the marker, then at most `room` bytes of the ring at a time; none when
+    /// everything is out. Once this was called, nothing more may be taken.
     pub(crate) fn release(&mut self, room: usize) -> Option<Vec<u8>> {
         let ring_start = self.taken - self.ring.len() as u64;
         let head = self.head;
         let released = self.released.get_or_insert_with(|| Released {
             ring_start,
             marker: marker(ring_start.saturating_sub(head.min(ring_start))),
-            told: 0,
+            is_marker_out: false,
         });
-        if released.told < released.marker.len() {
-            let piece = released.marker[released.told..].to_vec();
-            released.told = released.marker.len();
-            return Some(piece);
+        if !released.is_marker_out {
+            released.is_marker_out = true;
+            if !released.marker.is_empty() {
+                return Some(released.marker.clone());
+            }
         }
         if self.ring.is_empty() || room == 0 {
             return None;
@@ -88,16 +91,16 @@ impl Gate {
         Some(self.ring.drain(..room.min(self.ring.len())).collect())
     }
 
-    /// Whether something of the end still waits.
+    /// Whether some of the log's end is not released yet.
     pub(crate) fn is_holding(&self) -> bool {
-        let is_marker_told = self
+        let is_marker_due = self
             .released
             .as_ref()
-            .is_none_or(|released| released.told == released.marker.len());
-        !self.ring.is_empty() || !is_marker_told
+            .is_some_and(|released| !released.is_marker_out && !released.marker.is_empty());
+        !self.ring.is_empty() || is_marker_due
     }
 
-    /// Where a byte of the log lies in what is told of it; one that was left out lies at the marker.
+    /// Where a byte of the log as it was written lies in the stored log; one that was left out lies at the marker.
     pub(crate) fn stored_offset(&self, at: u64) -> u64 {
         if at <= self.head {
             return at;
@@ -123,48 +126,51 @@ fn marker(left_out: u64) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn gate(head: u64, tail: u64) -> Gate {
-        Gate::new(&LogCaps {
+    fn limiter(head: u64, tail: u64) -> LogLimiter {
+        LogLimiter::new(&LogCaps {
             head_bytes: head,
             tail_bytes: tail,
             hard_bytes: u64::MAX,
         })
     }
 
-    /// What a reader gets of a log that comes in these pieces.
-    fn told(gate: &mut Gate, pieces: &[&[u8]]) -> Vec<u8> {
-        let mut told: Vec<u8> = Vec::new();
+    /// The stored log of a build that writes these pieces.
+    fn stored(log_limiter: &mut LogLimiter, pieces: &[&[u8]]) -> Vec<u8> {
+        let mut stored: Vec<u8> = Vec::new();
         for piece in pieces {
-            told.extend(gate.take(piece));
+            stored.extend(log_limiter.take(piece));
         }
-        while let Some(piece) = gate.release(3) {
-            told.extend(piece);
+        while let Some(piece) = log_limiter.release(3) {
+            stored.extend(piece);
         }
-        told
+        stored
     }
 
     #[test]
-    fn a_log_within_its_caps_is_told_whole() {
-        let mut gate = gate(4, 6);
-        assert_eq!(told(&mut gate, &[b"ab", b"cdef", b"ghij"]), b"abcdefghij");
-        assert!(!gate.is_holding());
-        assert_eq!(gate.stored_offset(9), 9);
+    fn a_log_within_its_caps_is_stored_whole() {
+        let mut log_limiter = limiter(4, 6);
+        assert_eq!(
+            stored(&mut log_limiter, &[b"ab", b"cdef", b"ghij"]),
+            b"abcdefghij"
+        );
+        assert!(!log_limiter.is_holding());
+        assert_eq!(log_limiter.stored_offset(9), 9);
     }
 
     #[test]
     fn the_middle_of_a_long_log_is_left_out_and_counted() {
-        let mut gate = gate(4, 3);
-        let text = told(&mut gate, &[b"head", b"0123456789", b"end"]);
+        let mut log_limiter = limiter(4, 3);
+        let text = stored(&mut log_limiter, &[b"head", b"0123456789", b"end"]);
         let marker = b"\nmillrace: 10 bytes of the log were left out here\n";
         assert_eq!(text, [b"head".as_slice(), marker, b"end"].concat());
-        let at = |offset| text[usize::try_from(gate.stored_offset(offset)).unwrap()];
+        let at = |offset| text[usize::try_from(log_limiter.stored_offset(offset)).unwrap()];
         assert_eq!(
             at(14),
             b'e',
             "a line in the end is found where it is stored"
         );
         assert_eq!(
-            gate.stored_offset(7),
+            log_limiter.stored_offset(7),
             4,
             "one that was left out, at the marker"
         );
@@ -172,10 +178,13 @@ mod tests {
 
     #[test]
     fn one_piece_larger_than_the_ring_costs_no_more_than_the_ring() {
-        let mut gate = gate(0, 4);
-        gate.take(&vec![b'x'; 100_000]);
-        gate.take(b"tail");
-        assert_eq!(gate.ring.iter().copied().collect::<Vec<_>>(), b"tail");
-        assert_eq!(gate.taken(), 100_004);
+        let mut log_limiter = limiter(0, 4);
+        log_limiter.take(&vec![b'x'; 100_000]);
+        log_limiter.take(b"tail");
+        assert_eq!(
+            log_limiter.ring.iter().copied().collect::<Vec<_>>(),
+            b"tail"
+        );
+        assert_eq!(log_limiter.taken(), 100_004);
     }
 }

@@ -1,14 +1,14 @@
 //! The network cut. Dependencies are installed connected; the package's own code runs with loopback only. The
-//! supervisor cannot cut its own network, so it asks the builder, who disconnects the container through the engine,
-//! and starts the step only when it sees with its own eyes that no other link is left.
+//! supervisor cannot cut its own network, so it requests that from the builder, which disconnects the container through
+//! the engine. The supervisor starts the step only once `/proc` shows no link but loopback.
 
 use std::fs;
 use std::time::Duration;
 
 /// How long the builder may take to disconnect or to connect.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// Time between two looks.
-pub(crate) const LOOK: Duration = Duration::from_millis(10);
+pub(crate) const CHANGE_WITHIN: Duration = Duration::from_secs(30);
+/// Time between two checks of the links meanwhile.
+pub(crate) const CHECK_EVERY: Duration = Duration::from_millis(10);
 
 /// Whether any link but loopback is there; none when that cannot be read.
 pub(crate) fn is_connected() -> Option<bool> {
@@ -17,7 +17,7 @@ pub(crate) fn is_connected() -> Option<bool> {
         .map(|table| has_links(&table))
 }
 
-/// Whether there is a way out: a link alone comes before its addresses and routes.
+/// Whether there is a default route. A link appears before its addresses and routes do.
 pub(crate) fn has_route() -> bool {
     let routes = |path: &str| fs::read_to_string(path).unwrap_or_default();
     leads_out(&routes("/proc/net/route"))
@@ -57,23 +57,23 @@ fn bytes_in(table: &str) -> u64 {
         .sum()
 }
 
-/// Counts what the container receives over its network. A link's counter goes with the link when it is cut off, and
+/// Counts what the container receives over its network. A link's counter vanishes with the link when it is cut, and
 /// begins at zero when it is connected again.
 #[derive(Debug, Default)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedBytes {
     of_former_links: u64,
     last: u64,
 }
 
-impl Received {
-    /// Looks at the links; to be called before each cut as well. Gives all that was received so far, in bytes.
-    pub(crate) fn look(&mut self) -> u64 {
-        self.note(bytes_in(
+impl ReceivedBytes {
+    /// Reads the links' counters and returns all bytes received so far. To be called before each cut as well.
+    pub(crate) fn update(&mut self) -> u64 {
+        self.add(bytes_in(
             &fs::read_to_string("/proc/net/dev").unwrap_or_default(),
         ))
     }
 
-    fn note(&mut self, now: u64) -> u64 {
+    fn add(&mut self, now: u64) -> u64 {
         if now < self.last {
             self.of_former_links += self.last;
         }
@@ -113,9 +113,9 @@ mod tests {
         let table = |bytes: u64| format!("{HEADING}    lo: 900 1\n  eth0: {bytes} 7 0\n");
         assert_eq!(bytes_in(&table(5000)), 5000);
         assert_eq!(bytes_in(&format!("{HEADING}    lo: 900 1\n")), 0);
-        let mut received = Received::default();
+        let mut received = ReceivedBytes::default();
         for (now, total) in [(100, 100), (5000, 5000), (0, 5000), (70, 5070), (90, 5090)] {
-            assert_eq!(received.note(now), total);
+            assert_eq!(received.add(now), total);
         }
     }
 

@@ -8,14 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-/// Bytes that wait for a reader.
-pub(crate) struct Outlet<W> {
+/// A pipe and the bytes that wait to be written to it.
+pub(crate) struct OutputQueue<W> {
     pipe: W,
     waiting: VecDeque<u8>,
     is_broken: bool,
 }
 
-impl<W: Write + AsFd> Outlet<W> {
+impl<W: Write + AsFd> OutputQueue<W> {
     /// Takes a pipe over and makes it non-blocking.
     pub(crate) fn new(pipe: W, capacity: usize) -> Result<Self, Errno> {
         set_nonblocking(pipe.as_fd())?;
@@ -26,24 +26,24 @@ impl<W: Write + AsFd> Outlet<W> {
         })
     }
 
-    /// Queues bytes; who must be held back by a full queue asks [`Outlet::waiting`] first.
+    /// Queues bytes. The queue grows without a bound: a caller that can wait asks [`OutputQueue::waiting`] first.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if !self.is_broken {
             self.waiting.extend(bytes);
         }
     }
 
-    /// How many bytes wait.
+    /// How many bytes wait to be written.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
     /// The pipe, when there is something to write to it.
-    pub(crate) fn wants(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         (!self.waiting.is_empty()).then(|| self.pipe.as_fd())
     }
 
-    /// Writes what the pipe takes at once. A pipe that nobody holds any more takes and loses everything.
+    /// Writes what the pipe takes at once. Once its reader is gone, everything is dropped.
     pub(crate) fn flush(&mut self) {
         while !self.waiting.is_empty() {
             match self.pipe.write(self.waiting.as_slices().0) {
@@ -58,37 +58,37 @@ impl<W: Write + AsFd> Outlet<W> {
         }
     }
 
-    /// Whether its reader is gone.
+    /// Whether the pipe's reader is gone.
     pub(crate) fn is_broken(&self) -> bool {
         self.is_broken
     }
 }
 
-/// Makes reads and writes return at once.
+/// Makes reads from and writes to this descriptor return at once.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
 }
 
-/// What a non-blocking read brought.
-pub(crate) enum Intake {
-    /// This many bytes.
+/// Result of a non-blocking read.
+pub(crate) enum ReadResult {
+    /// This many bytes, at least one.
     Bytes(usize),
-    /// Nothing now.
+    /// Nothing is there now; more may come.
     Nothing,
-    /// Nothing ever again.
+    /// The end of the stream, or an error of it.
     End,
 }
 
-/// Reads once; an error ends the stream like its end does.
-pub(crate) fn take(result: io::Result<usize>) -> Intake {
+/// Sorts the result of one read; an error ends the stream like its end does.
+pub(crate) fn read_result(result: io::Result<usize>) -> ReadResult {
     match result {
-        Ok(0) => Intake::End,
-        Ok(count) => Intake::Bytes(count),
+        Ok(0) => ReadResult::End,
+        Ok(count) => ReadResult::Bytes(count),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-            Intake::Nothing
+            ReadResult::Nothing
         }
-        Err(_) => Intake::End,
+        Err(_) => ReadResult::End,
     }
 }
 
@@ -102,27 +102,27 @@ mod tests {
     #[test]
     fn a_stalled_reader_blocks_nothing_and_loses_nothing() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut outlet = Outlet::new(ours, 16).unwrap();
+        let mut queue = OutputQueue::new(ours, 16).unwrap();
         let text: Vec<u8> = (0u32..400_000).flat_map(u32::to_le_bytes).collect();
-        outlet.push(&text);
-        outlet.flush();
-        assert!(outlet.waiting() > 0 && outlet.wants().is_some());
+        queue.push(&text);
+        queue.flush();
+        assert!(queue.waiting() > 0 && queue.poll_fd().is_some());
         let mut seen = vec![0; text.len()];
         let mut at = 0;
         while at < text.len() {
             at += theirs.read(&mut seen[at..]).unwrap();
-            outlet.flush();
+            queue.flush();
         }
-        assert!(seen == text && outlet.wants().is_none());
+        assert!(seen == text && queue.poll_fd().is_none());
     }
 
     #[test]
     fn a_reader_who_left_is_noticed() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let mut outlet = Outlet::new(ours, 16).unwrap();
+        let mut queue = OutputQueue::new(ours, 16).unwrap();
         drop(theirs);
-        outlet.push(b"lost");
-        outlet.flush();
-        assert!(outlet.is_broken() && outlet.waiting() == 0);
+        queue.push(b"lost");
+        queue.flush();
+        assert!(queue.is_broken() && queue.waiting() == 0);
     }
 }

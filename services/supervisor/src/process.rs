@@ -1,4 +1,4 @@
-//! Processes: starts a step, reaps what PID 1 inherits, signals everything.
+//! Processes: starts a step, reaps ended processes as PID 1 has to, signals all of them.
 
 use std::fs;
 use std::io::Read;
@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::output_queue::{Intake, set_nonblocking, take};
+use crate::output_queue::{ReadResult, read_result, set_nonblocking};
 use crate::protocol::{Plan, Step, StepEnd};
 
 /// Steps are this much more likely to be chosen by the kernel's memory killer than the supervisor,
@@ -27,7 +27,7 @@ pub(crate) struct Running {
     pub(crate) end: Option<StepEnd>,
 }
 
-/// One output stream of a step.
+/// One output stream of a step; closed at its end.
 pub(crate) struct Source<R>(Option<R>);
 
 impl<R: Read + AsFd> Source<R> {
@@ -38,17 +38,17 @@ impl<R: Read + AsFd> Source<R> {
         Ok(Self(pipe))
     }
 
-    /// The pipe, while somebody holds its other end.
-    pub(crate) fn wants(&self) -> Option<BorrowedFd<'_>> {
+    /// The pipe, while some process holds its other end.
+    pub(crate) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.0.as_ref().map(AsFd::as_fd)
     }
 
     /// Reads once. At its end the stream is closed.
     pub(crate) fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
-        match take(self.0.as_mut()?.read(buffer)) {
-            Intake::Bytes(count) => Some(&buffer[..count]),
-            Intake::Nothing => None,
-            Intake::End => {
+        match read_result(self.0.as_mut()?.read(buffer)) {
+            ReadResult::Bytes(count) => Some(&buffer[..count]),
+            ReadResult::Nothing => None,
+            ReadResult::End => {
                 self.0 = None;
                 None
             }
@@ -91,12 +91,12 @@ impl Running {
         })
     }
 
-    /// Whether nobody holds its output any more.
+    /// Whether no process holds its output any more.
     pub(crate) fn is_silent(&self) -> bool {
         self.stdout.0.is_none() && self.stderr.0.is_none()
     }
 
-    /// Takes every ended process in, the step's own and inherited ones.
+    /// Reaps every ended process, the step's own and inherited ones.
     pub(crate) fn reap(&mut self) {
         while let Some((pid, end)) = reap_one() {
             if pid == self.pid {
@@ -106,7 +106,7 @@ impl Running {
     }
 }
 
-/// Takes ended processes in when no step runs.
+/// Reaps ended processes while no step runs.
 pub(crate) fn reap_all() {
     while reap_one().is_some() {}
 }
@@ -124,9 +124,12 @@ fn reap_one() -> Option<(Pid, StepEnd)> {
     }
 }
 
-/// Signals every process of the container but PID 1, which is us. That there is none left is no error.
+/// Signals every process of the container but PID 1, which is this one. That there is none left is no error.
 pub(crate) fn signal_all(signal: Signal) {
-    // The caller made sure that we are PID 1: anywhere else this would reach the whole machine.
+    // Anywhere but in a container of its own, as in a unit test, it would reach the whole machine.
+    if std::process::id() != 1 {
+        return;
+    }
     let _none_left = kill(Pid::from_raw(-1), signal);
 }
 

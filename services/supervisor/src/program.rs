@@ -1,19 +1,16 @@
-//! The program's door: reads its arguments and its plan, refuses to run where it would do harm.
+//! The program's entry: reads arguments and plan, and refuses to run anywhere but as PID 1 of a container.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::process::ExitCode;
 
+use crate::exit_codes::{UNREPORTED, USAGE};
 use crate::protocol::Plan;
 use crate::run::Supervisor;
 use crate::self_test;
 
-/// Exit code for a plan or a call that makes no sense.
-pub(crate) const USAGE: u8 = 64;
-/// Exit code when the report reached nobody.
-const UNREPORTED: u8 = 74;
-/// A larger plan is no plan of ours, in bytes.
+/// Largest plan that is read, in bytes.
 const MAX_PLAN: u64 = 4 << 20;
 
 const HELP: &str = "\
@@ -22,9 +19,39 @@ millrace-supervisor: PID 1 of a Millrace sandbox
 usage: millrace-supervisor PLAN.json
 
 Runs the steps of the plan, writes their output to stdout and notices as JSON lines to stderr, and takes
-orders as JSON lines on stdin, whose end means that the builder is gone. Exits with 0 when it could
+commands as JSON lines on stdin, whose end means that the builder is gone. Exits with 0 when it could
 report, whatever the steps did; with 64 when there is no valid plan. It runs as PID 1 of a container only:
 at the end it kills every process it can see.";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Call<'a> {
+    Help,
+    Version,
+    /// Runs the plan in this file.
+    Supervise(&'a str),
+    /// Tests limits and devices; the hog touches this many MiB.
+    SelfTest(&'a str),
+    /// Tests the network links, `before` or `after` a cut.
+    SelfTestLinks(&'a str),
+    /// Touches this many MiB: the child of [`Call::SelfTest`].
+    Hog(&'a str),
+}
+
+impl<'a> Call<'a> {
+    /// None where the arguments are none of these.
+    fn parse(arguments: &[&'a str]) -> Option<Self> {
+        Some(match arguments {
+            ["--help" | "-h"] => Self::Help,
+            ["--version" | "-V"] => Self::Version,
+            ["selftest", mib] => Self::SelfTest(mib),
+            ["selftest-links", when] => Self::SelfTestLinks(when),
+            [self_test::HOG, mib] => Self::Hog(mib),
+            [plan] if !plan.is_empty() && !plan.starts_with('-') => Self::Supervise(plan),
+            _ => return None,
+        })
+    }
+}
 
 /// Runs the program with its arguments, its own name left out.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -32,21 +59,20 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
-        ["--help" | "-h"] => {
-            println!("{HELP}");
-            ExitCode::SUCCESS
-        }
-        ["--version" | "-V"] => {
-            println!("millrace-supervisor {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
-        ["selftest", mib] => self_test::run(mib),
-        ["selftest-links", when] => self_test::links(when),
-        [self_test::HOG, mib] => self_test::hog(mib),
-        [plan] if !plan.starts_with('-') => supervise(plan),
-        _ => refuse("expected the path of a plan; see --help"),
+    match Call::parse(&arguments) {
+        Some(Call::Help) => print(HELP),
+        Some(Call::Version) => print(concat!("millrace-supervisor ", env!("CARGO_PKG_VERSION"))),
+        Some(Call::Supervise(plan)) => supervise(plan),
+        Some(Call::SelfTest(mib)) => self_test::run(mib),
+        Some(Call::SelfTestLinks(when)) => self_test::links(when),
+        Some(Call::Hog(mib)) => self_test::hog(mib),
+        None => refuse("expected the path of a plan; see --help"),
     }
+}
+
+fn print(text: &str) -> ExitCode {
+    println!("{text}");
+    ExitCode::SUCCESS
 }
 
 fn supervise(path: &str) -> ExitCode {
@@ -71,8 +97,12 @@ fn supervise(path: &str) -> ExitCode {
 
 fn read_plan(path: &str) -> Result<Plan, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
-    let plan: Plan = serde_json::from_reader(BufReader::new(file.take(MAX_PLAN)))
-        .map_err(|error| error.to_string())?;
+    parse_plan(BufReader::new(file.take(MAX_PLAN)))
+}
+
+/// A plan that can be run: it has steps, and each names a program.
+fn parse_plan(text: impl Read) -> Result<Plan, String> {
+    let plan: Plan = serde_json::from_reader(text).map_err(|error| error.to_string())?;
     if plan.steps.is_empty() {
         return Err("it has no steps".to_owned());
     }

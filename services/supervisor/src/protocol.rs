@@ -1,4 +1,4 @@
-//! What builder and supervisor say to each other: the plan in, orders on stdin, notices on stderr, the
+//! What builder and supervisor say to each other: the plan in, commands on stdin, notices on stderr, the
 //! report at the end. All of it is JSON, so that a person can read a captured stream.
 
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ pub struct Plan {
 pub struct Step {
     /// Its name in notices and the report, such as `dependencies` or `rebuild`.
     pub name: String,
-    /// Program and arguments.
+    /// Path of the program, then its arguments.
     pub argv: Vec<String>,
     /// A file that an earlier step left, with further arguments, one a line; none means no more.
     #[serde(default)]
@@ -94,9 +94,9 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
-    /// The sandboxes' network.
+    /// The sandboxes' network, with the package mirrors.
     Connected,
-    /// Loopback only.
+    /// Loopback only: no link to anything outside.
     Cut,
 }
 
@@ -118,9 +118,9 @@ pub struct Rounds {
 /// A numeric user and group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// User id.
+    /// Numeric user id inside the container.
     pub uid: u32,
-    /// Group id.
+    /// Numeric group id inside the container.
     pub gid: u32,
 }
 
@@ -194,7 +194,7 @@ fn report_path() -> String {
 /// What the builder tells the supervisor: one JSON object a line on its stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
-pub enum Order {
+pub enum SupervisorCommand {
     /// The builder is still there.
     Ping,
     /// End everything; the requester wishes so.
@@ -207,9 +207,9 @@ pub enum Order {
 pub enum Notice {
     /// A step was started.
     StepStarted {
-        /// The step's name.
+        /// Name of the step, from the plan.
         name: String,
-        /// RFC 3339, UTC.
+        /// When it began: RFC 3339, UTC.
         start: String,
     },
     /// A stage began. Its `seconds` are not known yet.
@@ -223,7 +223,7 @@ pub enum Notice {
         /// What is to be.
         wanted: Network,
     },
-    /// The last word.
+    /// Everything known at the end; no notice follows.
     Report(Box<Report>),
 }
 
@@ -251,7 +251,7 @@ pub struct Sample {
 pub struct StageMark {
     /// A word of the glossary: `buildroot`, `dependencies`, `prep`, `build`, `install`, `check`, `package`.
     pub stage: String,
-    /// RFC 3339, UTC.
+    /// When it began: RFC 3339, UTC.
     pub start: String,
     /// How long it took; absent while it runs.
     #[serde(default)]
@@ -263,11 +263,11 @@ pub struct StageMark {
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
-    /// The step's name.
+    /// Name of the step, from the plan.
     pub name: String,
     /// How its process ended.
     pub end: StepEnd,
-    /// RFC 3339, UTC.
+    /// When it began: RFC 3339, UTC.
     pub start: String,
     /// How long its process ran.
     pub seconds: f64,
@@ -291,11 +291,11 @@ pub enum StepEnd {
 pub enum LimitHit {
     /// Wall time of the whole tree.
     Time,
-    /// Time without output.
+    /// Time without output of the step.
     Silence,
     /// Size of the log.
     Log,
-    /// Disk space.
+    /// Bytes added to the root file system.
     Disk,
 }
 
@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn lines_are_readable() {
         assert_eq!(
-            serde_json::to_string(&Order::Ping).unwrap(),
+            serde_json::to_string(&SupervisorCommand::Ping).unwrap(),
             r#"{"order":"ping"}"#
         );
         let ended = Notice::StepEnded(StepReport {

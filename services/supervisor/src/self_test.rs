@@ -1,6 +1,6 @@
-//! The hidden self-test: in a container with a small memory limit, a child touches more than the limit
-//! allows, and a device node is made and opened. What happened is printed as [`SelfTestFacts`]; the
-//! builder judges it.
+//! The self-test, started by a builder: in a container with a small memory limit, a child touches more than the limit
+//! allows, and a device node is made and opened. What happened is printed as [`SelfTestFacts`], which the builder
+//! evaluates.
 
 use std::fs;
 use std::hint::black_box;
@@ -11,13 +11,15 @@ use std::process::{Command, ExitCode};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::cgroup::Meter;
+use crate::exit_codes::USAGE;
 use crate::netcut;
 use crate::protocol::SelfTestFacts;
 
-/// What the child is started with.
+/// Argument with which the child is started that touches memory.
 pub(crate) const HOG: &str = "selftest-hog";
-/// Exit code of a hog that lived on without and with swap in use.
+/// Exit code of the child where it touched everything and was not killed.
 const SURVIVED: u8 = 10;
+/// Exit code of the child where it was not killed because part of it is in swap.
 const SURVIVED_BY_SWAP: u8 = 11;
 
 /// Runs the self-test and prints its facts.
@@ -51,7 +53,7 @@ fn facts(mib: &str) -> io::Result<SelfTestFacts> {
     })
 }
 
-/// Looks at the links that are there: some are expected `before` the cut, none but loopback after it.
+/// Succeeds where the network links are as expected: some `before` the cut, none but loopback after it.
 pub(crate) fn links(when: &str) -> ExitCode {
     let is_right = netcut::is_connected() == Some(when == "before");
     if is_right {
@@ -64,7 +66,7 @@ pub(crate) fn links(when: &str) -> ExitCode {
 /// Touches the given number of MiB, with bytes that no kernel merges or leaves out.
 pub(crate) fn hog(mib: &str) -> ExitCode {
     let Ok(mib) = mib.parse::<usize>() else {
-        return ExitCode::from(crate::program::USAGE);
+        return ExitCode::from(USAGE);
     };
     let mut held = Vec::new();
     for round in 0..mib {

@@ -1,4 +1,4 @@
-//! Signals as something a poll can wait for: ended children, and the engine's wish that we end.
+//! Signals as a descriptor that can be polled: ended children, and the engine's request to end.
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
-use crate::output_queue::{Intake, set_nonblocking, take};
+use crate::output_queue::{ReadResult, read_result, set_nonblocking};
 
-/// The signals we live by.
+/// The signals that the supervisor acts on.
 pub(crate) struct Signals {
     wakeup: PipeReader,
     wants_end: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Catches SIGCHLD, SIGINT and SIGTERM from now on.
     pub(crate) fn listen() -> io::Result<Self> {
         let (wakeup, writer) = io::pipe()?;
         set_nonblocking(wakeup.as_fd())?;
@@ -32,18 +32,21 @@ impl Signals {
         Ok(Self { wakeup, wants_end })
     }
 
-    /// Readable when a signal came.
+    /// A descriptor that is readable once a signal came.
     pub(crate) fn wakeup(&self) -> BorrowedFd<'_> {
         self.wakeup.as_fd()
     }
 
-    /// Forgets the wake-ups so far.
-    pub(crate) fn forget(&self) {
+    /// Drains the descriptor.
+    pub(crate) fn drain(&self) {
         let mut piece = [0; 64];
-        while matches!(take((&self.wakeup).read(&mut piece)), Intake::Bytes(_)) {}
+        while matches!(
+            read_result((&self.wakeup).read(&mut piece)),
+            ReadResult::Bytes(_)
+        ) {}
     }
 
-    /// Whether SIGINT or SIGTERM came since the last question.
+    /// Whether SIGINT or SIGTERM came since the last call.
     pub(crate) fn wants_end(&self) -> bool {
         self.wants_end.swap(false, Ordering::Relaxed)
     }

@@ -1,16 +1,15 @@
-//! Reads the stage of a build from the lines of its output. mock tells its own phases on stderr, as
-//! "Start: …" and "Finish: …"; what happens inside rpmbuild is told by rpmbuild alone, on stdout.
-//! A package's own output arrives on stdout too, so it can forge a mark there: marks are for people
-//! and for naming a failure, never for deciding what is allowed.
+//! Reads the stage of a build from the lines of its output. mock announces its own phases on stderr, as "Start: …" and
+//! "Finish: …"; only rpmbuild announces what happens inside rpmbuild, on stdout. A package's own output arrives on stdout
+//! too, so it can forge a mark there: marks are for people and for naming a failure, never for deciding what is allowed.
 
 use std::time::Instant;
 
 use crate::clock;
 use crate::protocol::StageMark;
 
-/// As much of a line as is looked at.
+/// How much of a line is read, in bytes: enough for every announcement.
 const PREFIX: usize = 96;
-/// Marks beyond this are not kept; a build has about ten, one that forges has many.
+/// Most marks that are stored; a build has about ten, one that forges them has many.
 const MAX_MARKS: usize = 200;
 
 /// A stream of the step.
@@ -22,12 +21,12 @@ pub(crate) enum Channel {
 
 /// Finds the beginnings of lines in a stream that arrives in pieces.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub(crate) struct LineSplitter {
     prefix: Vec<u8>,
     start: u64,
 }
 
-impl Lines {
+impl LineSplitter {
     pub(crate) fn new() -> Self {
         Self {
             prefix: Vec::with_capacity(PREFIX),
@@ -35,8 +34,8 @@ impl Lines {
         }
     }
 
-    /// Takes a piece that lies at `offset` in the log and calls back with each ended line's beginning
-    /// and the place where it stands.
+    /// Takes a piece that lies at `offset` in the log and calls back with the beginning of each line that ended, and
+    /// its offset.
     pub(crate) fn feed(&mut self, offset: u64, piece: &[u8], mut line: impl FnMut(&[u8], u64)) {
         let mut at = offset;
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
@@ -62,17 +61,22 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
-    /// Judges a line; returns the mark when it begins a stage.
-    pub(crate) fn line(&mut self, channel: Channel, line: &[u8], at: u64) -> Option<&StageMark> {
+    /// Reads a line that lies at offset `at` of the log; returns the mark when it begins a stage.
+    pub(crate) fn read_line(
+        &mut self,
+        channel: Channel,
+        line: &[u8],
+        at: u64,
+    ) -> Option<&StageMark> {
         let text = std::str::from_utf8(line).ok()?;
         let stage = match channel {
-            Channel::Stderr => told_by_mock(text)?,
-            Channel::Stdout => told_by_rpmbuild(text, self.current())?,
+            Channel::Stderr => stage_by_mock(text)?,
+            Channel::Stdout => stage_by_rpmbuild(text, self.current())?,
         };
         self.begin(stage, at)
     }
 
-    /// Begins a stage, unless it is the present one.
+    /// Begins a stage at offset `at` of the log, unless it is the current one.
     pub(crate) fn begin(&mut self, stage: &'static str, at: u64) -> Option<&StageMark> {
         if self.current() == Some(stage) || self.marks.len() >= MAX_MARKS {
             return None;
@@ -88,12 +92,12 @@ impl Stages {
         self.marks.last()
     }
 
-    /// The present stage, or the last one.
+    /// The current stage, or the last one once it has ended.
     pub(crate) fn current(&self) -> Option<&'static str> {
         self.current.map(|(stage, _)| stage)
     }
 
-    /// Closes the present stage.
+    /// Ends the current stage: its mark gets its duration.
     pub(crate) fn end(&mut self) {
         if let (Some(mark), Some((_, since))) = (self.marks.last_mut(), self.current)
             && mark.seconds.is_none()
@@ -102,15 +106,15 @@ impl Stages {
         }
     }
 
-    /// All marks, the last one closed.
+    /// Ends the current stage and returns all marks.
     pub(crate) fn finish(mut self) -> Vec<StageMark> {
         self.end();
         self.marks
     }
 }
 
-/// The word for a stage that a plan names.
-pub(crate) fn known(stage: &str) -> Option<&'static str> {
+/// The glossary's word for a stage that a plan names; none for another word.
+pub(crate) fn stage_word(stage: &str) -> Option<&'static str> {
     [
         "buildroot",
         "dependencies",
@@ -124,7 +128,7 @@ pub(crate) fn known(stage: &str) -> Option<&'static str> {
     .find(|known| *known == stage)
 }
 
-fn told_by_mock(line: &str) -> Option<&'static str> {
+fn stage_by_mock(line: &str) -> Option<&'static str> {
     let line = line
         .strip_prefix("INFO: ")
         .unwrap_or(line)
@@ -143,7 +147,7 @@ fn told_by_mock(line: &str) -> Option<&'static str> {
     (line == "Finish: chroot init").then_some("dependencies")
 }
 
-fn told_by_rpmbuild(line: &str, current: Option<&str>) -> Option<&'static str> {
+fn stage_by_rpmbuild(line: &str, current: Option<&str>) -> Option<&'static str> {
     if let Some(rest) = line.strip_prefix("Executing(%") {
         return match rest.split_once(')')?.0 {
             "prep" => Some("prep"),
@@ -167,7 +171,7 @@ mod tests {
     fn stages_of(lines: &[(Channel, &str)]) -> Vec<String> {
         let mut stages = Stages::default();
         for (channel, line) in lines {
-            stages.line(*channel, line.as_bytes(), 0);
+            stages.read_line(*channel, line.as_bytes(), 0);
         }
         stages.finish().into_iter().map(|m| m.stage).collect()
     }
@@ -240,7 +244,7 @@ mod tests {
 
     #[test]
     fn pieces_are_joined_and_offsets_point_at_line_starts() {
-        let mut lines = Lines::new();
+        let mut lines = LineSplitter::new();
         let mut seen = Vec::new();
         let mut note =
             |line: &[u8], at| seen.push((String::from_utf8_lossy(line).into_owned(), at));
@@ -263,7 +267,7 @@ mod tests {
             } else {
                 "Executing(%build): x"
             };
-            stages.line(Channel::Stdout, line.as_bytes(), round);
+            stages.read_line(Channel::Stdout, line.as_bytes(), round);
         }
         assert_eq!(stages.finish().len(), MAX_MARKS);
     }

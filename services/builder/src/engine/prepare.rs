@@ -6,7 +6,7 @@ use std::time::Duration;
 use millrace_domain::BuilderId;
 use millrace_sandbox::{
     Engine, EngineInfo, NetworkSpec, NoopEngine, Runtime, SandboxError, SelfTest, self_test,
-    test_cut,
+    self_test_network,
 };
 
 use crate::config::{Config, SandboxKind};
@@ -80,7 +80,7 @@ pub async fn test(config: &Config, builder: BuilderId) -> Result<(Engine, SelfTe
         ..NetworkSpec::new(&config.sandbox_network)
     };
     engine.ensure_network(&network).await?;
-    test_cut(&engine, builder, profile, supervisor, &network).await?;
+    self_test_network(&engine, builder, profile, supervisor, &network).await?;
     tracing::info!(
         %profile,
         device_nodes = tested.device_nodes,

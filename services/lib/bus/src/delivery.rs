@@ -29,7 +29,7 @@ pub enum Verdict {
 /// A message as a handler sees it, without anything to settle it with.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Incoming {
-    /// The message's bytes.
+    /// The bytes of the message: an envelope as JSON, unless somebody else published it.
     pub body: Vec<u8>,
     /// The id it was published under.
     pub message_id: Option<String>,

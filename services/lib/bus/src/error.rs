@@ -37,9 +37,9 @@ pub enum PublishError {
         "no queue takes messages with key '{key}' on exchange {exchange}; the broker returned it"
     )]
     Returned {
-        /// The exchange.
+        /// Name of the exchange it was published to.
         exchange: &'static str,
-        /// The routing key.
+        /// Routing key that no queue is bound with.
         key: String,
     },
     /// The broker refused to take it.

@@ -45,7 +45,7 @@ impl JobConsumer {
         Self { queue, orders }
     }
 
-    /// The queue's name.
+    /// Name of the job queue, such as `millrace.jobs.x86_64.2g`.
     pub fn queue(&self) -> &str {
         &self.queue
     }

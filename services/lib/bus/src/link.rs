@@ -31,14 +31,14 @@ pub enum LinkState {
     Up,
     /// Not connected, since that moment.
     Down {
-        /// Since when.
+        /// Start of the outage or of the alarm, by the process's clock.
         since: Instant,
         /// What went wrong last.
         reason: Arc<str>,
     },
     /// Connected, but the broker takes no messages (an alarm): down for publishing.
     Blocked {
-        /// Since when.
+        /// Start of the outage or of the alarm, by the process's clock.
         since: Instant,
         /// What the broker says.
         reason: Arc<str>,

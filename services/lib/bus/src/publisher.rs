@@ -25,7 +25,7 @@ const MAX_SHORT: usize = 255;
 /// A message on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Where it goes.
+    /// The exchange and routing key, as a destination.
     pub route: Route,
     /// Names it; the same when it is published again.
     pub message_id: Uuid,

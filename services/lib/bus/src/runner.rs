@@ -25,7 +25,7 @@ const GOOD_LIFE: Duration = Duration::from_secs(5);
 /// What to consume, and how much at once.
 #[derive(Debug, Clone)]
 pub struct ConsumerOptions {
-    /// The queue.
+    /// Name of the queue to consume.
     pub queue: String,
     /// Deliveries the broker hands out before the first is settled.
     pub prefetch: u16,

@@ -42,7 +42,7 @@ impl ConsumerChannel {
         self.channel.status().connected()
     }
 
-    /// Starts a consumer.
+    /// Starts the channel's one consumer, on an existing queue.
     pub(crate) async fn consume(&self, queue: &str) -> Result<Subscription, Fault> {
         let call = self.channel.basic_consume(
             short(queue)?,

@@ -19,7 +19,7 @@ use crate::fault::{Fault, within};
 const JOBS: &str = "millrace.jobs";
 /// What builders say of attempts.
 const EVENTS: &str = "millrace.events";
-/// Hints to builders.
+/// Exchange for hints to builders; nothing depends on their arrival.
 const CONTROL: &str = "millrace.control";
 /// What nobody understood, and dead letters.
 const PARKED: &str = "millrace.parked";
@@ -70,7 +70,7 @@ impl JobRoute {
         self.to_string()
     }
 
-    /// The queue's name.
+    /// Name of the queue: the exchange's name and the routing key.
     pub fn queue(&self) -> String {
         format!("{JOBS}.{self}")
     }
@@ -87,7 +87,7 @@ impl fmt::Display for JobRoute {
 pub enum Route {
     /// To the builders that take this kind of job; [`JobRoute::key`].
     Job {
-        /// The routing key.
+        /// Routing key, as the outbox stores it.
         key: String,
     },
     /// A builder's report to the frontend.

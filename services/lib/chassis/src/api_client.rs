@@ -18,7 +18,7 @@ const MAX_ANSWER: usize = 16 << 20;
 /// How long the client waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a connection.
+    /// Longest time for opening a connection.
     pub connect: Duration,
     /// For the next bytes of an answer, and for its beginning.
     pub idle: Duration,
@@ -39,7 +39,7 @@ pub enum ApiError {
     /// The server's address is unusable.
     #[error("'{text}' is no server address, expected such as http://localhost:8080: {reason}")]
     BadBase {
-        /// What was given.
+        /// The address as it was given.
         text: String,
         /// What is wrong with it.
         reason: String,
@@ -49,7 +49,7 @@ pub enum ApiError {
     Unreachable {
         /// Who was to be reached.
         server: String,
-        /// What happened.
+        /// Innermost cause, in the HTTP library's words.
         reason: String,
     },
     /// The server did not answer in time.
@@ -64,9 +64,9 @@ pub enum ApiError {
     /// The server's answer is none of ours.
     #[error("unexpected answer from {server}: {reason}; is this a Millrace server?")]
     BadAnswer {
-        /// Who answered.
+        /// Host and port that answered.
         server: String,
-        /// What was unexpected.
+        /// What about the answer was not expected.
         reason: String,
     },
     /// The client could not be set up, or the request could not be made.
@@ -153,7 +153,7 @@ impl ApiClient {
         }
     }
 
-    /// The server's address.
+    /// Base address, under which all paths are requested.
     pub fn base(&self) -> &Url {
         &self.base
     }

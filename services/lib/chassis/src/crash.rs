@@ -33,7 +33,7 @@ mod armed {
 
     static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
 
-    /// Where to die.
+    /// The crash point at which the process kills itself, and at which passage.
     #[derive(Debug)]
     struct Plan {
         name: String,

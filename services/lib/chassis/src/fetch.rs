@@ -63,7 +63,7 @@ impl Default for FetchLimits {
     }
 }
 
-/// What was fetched.
+/// A file that was fetched completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// The size in bytes.

@@ -31,9 +31,9 @@ pub enum FetchError {
     /// The server answered, but not with the file.
     #[error("{host} answered with status {status} instead of the file")]
     Status {
-        /// Who answered.
+        /// Host and port that answered.
         host: String,
-        /// The HTTP status.
+        /// HTTP status of the answer; anything but 200.
         status: u16,
     },
     /// Larger than what is accepted.
@@ -45,13 +45,13 @@ pub enum FetchError {
     /// The transfer broke off.
     #[error("the transfer from {host} broke off after {received} bytes{}: {reason}", of_declared(*.declared))]
     Truncated {
-        /// Who sent.
+        /// Host and port of the sender.
         host: String,
         /// How many bytes arrived.
         received: u64,
         /// How many bytes were announced.
         declared: Option<u64>,
-        /// What happened.
+        /// Innermost cause, in the HTTP library's words.
         reason: String,
     },
     /// No connection, or the answer was no HTTP.
@@ -59,7 +59,7 @@ pub enum FetchError {
     Unreachable {
         /// Who was to be reached.
         host: String,
-        /// What happened.
+        /// Innermost cause, in the HTTP library's words.
         reason: String,
     },
     /// Who answered cannot prove to be the host.

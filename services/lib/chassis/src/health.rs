@@ -12,9 +12,9 @@ pub struct Health(Arc<RwLock<BTreeMap<&'static str, Result<(), String>>>>);
 /// One named check at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was checked.
+    /// Name of the dependency that was checked, such as `database`.
     pub name: &'static str,
-    /// Whether it works.
+    /// Whether the dependency can be used now.
     pub ok: bool,
     /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]

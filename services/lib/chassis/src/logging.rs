@@ -30,7 +30,7 @@ pub struct LogArgs {
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// One line of text, with `name=value` fields, for people.
     Text,
     /// One JSON object a line, for machines.
     Json,
@@ -44,7 +44,7 @@ pub enum LogError {
         "MILLRACE_LOG is '{filter}', expected a level (error, warn, info, debug, trace) or levels by module"
     )]
     Filter {
-        /// What was given.
+        /// The filter as it was given.
         filter: String,
         /// What the parser says.
         #[source]

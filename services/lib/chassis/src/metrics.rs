@@ -23,7 +23,7 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 #[error("cannot install the metrics recorder: {0}")]
 pub struct MetricsError(#[from] BuildError);
 
-/// The process's metrics.
+/// Handle to the process's one metrics recorder. Cloning is cheap.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 

@@ -14,7 +14,7 @@ pub struct Problem {
     pub kind: String,
     /// The kind of problem in a few words.
     pub title: String,
-    /// The HTTP status.
+    /// HTTP status of the answer that carries the problem.
     pub status: u16,
     /// What is wrong with this request.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 
 /// Tells the time of day.
 pub trait Clock: Send + Sync {
-    /// The present moment.
+    /// The current time, in UTC.
     fn now(&self) -> DateTime<Utc>;
 }
 
-/// The machine's clock.
+/// The operating system's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

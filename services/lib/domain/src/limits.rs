@@ -44,7 +44,7 @@ pub struct LimitError {
     pub min: u32,
     /// The largest accepted value.
     pub max: u32,
-    /// `MB` or `s`.
+    /// Unit of the three numbers: `MB` or `s`.
     pub unit: &'static str,
 }
 

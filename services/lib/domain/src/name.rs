@@ -36,7 +36,7 @@ macro_rules! text_type {
         pub struct $name(String);
 
         impl $name {
-            /// The text.
+            /// The name as text, as it was accepted.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

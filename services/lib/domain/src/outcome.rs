@@ -32,7 +32,7 @@ words!(
         DiskFull = "disk_full",
         /// The package excludes this architecture.
         Skipped = "skipped",
-        /// The requester's wish.
+        /// The requester cancelled the build.
         Cancelled = "cancelled",
         /// The builder went away.
         BuilderLost = "builder_lost",
@@ -54,7 +54,7 @@ pub enum Origin {
     Package,
     /// Nobody's fault: succeeded or skipped.
     Nobody,
-    /// The requester's.
+    /// The requester's decision: a cancel.
     Requester,
     /// Ours: retried by itself on another builder.
     Infrastructure,
@@ -96,21 +96,21 @@ impl OutcomeKind {
 words!(
     /// A stage of an attempt.
     Stage, "stage", {
-        /// Sources are fetched.
+        /// The source package is fetched to the builder.
         Fetch = "fetch",
         /// The buildroot is made ready.
         Buildroot = "buildroot",
         /// Build dependencies are installed.
         Dependencies = "dependencies",
-        /// `%prep`.
+        /// `%prep` of the spec: sources are unpacked and patched.
         Prep = "prep",
-        /// `%build`.
+        /// `%build` of the spec: the package is compiled.
         Build = "build",
-        /// `%install`.
+        /// `%install` of the spec: files are put into the package's tree.
         Install = "install",
-        /// `%check`.
+        /// `%check` of the spec: the package's own tests run.
         Check = "check",
-        /// Packages are written.
+        /// rpmbuild writes the packages.
         Package = "package",
         /// Results are taken out of the sandbox.
         Collect = "collect",
@@ -124,9 +124,9 @@ words!(
     LimitName, "limit", {
         /// Memory and swap together.
         Memory = "memory",
-        /// Wall time.
+        /// Wall time of the sandbox's process tree.
         Timeout = "timeout",
-        /// Time without output.
+        /// Time without any output of the build.
         Silence = "silence",
         /// Size of the log.
         Log = "log",
@@ -138,9 +138,9 @@ words!(
 words!(
     /// The unit of a limit.
     Unit, "unit", {
-        /// 1,048,576 bytes.
+        /// Mebibytes: 1,048,576 bytes each.
         MiB = "mib",
-        /// Seconds.
+        /// Whole seconds of wall time.
         Seconds = "seconds",
     }
 );
@@ -150,11 +150,11 @@ words!(
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Limit {
-    /// Which limit.
+    /// Which limit it is.
     pub name: LimitName,
     /// Its value, in `unit`.
     pub value: u64,
-    /// The value's unit.
+    /// Unit that `value` is in.
     pub unit: Unit,
 }
 
@@ -174,7 +174,7 @@ pub struct FirstError {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StageTime {
-    /// The stage.
+    /// Which stage it is.
     pub name: Stage,
     /// When it began, by the builder's clock.
     pub start: DateTime<Utc>,
@@ -187,7 +187,7 @@ pub struct StageTime {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Outcome {
-    /// The kind.
+    /// What kind of end it was.
     pub kind: OutcomeKind,
     /// The stage in which it ended; none for a success.
     #[serde(default)]

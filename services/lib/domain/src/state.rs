@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub struct UnknownWord {
     /// What was expected, such as `task state`.
     pub what: &'static str,
-    /// The word found.
+    /// The word that was found.
     pub word: String,
 }
 
@@ -65,9 +65,9 @@ words! {
     Priority, "priority", {
         /// Only when nothing else waits, such as a mass rebuild.
         Background = "background",
-        /// The default.
+        /// The default for a submission.
         Normal = "normal",
-        /// Before others.
+        /// Before builds of the other two classes.
         High = "high",
     }
 }
@@ -81,7 +81,7 @@ words!(
         Queued = "queued",
         /// Claimed by a builder.
         Running = "running",
-        /// Ended well. Terminal.
+        /// All its packages were built or skipped. Terminal.
         Succeeded = "succeeded",
         /// Ended with any other outcome but a cancel. Terminal.
         Failed = "failed",
@@ -115,11 +115,11 @@ words!(
         Queued = "queued",
         /// A task is waiting.
         Waiting = "waiting",
-        /// A task failed.
+        /// At least one task failed, and all have ended.
         Failed = "failed",
         /// A task was cancelled.
         Cancelled = "cancelled",
-        /// All tasks succeeded.
+        /// All tasks of the build succeeded.
         Succeeded = "succeeded",
     }
 );
@@ -127,7 +127,7 @@ words!(
 words!(
     /// How far a builder is with a claimed attempt; told in heartbeats.
     Phase, "phase", {
-        /// Sources are fetched.
+        /// The builder fetches source packages.
         Fetching = "fetching",
         /// A sandbox is at work.
         Building = "building",

@@ -14,14 +14,14 @@ pub struct AttemptFile {
     pub attempt: AttemptId,
     /// The package's position in the build.
     pub position: u32,
-    /// The file's name.
+    /// Name of the file, unique within its package.
     pub name: FileName,
 }
 
 /// What the sender announced, and how much is accepted at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// The announced digest.
+    /// Announced SHA-256 digest of the whole file.
     pub sha256: Sha256,
     /// The announced size in bytes.
     pub size: u64,

@@ -16,7 +16,7 @@ pub enum ResultError {
         "'{url}' is no result store, expected such as file:///var/lib/millrace/results: {reason}"
     )]
     BadUrl {
-        /// What was given.
+        /// The address as it was given.
         url: String,
         /// What is wrong with it.
         reason: String,
@@ -27,7 +27,7 @@ pub enum ResultError {
     /// The received bytes are not the announced ones; nothing was kept.
     #[error("the received bytes have the digest {actual}, but {expected} was announced")]
     DigestMismatch {
-        /// The announced digest.
+        /// Digest that the sender announced.
         expected: Sha256,
         /// The digest of what arrived.
         actual: Sha256,
@@ -35,7 +35,7 @@ pub enum ResultError {
     /// Fewer or more bytes than announced; nothing was kept.
     #[error("received {actual} bytes, but {expected} were announced")]
     SizeMismatch {
-        /// The announced size.
+        /// Size that the sender announced, in bytes.
         expected: u64,
         /// The size of what arrived, or one more than announced when the rest was not read.
         actual: u64,
@@ -52,7 +52,7 @@ pub enum ResultError {
     /// The log is sealed and ends before these bytes.
     #[error("the log is sealed at {length} bytes, no more is accepted")]
     Sealed {
-        /// The log's length.
+        /// Length of the sealed log, in bytes.
         length: u64,
     },
     /// The sender's stream broke; nothing was kept.
@@ -63,7 +63,7 @@ pub enum ResultError {
     Store {
         /// What was tried, or with which object.
         what: String,
-        /// What happened.
+        /// The cause, from the object store or the file system.
         #[source]
         source: BoxError,
     },

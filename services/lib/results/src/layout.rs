@@ -16,7 +16,7 @@ pub(crate) const SOURCES: &str = "sources";
 /// Digits of an offset in a chunk's name, enough for any `u64`, so that names sort like numbers.
 const OFFSET_DIGITS: usize = 20;
 
-/// An uploaded source.
+/// Path of an uploaded source, below a folder of its first two digits.
 pub(crate) fn source(sha256: &Sha256) -> Result<Path, ResultError> {
     let text = sha256.as_str();
     parse(format!(

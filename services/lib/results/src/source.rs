@@ -37,7 +37,7 @@ impl ResultStore {
         })
     }
 
-    /// A stored source.
+    /// Opens a stored source for reading.
     pub async fn source(&self, sha256: &Sha256) -> Result<StoredFile, ResultError> {
         self.open_file(layout::source(sha256)?, || format!("source {sha256}"))
             .await

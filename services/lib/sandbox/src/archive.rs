@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use crate::error::SandboxError;
 use crate::spec::SandboxFiles;
 
-/// Tar's unit.
+/// Size of a tar block, in bytes: headers and contents are padded to it.
 const BLOCK: usize = 512;
 /// Read from the source at once.
 const PIECE: usize = 256 * 1024;

@@ -1,5 +1,5 @@
-//! The line to a running sandbox: its stdout is the log, its stderr brings notices, its stdin takes
-//! orders and is the supervisor's dead man's switch.
+//! The connection to a running sandbox: its stdout is the log, its stderr brings notices, its stdin takes
+//! commands and is the supervisor's dead man's switch.
 //!
 //! Both outputs share one connection, and an engine does not let a container end before its attached
 //! reader has taken everything. So a reader of the log may hold the build back, but only until the
@@ -12,93 +12,96 @@ use std::time::Duration;
 use bollard::container::{AttachContainerResults, LogOutput};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use millrace_supervisor::{Network, Notice, Order, Report};
+use millrace_supervisor::{Network, Notice, Report, SupervisorCommand};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-/// Time between two pings; the supervisor's patience is six of them.
+/// Time between two pings; the supervisor ends its sandbox after six that did not come.
 const PING: Duration = Duration::from_secs(5);
 /// Pieces of log (32 KiB at most) that wait for the reader.
 const LOG_PIECES: usize = 32;
 /// Notices that wait for the reader.
 const NOTICES: usize = 256;
-/// Wishes about the network that wait; a supervisor has one at a time.
-const WISHES: usize = 4;
-/// A longer line is no notice of ours, in bytes.
+/// Network requests that wait to be served; a supervisor has one at a time.
+const NETWORK_REQUESTS: usize = 4;
+/// Longest line on stderr that is read as a notice, in bytes.
 const MAX_LINE: usize = 1 << 20;
-/// Kept of what else is on stderr, in bytes.
+/// How much of other text on stderr is kept, in bytes.
 const MAX_STRAY: usize = 4096;
 
-/// What has been heard on stderr so far.
+/// What has come from the sandbox so far and is not passed on to a reader.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
+    /// The supervisor's report, once it came.
     pub(crate) report: Option<Report>,
+    /// Text on stderr that is no notice, such as the engine's reason for not starting the program.
     pub(crate) stray: String,
+    /// Bytes of the log that its reader did not take in time.
     pub(crate) lost_log_bytes: u64,
 }
 
-/// The receivers of a line, for whoever reads the log.
+/// The reading ends of a connection.
 #[derive(Debug)]
-pub(crate) struct Ears {
+pub(crate) struct Receivers {
     pub(crate) log: mpsc::Receiver<Bytes>,
     pub(crate) notices: mpsc::Receiver<Notice>,
-    pub(crate) wishes: mpsc::Receiver<Network>,
+    pub(crate) network_requests: mpsc::Receiver<Network>,
 }
 
-/// Both ends of a sandbox's line. Dropping it hangs up, which ends the sandbox.
+/// A connection to a sandbox. Dropping it closes it, which ends the sandbox.
 #[derive(Debug)]
-pub(crate) struct Line {
-    heard: Arc<Mutex<Heard>>,
-    orders: mpsc::Sender<Order>,
+pub(crate) struct Connection {
+    received: Arc<Mutex<Received>>,
+    commands: mpsc::Sender<SupervisorCommand>,
     patience: watch::Sender<Instant>,
-    listener: JoinHandle<()>,
-    speaker: JoinHandle<()>,
+    reading: JoinHandle<()>,
+    writing: JoinHandle<()>,
 }
 
-impl Line {
-    /// Starts to listen and to ping. The reader of the log is waited for until `patience` ends.
-    pub(crate) fn open(attached: AttachContainerResults, patience: Instant) -> (Self, Ears) {
+impl Connection {
+    /// Starts to read and to ping. The reader of the log may hold the sandbox back until `patience` ends.
+    pub(crate) fn open(attached: AttachContainerResults, patience: Instant) -> (Self, Receivers) {
         let (log_in, log) = mpsc::channel(LOG_PIECES);
         let (notices_in, notices) = mpsc::channel(NOTICES);
-        let (wishes_in, wishes) = mpsc::channel(WISHES);
-        let (orders, orders_out) = mpsc::channel(4);
-        let (patience, patience_of_listener) = watch::channel(patience);
-        let heard = Arc::new(Mutex::new(Heard::default()));
-        let mut listener = Listener {
+        let (network_requests_in, network_requests) = mpsc::channel(NETWORK_REQUESTS);
+        let (commands, commands_out) = mpsc::channel(4);
+        let (patience, patience_of_reading) = watch::channel(patience);
+        let received = Arc::new(Mutex::new(Received::default()));
+        let mut output_reader = OutputReader {
             log: log_in,
             notices: notices_in,
-            wishes: wishes_in,
-            heard: Arc::clone(&heard),
+            network_requests: network_requests_in,
+            received: Arc::clone(&received),
             line: Vec::new(),
-            patience: patience_of_listener,
+            patience: patience_of_reading,
         };
         let output = attached.output;
-        let line = Self {
-            heard,
-            orders,
+        let connection = Self {
+            received,
+            commands,
             patience,
-            listener: tokio::spawn(async move { listener.listen(output).await }),
-            speaker: tokio::spawn(speak(attached.input, orders_out)),
+            reading: tokio::spawn(async move { output_reader.read(output).await }),
+            writing: tokio::spawn(write_commands(attached.input, commands_out)),
         };
-        let ears = Ears {
+        let receivers = Receivers {
             log,
             notices,
-            wishes,
+            network_requests,
         };
-        (line, ears)
+        (connection, receivers)
     }
 
-    /// Sends an order, unless several wait already.
-    pub(crate) fn order(&self, order: Order) {
-        if let Err(error) = self.orders.try_send(order) {
-            tracing::debug!(%error, "the sandbox takes no more orders");
+    /// Sends a command, unless several wait already.
+    pub(crate) fn send(&self, command: SupervisorCommand) {
+        if let Err(error) = self.commands.try_send(command) {
+            tracing::debug!(%error, "the sandbox takes no more commands");
         }
     }
 
-    /// Waits for the reader of the log no longer than until this moment.
+    /// Lets the reader of the log hold the sandbox back no longer than until this moment.
     pub(crate) fn shorten_patience(&self, until: Instant) {
         self.patience.send_if_modified(|patience| {
             let is_shorter = until < *patience;
@@ -107,19 +110,19 @@ impl Line {
         });
     }
 
-    /// Closes the connection; what was not heard is lost.
-    pub(crate) fn hang_up(&self) {
+    /// Closes the connection; what was not read from it is lost.
+    pub(crate) fn close(&self) {
         // Only when both halves are gone is the connection closed and the supervisor's stdin with it.
-        self.listener.abort();
-        self.speaker.abort();
+        self.reading.abort();
+        self.writing.abort();
     }
 
-    /// Waits until everything was heard, at most as long as given.
+    /// Waits until the sandbox's output has been read to its end, at most for `patience`.
     pub(crate) async fn finish(&mut self, patience: Duration) {
-        if self.listener.is_finished() {
+        if self.reading.is_finished() {
             return;
         }
-        if tokio::time::timeout(patience, &mut self.listener)
+        if tokio::time::timeout(patience, &mut self.reading)
             .await
             .is_err()
         {
@@ -127,30 +130,31 @@ impl Line {
         }
     }
 
-    /// What was heard on stderr, and how much of the log was not taken.
-    pub(crate) fn heard(&self) -> Heard {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.clone()
+    /// What has been received so far.
+    pub(crate) fn received(&self) -> Received {
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.clone()
     }
 }
 
-impl Drop for Line {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.hang_up();
+        self.close();
     }
 }
 
-struct Listener {
+/// Reads the sandbox's two outputs and passes them on.
+struct OutputReader {
     log: mpsc::Sender<Bytes>,
     notices: mpsc::Sender<Notice>,
-    wishes: mpsc::Sender<Network>,
-    heard: Arc<Mutex<Heard>>,
+    network_requests: mpsc::Sender<Network>,
+    received: Arc<Mutex<Received>>,
     line: Vec<u8>,
     patience: watch::Receiver<Instant>,
 }
 
-impl Listener {
-    async fn listen(
+impl OutputReader {
+    async fn read(
         &mut self,
         mut output: Pin<
             Box<dyn futures_util::Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>,
@@ -161,10 +165,10 @@ impl Listener {
                 Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => {
                     self.pass_on(message).await;
                 }
-                Ok(LogOutput::StdErr { message }) => self.hear(&message),
+                Ok(LogOutput::StdErr { message }) => self.read_stderr(&message),
                 Ok(LogOutput::StdIn { .. }) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "the line to a sandbox broke");
+                    tracing::warn!(%error, "the connection to a sandbox broke");
                     return;
                 }
             }
@@ -182,8 +186,8 @@ impl Listener {
         tokio::select! {
             _sent_or_left = log.send(piece) => {}
             () = self.until_out_of_patience() => {
-                let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-                heard.lost_log_bytes += size;
+                let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+                received.lost_log_bytes += size;
             }
         }
     }
@@ -198,63 +202,69 @@ impl Listener {
         }
     }
 
-    fn hear(&mut self, piece: &[u8]) {
+    fn read_stderr(&mut self, piece: &[u8]) {
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             let room = MAX_LINE - self.line.len();
             self.line.extend_from_slice(&part[..part.len().min(room)]);
             if part.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
-                self.hear_line(&line);
+                self.read_notice(&line);
             }
         }
     }
 
-    fn hear_line(&mut self, line: &[u8]) {
+    fn read_notice(&mut self, line: &[u8]) {
         let notice = serde_json::from_slice::<Notice>(line);
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         match notice {
             Ok(notice) => {
                 if let Notice::Report(report) = &notice {
-                    heard.report = Some((**report).clone());
+                    received.report = Some((**report).clone());
                 }
-                drop(heard);
+                drop(received);
                 if let Notice::Network { wanted } = &notice
-                    && let Err(error) = self.wishes.try_send(*wanted)
+                    && let Err(error) = self.network_requests.try_send(*wanted)
                 {
-                    tracing::warn!(%error, "nobody serves the network of a sandbox");
+                    tracing::warn!(%error, "a sandbox's network request is not served");
                 }
                 // Notices are a service; the report at the end has all that matters.
                 let _unread = self.notices.try_send(notice);
             }
-            Err(_) if heard.stray.len() < MAX_STRAY => {
-                heard.stray.push_str(&String::from_utf8_lossy(line));
+            Err(_) if received.stray.len() < MAX_STRAY => {
+                received.stray.push_str(&String::from_utf8_lossy(line));
             }
             Err(_) => {}
         }
     }
 }
 
-/// Pings until the line is dropped, and passes orders on at once.
-async fn speak(mut input: Pin<Box<dyn AsyncWrite + Send>>, mut orders: mpsc::Receiver<Order>) {
+/// Pings until the connection is dropped, and writes commands at once.
+async fn write_commands(
+    mut input: Pin<Box<dyn AsyncWrite + Send>>,
+    mut commands: mpsc::Receiver<SupervisorCommand>,
+) {
     let mut ping = tokio::time::interval(PING);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let order = tokio::select! {
-            _ = ping.tick() => Order::Ping,
-            order = orders.recv() => match order {
-                Some(order) => order,
+        let command = tokio::select! {
+            _ = ping.tick() => SupervisorCommand::Ping,
+            command = commands.recv() => match command {
+                Some(command) => command,
                 None => return,
             },
         };
-        if say(&mut input, order).await.is_err() {
-            // The sandbox has ended; whoever waits for it will hear so.
+        if write_command(&mut input, command).await.is_err() {
+            // The sandbox has ended, which the wait for its end reports.
             return;
         }
     }
 }
 
-async fn say(input: &mut Pin<Box<dyn AsyncWrite + Send>>, order: Order) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(&order)?;
+async fn write_command(
+    input: &mut Pin<Box<dyn AsyncWrite + Send>>,
+    command: SupervisorCommand,
+) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(&command)?;
     line.push(b'\n');
     input.write_all(&line).await?;
     input.flush().await
@@ -264,37 +274,38 @@ async fn say(input: &mut Pin<Box<dyn AsyncWrite + Send>>, order: Order) -> std::
 mod tests {
     use super::*;
 
-    fn listener() -> (Listener, mpsc::Receiver<Notice>) {
-        let (notices, received) = mpsc::channel(4);
-        let listener = Listener {
+    fn output_reader() -> (OutputReader, mpsc::Receiver<Notice>) {
+        let (notices, notices_out) = mpsc::channel(4);
+        let reader = OutputReader {
             log: mpsc::channel(1).0,
             notices,
-            wishes: mpsc::channel(1).0,
-            heard: Arc::default(),
+            network_requests: mpsc::channel(1).0,
+            received: Arc::default(),
             line: Vec::new(),
             patience: watch::channel(Instant::now()).1,
         };
-        (listener, received)
+        (reader, notices_out)
     }
 
     #[test]
-    fn a_notice_in_pieces_is_heard_and_other_text_is_kept_apart() {
-        let (mut listener, mut notices) = listener();
-        listener.hear(b"exec format error\n{\"notice\":\"step_started\",");
-        listener
-            .hear(b"\"name\":\"a\",\"start\":\"x\"}\n{\"notice\":\"report\",\"oom_kills\":2}\n");
+    fn a_notice_in_pieces_is_read_and_other_text_is_kept_apart() {
+        let (mut reader, mut notices) = output_reader();
+        reader.read_stderr(b"exec format error\n{\"notice\":\"step_started\",");
+        reader.read_stderr(
+            b"\"name\":\"a\",\"start\":\"x\"}\n{\"notice\":\"report\",\"oom_kills\":2}\n",
+        );
         assert!(matches!(notices.try_recv(), Ok(Notice::StepStarted { .. })));
-        let heard = listener.heard.lock().unwrap();
-        assert_eq!(heard.report.as_ref().unwrap().oom_kills, 2);
-        assert_eq!(heard.stray, "exec format error\n");
+        let received = reader.received.lock().unwrap();
+        assert_eq!(received.report.as_ref().unwrap().oom_kills, 2);
+        assert_eq!(received.stray, "exec format error\n");
     }
 
     #[test]
     fn an_endless_line_costs_a_bounded_amount_of_memory() {
-        let (mut listener, _notices) = listener();
+        let (mut reader, _notices) = output_reader();
         for _ in 0..100 {
-            listener.hear(&vec![b'x'; 32 * 1024]);
+            reader.read_stderr(&vec![b'x'; 32 * 1024]);
         }
-        assert!(listener.line.len() <= MAX_LINE);
+        assert!(reader.line.len() <= MAX_LINE);
     }
 }

@@ -50,15 +50,15 @@ const ENVIRONMENT: [&str; 3] = ["SUDO_UID=1000", "SUDO_GID=1000", "LANG=C.UTF-8"
 /// A bake to be done.
 #[derive(Debug, Clone)]
 pub struct BakeSpec {
-    /// Who bakes.
+    /// Id of the builder that bakes, for the container's label.
     pub builder: BuilderId,
-    /// The chroot.
+    /// Name of the chroot, for the image's label.
     pub chroot: ChrootName,
     /// The name of mock's configuration.
     pub mock_root: ChrootName,
     /// What it is made from; pulled where the engine lacks it.
     pub base: ImageName,
-    /// What it becomes.
+    /// Name that the new image gets.
     pub image: ImageName,
     /// When it began: the age of the image counts from here.
     pub begun_at: DateTime<Utc>,

@@ -10,95 +10,105 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::engine::Engine;
 use crate::error::{SandboxError, status};
-use crate::result_files::{CollectCaps, Collected, LOGS, Spool};
+use crate::result_files::{CollectCaps, Collected, LOGS, ResultFiles};
 
-/// Takes the files of a folder of the container out into the spool folder. A folder that is not there
-/// has no files.
-pub(crate) async fn collect(
-    container: (&Engine, &str),
-    result_dir: &str,
-    spool_dir: &Path,
-    caps: CollectCaps,
-) -> Result<Collected, SandboxError> {
-    let spool = Spool::new(spool_dir, caps);
-    let Some(archive) = open(container, result_dir).await? else {
-        return Ok(spool.finish());
-    };
-    let (mut spool, is_whole) = take_all(archive, spool).await?;
-    if !is_whole {
-        for log in LOGS {
-            if spool.has(log) {
-                continue;
-            }
-            // That a log is not there is no fault: mock did not come so far.
-            if let Some(archive) = open(container, &format!("{result_dir}/{log}")).await? {
-                (spool, _) = take_all(archive, spool).await?;
-            }
-        }
-    }
-    Ok(spool.finish())
+/// The engine's archive call on one container.
+pub(crate) struct ContainerArchive<'a> {
+    pub(crate) engine: &'a Engine,
+    /// The engine's id of the container.
+    pub(crate) container: &'a str,
 }
 
-/// Reads one small file of a container whole; none when it is not there, no file, or larger than the cap.
-pub(crate) async fn read_small(
-    container: (&Engine, &str),
-    path: &str,
-    cap: u64,
-) -> Result<Option<Vec<u8>>, SandboxError> {
-    let Some(archive) = open(container, path).await? else {
-        return Ok(None);
-    };
-    read(archive, move |archive| {
-        let mut archive = Archive::new(archive);
-        let Some(entry) = archive.entries()?.next() else {
+impl ContainerArchive<'_> {
+    /// Takes the files of a folder of the container out into the spool folder. A folder that does not exist has no
+    /// files.
+    pub(crate) async fn collect(
+        &self,
+        result_dir: &str,
+        spool_dir: &Path,
+        caps: CollectCaps,
+    ) -> Result<Collected, SandboxError> {
+        let files = ResultFiles::new(spool_dir, caps);
+        let Some(archive) = self.open(result_dir).await? else {
+            return Ok(files.finish());
+        };
+        let (mut files, is_whole) = take_all(archive, files).await?;
+        if !is_whole {
+            for log in LOGS {
+                if files.has(log) {
+                    continue;
+                }
+                // A log that does not exist is no fault: mock did not come so far.
+                if let Some(archive) = self.open(&format!("{result_dir}/{log}")).await? {
+                    (files, _) = take_all(archive, files).await?;
+                }
+            }
+        }
+        Ok(files.finish())
+    }
+
+    /// Reads one small file of the container whole; none when it does not exist, is no regular file, or is larger than
+    /// `cap` bytes.
+    pub(crate) async fn read_small(
+        &self,
+        path: &str,
+        cap: u64,
+    ) -> Result<Option<Vec<u8>>, SandboxError> {
+        let Some(archive) = self.open(path).await? else {
             return Ok(None);
         };
-        let entry = entry?;
-        if entry.header().entry_type() != EntryType::Regular || entry.size() > cap {
-            return Ok(None);
+        read(archive, move |archive| {
+            let mut archive = Archive::new(archive);
+            let Some(entry) = archive.entries()?.next() else {
+                return Ok(None);
+            };
+            let entry = entry?;
+            if entry.header().entry_type() != EntryType::Regular || entry.size() > cap {
+                return Ok(None);
+            }
+            let mut content = Vec::new();
+            entry.take(cap).read_to_end(&mut content)?;
+            Ok(Some(content))
+        })
+        .await
+    }
+
+    /// Opens the archive of a path; none when there is no such path. Its reader blocks.
+    async fn open(&self, path: &str) -> Result<Option<impl Read + Send + 'static>, SandboxError> {
+        let options = DownloadFromContainerOptions {
+            path: path.to_owned(),
+        };
+        let docker = &self.engine.docker;
+        let stream = docker.download_from_container(self.container, Some(options));
+        let mut stream = Box::pin(Box::pin(stream).peekable());
+        if let Some(Err(fault)) = stream.as_mut().peek().await {
+            let is_container_gone = fault
+                .to_string()
+                .to_lowercase()
+                .contains("no such container");
+            if status(fault) == Some(404) && !is_container_gone {
+                return Ok(None);
+            }
+            return Err(SandboxError::about(
+                self.container,
+                "reading its results",
+                fault,
+            ));
         }
-        let mut content = Vec::new();
-        entry.take(cap).read_to_end(&mut content)?;
-        Ok(Some(content))
-    })
-    .await
+        let reader = StreamReader::new(stream.map_err(io::Error::other));
+        Ok(Some(SyncIoBridge::new(reader)))
+    }
 }
 
 async fn take_all(
     archive: impl Read + Send + 'static,
-    mut spool: Spool,
-) -> Result<(Spool, bool), SandboxError> {
+    mut files: ResultFiles,
+) -> Result<(ResultFiles, bool), SandboxError> {
     read(archive, move |archive| {
-        let is_whole = spool.take_all(archive)?;
-        Ok((spool, is_whole))
+        let is_whole = files.take_all(archive)?;
+        Ok((files, is_whole))
     })
     .await
-}
-
-/// Opens the archive of a path in a container; none when there is no such path. Its reader blocks.
-async fn open(
-    (engine, container): (&Engine, &str),
-    path: &str,
-) -> Result<Option<impl Read + Send + 'static>, SandboxError> {
-    let options = DownloadFromContainerOptions {
-        path: path.to_owned(),
-    };
-    let stream = engine
-        .docker
-        .download_from_container(container, Some(options));
-    let mut stream = Box::pin(Box::pin(stream).peekable());
-    if let Some(Err(fault)) = stream.as_mut().peek().await {
-        let is_container_gone = fault
-            .to_string()
-            .to_lowercase()
-            .contains("no such container");
-        if status(fault) == Some(404) && !is_container_gone {
-            return Ok(None);
-        }
-        return Err(SandboxError::about(container, "reading its results", fault));
-    }
-    let reader = StreamReader::new(stream.map_err(io::Error::other));
-    Ok(Some(SyncIoBridge::new(reader)))
 }
 
 /// Runs blocking work on an archive.

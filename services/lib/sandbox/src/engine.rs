@@ -38,11 +38,11 @@ pub struct EngineInfo {
     pub id: String,
     /// `Docker` or `Podman`, and the host's name.
     pub name: String,
-    /// Its version.
+    /// Version of the engine's server.
     pub version: String,
     /// The host's memory, in bytes.
     pub memory_bytes: u64,
-    /// The host's processors.
+    /// Number of the host's processors.
     pub cpus: u32,
     /// 1 or 2; 0 when it does not say.
     pub cgroup_version: u8,

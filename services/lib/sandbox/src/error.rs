@@ -14,7 +14,7 @@ pub enum SandboxError {
     /// The engine's address is not of a kind we speak.
     #[error("{url:?} is no engine address: expected unix:///path/of/a/socket")]
     BadUrl {
-        /// The address.
+        /// The address as it was given.
         url: String,
     },
     /// No answer from the engine. Another try may succeed.
@@ -24,13 +24,13 @@ pub enum SandboxError {
     EngineUnreachable {
         /// What was being done.
         doing: &'static str,
-        /// The client's words.
+        /// The engine client's error text.
         reason: String,
     },
     /// The engine does not run containers with this profile, or not as asked.
     #[error("the container engine does not accept the sandbox profile '{profile}': {reason}")]
     ProfileRefused {
-        /// The profile.
+        /// Profile that was asked for.
         profile: Profile,
         /// The engine's words, or what was found.
         reason: String,
@@ -44,7 +44,7 @@ pub enum SandboxError {
     /// The engine does not have the image.
     #[error("the container engine has no image '{image}'; build or load it on this engine")]
     ImageMissing {
-        /// The image.
+        /// Name of the missing image.
         image: String,
     },
     /// The image of a chroot could not be baked; another try may succeed.
@@ -56,9 +56,9 @@ pub enum SandboxError {
     /// The sandboxes' network cannot be made or is not as it must be.
     #[error("the sandbox network '{network}' is not usable: {reason}")]
     NetworkFailed {
-        /// The network.
+        /// Name of the network.
         network: String,
-        /// Why.
+        /// What is wrong, as a sentence part.
         reason: String,
     },
     /// The container could not be created, filled or started.
@@ -66,7 +66,7 @@ pub enum SandboxError {
     CreateFailed {
         /// What was being done.
         doing: &'static str,
-        /// The engine's words.
+        /// The engine's error text.
         reason: String,
     },
     /// The source is larger than the builder takes.
@@ -80,37 +80,37 @@ pub enum SandboxError {
     /// A file on the builder's own disk.
     #[error("cannot use {}: {source}", path.display())]
     File {
-        /// The file.
+        /// Path on the builder's disk.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
     /// The container is gone: removed by somebody else, or with its engine.
     #[error("the sandbox's container {container} is gone; it was removed from outside")]
     Vanished {
-        /// The container's id.
+        /// The engine's id of the container.
         container: String,
     },
     /// What the sandbox made could not be read.
     #[error("the results cannot be taken out of the sandbox: {reason}")]
     CollectFailed {
-        /// Why.
+        /// What is wrong, as a sentence part.
         reason: String,
     },
     /// The container is still there.
     #[error("the sandbox's container {container} cannot be removed: {reason}")]
     RemoveFailed {
-        /// The container's id.
+        /// The engine's id of the container.
         container: String,
-        /// The engine's words.
+        /// The engine's error text.
         reason: String,
     },
-    /// Any other refusal.
+    /// The engine answered with an error that has no variant of its own.
     #[error("the container engine refused {doing}: {reason}")]
     Refused {
         /// What was being done.
         doing: &'static str,
-        /// The engine's words.
+        /// The engine's error text.
         reason: String,
     },
 }

@@ -30,6 +30,6 @@ pub use result_files::{CollectCaps, Collected, CollectedFile, RefusedFile};
 pub use runtime::{Runtime, SandboxHandle};
 pub use sandbox::Ended;
 pub use self_test::{SelfTest, self_test};
-pub use self_test_network::test_cut;
+pub use self_test_network::self_test_network;
 pub use spec::{SandboxFiles, SandboxLimits, SandboxSpec};
 pub use sweep::{SweepFilter, Swept};

@@ -1,5 +1,5 @@
-//! Connects and disconnects a running sandbox as its supervisor asks. The supervisor looks for itself whether that
-//! has come true, and ends its sandbox where it does not: nothing here has to be believed.
+//! Connects a running sandbox to its network and disconnects it, as its supervisor requests. The supervisor checks the
+//! links itself and ends its sandbox where they are not as requested, so nothing here has to be trusted.
 
 use std::time::Duration;
 
@@ -12,51 +12,52 @@ use tokio::task::JoinHandle;
 
 use crate::engine::Engine;
 
-/// Tries for each wish; the supervisor waits 30 s.
+/// Tries for each request; the supervisor waits 30 s.
 const TRIES: u32 = 5;
 /// Time before the second try, which doubles, and at most before a later one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
-/// Serves the wishes of one sandbox until it is dropped.
+/// Serves the network requests of one sandbox until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Wiring(JoinHandle<()>);
+pub(crate) struct NetworkLink(JoinHandle<()>);
 
-impl Wiring {
+impl NetworkLink {
     /// Serves a container that was started on this network, if on any.
     pub(crate) fn serve(
         engine: &Engine,
         container: &str,
         network: Option<&str>,
-        mut wishes: mpsc::Receiver<Network>,
+        mut network_requests: mpsc::Receiver<Network>,
     ) -> Self {
-        let cable = Cable {
+        let link = Link {
             engine: engine.clone(),
             container: container.to_owned(),
             network: network.map(str::to_owned),
         };
         Self(tokio::spawn(async move {
-            while let Some(wanted) = wishes.recv().await {
-                cable.make_so(wanted).await;
+            while let Some(wanted) = network_requests.recv().await {
+                link.apply(wanted).await;
             }
         }))
     }
 }
 
-impl Drop for Wiring {
+impl Drop for NetworkLink {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-struct Cable {
+/// A container and the network it is connected to; no network means loopback only.
+struct Link {
     engine: Engine,
     container: String,
     network: Option<String>,
 }
 
-impl Cable {
-    async fn make_so(&self, wanted: Network) {
+impl Link {
+    async fn apply(&self, wanted: Network) {
         let Some(network) = &self.network else {
             return;
         };
@@ -105,7 +106,7 @@ impl Cable {
     }
 }
 
-/// A repeated request finds done what it asks for.
+/// Counts a refusal as done where it says that the link is as requested: a request is repeated after a lost answer.
 fn already(fault: EngineFault, words: &str) -> Result<(), EngineFault> {
     if fault.to_string().contains(words) {
         Ok(())

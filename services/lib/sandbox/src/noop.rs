@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::attach::Ears;
+use crate::attach::Receivers;
 use crate::engine::EngineInfo;
 use crate::error::SandboxError;
 use crate::result_files::{Collected, CollectedFile};
@@ -70,7 +70,7 @@ pub(crate) struct NoopSandbox {
 }
 
 impl NoopSandbox {
-    pub(crate) fn start(engine: &NoopEngine, files: &SandboxFiles) -> (Self, Ears) {
+    pub(crate) fn start(engine: &NoopEngine, files: &SandboxFiles) -> (Self, Receivers) {
         let start = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let steps = files.plan.steps.iter().map(|step| StepReport {
             name: step.name.clone(),
@@ -93,13 +93,13 @@ impl NoopSandbox {
             ends_at: Instant::now() + engine.takes,
             stopped: watch::Sender::new(false),
         };
-        let wishes = mpsc::channel(1).1;
-        let ears = Ears {
+        let network_requests = mpsc::channel(1).1;
+        let receivers = Receivers {
             log,
             notices,
-            wishes,
+            network_requests,
         };
-        (sandbox, ears)
+        (sandbox, receivers)
     }
 
     /// Ends it before its time.

@@ -1,4 +1,4 @@
-//! Judges and writes what comes out of a sandbox. Everything in the archive was made by strangers: only
+//! Checks and writes the files that come out of a sandbox. Everything in the archive was made by strangers: only
 //! regular files at the top, with safe names and known endings, within caps, are written, and only ever
 //! as new files directly in the spool folder.
 
@@ -19,25 +19,25 @@ pub(crate) const LOGS: [&str; 5] = [
     "installed_pkgs.log",
     "hw_info.log",
 ];
-/// What a result's name may end in.
+/// Endings that a result file's name may have.
 const ENDINGS: [&str; 5] = [".rpm", ".log", ".json", ".cfg", ".gz"];
-/// What a package's name ends in.
+/// Ending of a package's name.
 const PACKAGE: &[u8] = b".rpm";
 /// Refusals that are listed one by one.
 const MAX_REFUSALS: usize = 100;
-/// Entries that are refused before the rest is not read any more: a result folder may hold millions of them.
+/// Refused entries after which reading stops: a result folder may hold millions.
 const MAX_SKIPPED: usize = 1000;
 /// A name in a refusal is cut after this many characters.
 const MAX_SHOWN: usize = 120;
 
-/// How much is taken out of a sandbox.
+/// Bounds on what is taken out of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CollectCaps {
-    /// The largest file, in bytes.
+    /// Size of the largest file, in bytes.
     pub file_bytes: u64,
-    /// All files together, in bytes.
+    /// Size of all files together, in bytes.
     pub total_bytes: u64,
-    /// The number of files.
+    /// Number of files; mock's own logs are taken beyond it.
     pub files: usize,
 }
 
@@ -51,40 +51,40 @@ impl Default for CollectCaps {
     }
 }
 
-/// What was taken out and what was not.
+/// What was taken out of a sandbox and what was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Collected {
     /// Files that now lie in the spool folder.
     pub files: Vec<CollectedFile>,
-    /// Files that were left, a hundred of them; packages come first.
+    /// Files that were refused, at most a hundred of them; packages displace others.
     pub refused: Vec<RefusedFile>,
-    /// Why the folder was not read to its end; what came after that is not even known by name.
+    /// Why the folder was not read to its end, in which case later files are not listed at all; none when it was.
     pub unread: Option<&'static str>,
 }
 
 /// A file in the spool folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectedFile {
-    /// Its name there and in the result.
+    /// Its name in the spool folder and in the result.
     pub name: FileName,
-    /// Its size in bytes.
+    /// Its size, in bytes.
     pub size: u64,
     /// Its SHA-256 digest, in hexadecimal.
     pub sha256: String,
 }
 
-/// A file that was not taken.
+/// A file in the result folder that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedFile {
-    /// Its name, made printable and short.
+    /// Its name with control characters replaced, cut at 120 characters.
     pub name: String,
-    /// Why, for a person.
+    /// Why it was not taken, as a sentence part for the user.
     pub reason: String,
 }
 
-/// Where results go, how much of them, and what has arrived.
+/// Collects result files from archives into a folder, within caps.
 #[derive(Debug)]
-pub(crate) struct Spool {
+pub(crate) struct ResultFiles {
     folder: PathBuf,
     caps: CollectCaps,
     seen: HashSet<String>,
@@ -94,7 +94,7 @@ pub(crate) struct Spool {
     collected: Collected,
 }
 
-impl Spool {
+impl ResultFiles {
     pub(crate) fn new(folder: &Path, caps: CollectCaps) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -112,13 +112,13 @@ impl Spool {
         self.seen.contains(name)
     }
 
-    /// What was taken and what was not.
+    /// Everything that was taken and refused so far.
     pub(crate) fn finish(self) -> Collected {
         self.collected
     }
 
-    /// Takes what may be taken. False when it stopped before the archive's end, because skipping what is
-    /// too large or too many would mean to read more than all results may have.
+    /// Takes the files of an archive that are acceptable. False when it stopped before the archive's end: refused
+    /// entries have to be read too, and their number and size are bounded.
     pub(crate) fn take_all(&mut self, archive: impl Read) -> io::Result<bool> {
         let mut archive = Archive::new(archive);
         for entry in archive.entries()? {
@@ -137,7 +137,7 @@ impl Spool {
         Ok(true)
     }
 
-    /// Counts what is skipped, and says when that is enough.
+    /// Counts a refused entry; the reason to stop reading once they are too many or too large.
     fn skip(&mut self, size: u64) -> Option<&'static str> {
         self.skipped += 1;
         self.skipped_bytes = self.skipped_bytes.saturating_add(size);
@@ -154,7 +154,7 @@ impl Spool {
         name: &[u8],
         entry: &mut Entry<'_, impl Read>,
     ) -> io::Result<Result<(), &'static str>> {
-        let file_name = match self.judge(name, entry.header().entry_type(), entry.size()) {
+        let file_name = match self.check(name, entry.header().entry_type(), entry.size()) {
             Ok(file_name) => file_name,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -165,7 +165,7 @@ impl Spool {
         Ok(Ok(()))
     }
 
-    fn judge(&self, name: &[u8], kind: EntryType, size: u64) -> Result<FileName, &'static str> {
+    fn check(&self, name: &[u8], kind: EntryType, size: u64) -> Result<FileName, &'static str> {
         if kind != EntryType::Regular {
             return Err("not a regular file");
         }
@@ -220,7 +220,7 @@ impl Spool {
 
     fn refuse(&mut self, name: &[u8], reason: &str) {
         let refused = &mut self.collected.refused;
-        // A package that is left decides a build's outcome, so it is told at the cost of another file.
+        // A refused package decides a build's outcome, so it is listed at the cost of another file.
         if refused.len() >= MAX_REFUSALS {
             if !name.ends_with(PACKAGE) {
                 return;
@@ -291,9 +291,9 @@ mod tests {
 
     fn take(entries: &[(&str, EntryType, &[u8])]) -> (tempfile::TempDir, Collected, bool) {
         let folder = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(folder.path(), small_caps());
-        let is_whole = spool.take_all(&archive(entries)[..]).unwrap();
-        let collected = spool.finish();
+        let mut files = ResultFiles::new(folder.path(), small_caps());
+        let is_whole = files.take_all(&archive(entries)[..]).unwrap();
+        let collected = files.finish();
         for file in &collected.files {
             let content = std::fs::read(folder.path().join(file.name.as_str())).unwrap();
             assert_eq!(content.len() as u64, file.size);
@@ -393,9 +393,9 @@ mod tests {
             present: io::Cursor::default(),
             read: 0,
         };
-        let mut spool = Spool::new(folder.path(), caps);
-        assert!(!spool.take_all(&mut crowd).unwrap());
-        let collected = spool.finish();
+        let mut files = ResultFiles::new(folder.path(), caps);
+        assert!(!files.take_all(&mut crowd).unwrap());
+        let collected = files.finish();
         assert_eq!(collected.files.len(), small_caps().files);
         assert_eq!(collected.refused.len(), MAX_REFUSALS);
         assert!(
@@ -408,17 +408,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_package_is_told_however_much_else_is_refused() {
+    fn a_refused_package_is_listed_however_much_else_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(folder.path(), small_caps());
+        let mut files = ResultFiles::new(folder.path(), small_caps());
         let names: Vec<String> = (0..500).map(|n| format!("r/{n}.txt")).collect();
         let mut entries: Vec<_> = names
             .iter()
             .map(|name| (name.as_str(), EntryType::Regular, &b""[..]))
             .collect();
         entries.push(("r/link.rpm", EntryType::Symlink, b""));
-        assert!(spool.take_all(&archive(&entries)[..]).unwrap());
-        let refused = spool.finish().refused;
+        assert!(files.take_all(&archive(&entries)[..]).unwrap());
+        let refused = files.finish().refused;
         assert_eq!(refused.len(), MAX_REFUSALS);
         assert!(refused.iter().any(|file| file.name == "link.rpm"));
     }
@@ -453,9 +453,9 @@ mod tests {
         let spool_folder = folder.path().join("spool");
         std::fs::create_dir(&spool_folder).unwrap();
         std::os::unix::fs::symlink(&outside, spool_folder.join("a.log")).unwrap();
-        let mut spool = Spool::new(&spool_folder, small_caps());
+        let mut files = ResultFiles::new(&spool_folder, small_caps());
         let bytes = archive(&[("r/a.log", EntryType::Regular, b"x")]);
-        assert!(spool.take_all(&bytes[..]).is_err());
+        assert!(files.take_all(&bytes[..]).is_err());
         assert!(!outside.exists());
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use millrace_supervisor::Notice;
 use tokio::sync::mpsc;
 
-use crate::attach::Ears;
+use crate::attach::Receivers;
 use crate::engine::{Engine, EngineInfo};
 use crate::error::SandboxError;
 use crate::image::ImageFacts;
@@ -20,7 +20,7 @@ use crate::sweep::{SweepFilter, Swept};
 /// Where sandboxes come from. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub enum Runtime {
-    /// A container engine.
+    /// Sandboxes are containers on this engine.
     Engine(Engine),
     /// The stand-in that runs nothing.
     Noop(NoopEngine),
@@ -35,7 +35,7 @@ impl Runtime {
         }
     }
 
-    /// See [`Engine::ensure_network`].
+    /// [`Engine::ensure_network`]; the stand-in has no network and needs none.
     pub async fn ensure_network(&self, network: &NetworkSpec) -> Result<(), SandboxError> {
         match self {
             Self::Engine(engine) => engine.ensure_network(network).await,
@@ -43,7 +43,7 @@ impl Runtime {
         }
     }
 
-    /// See [`Engine::image_facts`].
+    /// [`Engine::image_facts`]; the stand-in has every image.
     pub async fn image_facts(&self, image: &str) -> Result<ImageFacts, SandboxError> {
         match self {
             Self::Engine(engine) => engine.image_facts(image).await,
@@ -54,7 +54,7 @@ impl Runtime {
         }
     }
 
-    /// See [`Engine::sweep`].
+    /// [`Engine::sweep`]; the stand-in leaves nothing behind.
     pub async fn sweep(&self, filter: SweepFilter) -> Result<Vec<Swept>, SandboxError> {
         match self {
             Self::Engine(engine) => engine.sweep(filter).await,
@@ -68,17 +68,17 @@ impl Runtime {
         spec: &SandboxSpec,
         files: &SandboxFiles,
     ) -> Result<SandboxHandle, SandboxError> {
-        let (inner, ears) = match self {
+        let (inner, receivers) = match self {
             Self::Engine(engine) => {
-                let (running, ears) = Running::start(engine, spec, files).await?;
-                (Inner::Engine(running), ears)
+                let (running, receivers) = Running::start(engine, spec, files).await?;
+                (Inner::Engine(running), receivers)
             }
             Self::Noop(engine) => {
-                let (sandbox, ears) = NoopSandbox::start(engine, files);
-                (Inner::Noop(sandbox), ears)
+                let (sandbox, receivers) = NoopSandbox::start(engine, files);
+                (Inner::Noop(sandbox), receivers)
             }
         };
-        let Ears { log, notices, .. } = ears;
+        let Receivers { log, notices, .. } = receivers;
         Ok(SandboxHandle {
             inner,
             log: Some(log),

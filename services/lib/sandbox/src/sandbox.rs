@@ -11,16 +11,16 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use millrace_domain::Backoff;
-use millrace_supervisor::{Order, Plan, REPORT_PATH, Report};
+use millrace_supervisor::{Plan, REPORT_PATH, Report, SupervisorCommand};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::archive;
-use crate::attach::{Ears, Line};
-use crate::collect;
+use crate::attach::{Connection, Receivers};
+use crate::collect::ContainerArchive;
 use crate::engine::{Engine, SETTLE, UPLOAD, readable};
 use crate::error::{SandboxError, status};
-use crate::network_link::Wiring;
+use crate::network_link::NetworkLink;
 use crate::result_files::{CollectCaps, Collected};
 use crate::spec::{SandboxFiles, SandboxSpec};
 
@@ -28,9 +28,9 @@ use crate::spec::{SandboxFiles, SandboxSpec};
 const OVERDUE: Duration = Duration::from_secs(30);
 /// How long the rest of the log may take once the container has ended.
 const LAST_LOG: Duration = Duration::from_secs(10);
-/// A larger report is none of ours, in bytes.
+/// Largest report that is read, in bytes.
 const MAX_REPORT: u64 = 4 << 20;
-/// Tries to hear of a container while its engine does not answer: a minute or more.
+/// Tries to learn a container's state while its engine does not answer: a minute or more.
 const TRIES: u32 = 13;
 /// Time before the second of them at most, and before later ones.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -41,13 +41,13 @@ const LONGEST_RETRY: Duration = Duration::from_secs(8);
 pub struct Ended {
     /// PID 1's exit code: 0 when it could report, whatever the build did; 137 when it was killed.
     pub exit_code: i64,
-    /// Some process was killed for want of memory, as the engine says. Podman never says so.
+    /// Whether the engine reports a process killed by the out-of-memory killer. Podman never does.
     pub engine_oom_flag: bool,
     /// The supervisor's report; none when it was killed itself.
     pub report: Option<Report>,
-    /// It was killed from outside, because its supervisor did not keep the wall limit.
+    /// Whether it was killed from outside, because its supervisor did not enforce the wall limit.
     pub was_overdue: bool,
-    /// What else was on its stderr, such as the engine's reason for not running it.
+    /// Other text on its stderr, such as the engine's reason for not running it.
     pub stray: String,
     /// Bytes of log that its reader had not taken when the end was due.
     pub lost_log_bytes: u64,
@@ -69,12 +69,12 @@ impl Container {
         }
     }
 
-    /// Its id; empty once removed.
+    /// The engine's id of the container; empty once removed.
     pub(crate) fn id(&self) -> &str {
         self.id.as_deref().unwrap_or_default()
     }
 
-    /// Ends and removes it. One that is gone, or that somebody else is removing, counts as removed.
+    /// Kills and removes it. One that is gone, or that another caller is removing, counts as removed.
     pub(crate) async fn remove(&mut self) -> Result<(), SandboxError> {
         let Some(id) = self.id.clone() else {
             return Ok(());
@@ -128,8 +128,8 @@ pub(crate) async fn remove(engine: &Engine, id: &str) -> Result<(), SandboxError
 #[derive(Debug)]
 pub(crate) struct Running {
     container: Container,
-    line: Line,
-    _wiring: Wiring,
+    connection: Connection,
+    _network_link: NetworkLink,
     overdue: Instant,
     cancel_grace: Duration,
 }
@@ -140,22 +140,27 @@ impl Running {
         engine: &Engine,
         spec: &SandboxSpec,
         files: &SandboxFiles,
-    ) -> Result<(Self, Ears), SandboxError> {
+    ) -> Result<(Self, Receivers), SandboxError> {
         let body = spec.to_body(engine.traits.has_apparmor);
         let container = create(engine, body, &spec.image).await?;
         match fill_and_start(&container, files).await {
-            Ok((line, mut ears)) => {
+            Ok((connection, mut receivers)) => {
                 let (_, nobody) = mpsc::channel(1);
-                let wishes = std::mem::replace(&mut ears.wishes, nobody);
-                let wiring = Wiring::serve(engine, container.id(), spec.network.as_deref(), wishes);
+                let network_requests = std::mem::replace(&mut receivers.network_requests, nobody);
+                let network_link = NetworkLink::serve(
+                    engine,
+                    container.id(),
+                    spec.network.as_deref(),
+                    network_requests,
+                );
                 let running = Self {
                     container,
-                    line,
-                    _wiring: wiring,
+                    connection,
+                    _network_link: network_link,
                     overdue: Instant::now() + due_after(&files.plan) + OVERDUE,
                     cancel_grace: seconds(files.plan.cancel_grace_seconds),
                 };
-                Ok((running, ears))
+                Ok((running, receivers))
             }
             Err(error) => {
                 container.discard().await;
@@ -169,8 +174,8 @@ impl Running {
     }
 
     pub(crate) fn cancel(&self) {
-        self.line.order(Order::Cancel);
-        self.line
+        self.connection.send(SupervisorCommand::Cancel);
+        self.connection
             .shorten_patience(Instant::now() + self.cancel_grace);
     }
 
@@ -192,25 +197,25 @@ impl Running {
             self.kill().await?;
             until_stopped(&self.container.engine, self.id()).await?
         };
-        self.line.finish(LAST_LOG).await;
-        let heard = self.line.heard();
-        let report = match heard.report {
+        self.connection.finish(LAST_LOG).await;
+        let received = self.connection.received();
+        let report = match received.report {
             Some(report) => Some(report),
-            None => self.filed_report().await?,
+            None => self.report_from_file().await?,
         };
         Ok(Ended {
             exit_code,
             engine_oom_flag,
             report,
             was_overdue,
-            stray: heard.stray,
-            lost_log_bytes: heard.lost_log_bytes,
+            stray: received.stray,
+            lost_log_bytes: received.lost_log_bytes,
         })
     }
 
-    async fn filed_report(&self) -> Result<Option<Report>, SandboxError> {
-        let container = (&self.container.engine, self.id());
-        let text = collect::read_small(container, REPORT_PATH, MAX_REPORT).await?;
+    async fn report_from_file(&self) -> Result<Option<Report>, SandboxError> {
+        let archive = self.archive();
+        let text = archive.read_small(REPORT_PATH, MAX_REPORT).await?;
         Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
     }
 
@@ -220,12 +225,18 @@ impl Running {
         spool_dir: &Path,
         caps: CollectCaps,
     ) -> Result<Collected, SandboxError> {
-        let container = (&self.container.engine, self.id());
-        collect::collect(container, result_dir, spool_dir, caps).await
+        self.archive().collect(result_dir, spool_dir, caps).await
+    }
+
+    fn archive(&self) -> ContainerArchive<'_> {
+        ContainerArchive {
+            engine: &self.container.engine,
+            container: self.id(),
+        }
     }
 
     pub(crate) async fn kill(&self) -> Result<(), SandboxError> {
-        self.line.shorten_patience(Instant::now());
+        self.connection.shorten_patience(Instant::now());
         let options = KillContainerOptions {
             signal: "SIGKILL".to_owned(),
         };
@@ -240,18 +251,18 @@ impl Running {
     }
 
     pub(crate) async fn remove(&mut self) -> Result<(), SandboxError> {
-        self.line.hang_up();
+        self.connection.close();
         self.container.remove().await
     }
 }
 
-/// Waits until the engine says that a container has stopped; asks again while the engine does not answer. Gives its exit
-/// code, and whether something in it was killed for want of memory.
+/// Waits until the engine says that a container has stopped; asks again while the engine does not answer. Returns its
+/// exit code, and whether the out-of-memory killer ended a process in it.
 pub(crate) async fn until_stopped(engine: &Engine, id: &str) -> Result<(i64, bool), SandboxError> {
     let mut silence = 0;
     let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     loop {
-        // Only a hint when to look: the state tells everything, also after a lost connection.
+        // Only a hint when to ask: the state tells everything, also after a lost connection.
         let hint = Box::pin(engine.docker.wait_container(id, None))
             .next()
             .await;
@@ -277,10 +288,10 @@ pub(crate) async fn until_stopped(engine: &Engine, id: &str) -> Result<(i64, boo
     }
 }
 
-/// Exit code and out-of-memory flag; none while it runs.
+/// Exit code and out-of-memory flag of a container; none while it runs.
 async fn state(engine: &Engine, id: &str) -> Result<Option<(i64, bool)>, SandboxError> {
     let found = readable(|| engine.docker.inspect_container(id, None)).await;
-    let found = found.map_err(|fault| SandboxError::about(id, "looking at a sandbox", &fault))?;
+    let found = found.map_err(|fault| SandboxError::about(id, "inspecting a sandbox", &fault))?;
     let state = found.state.unwrap_or_default();
     let has_stopped = matches!(
         state.status,
@@ -294,7 +305,7 @@ async fn state(engine: &Engine, id: &str) -> Result<Option<(i64, bool)>, Sandbox
     }))
 }
 
-/// When everything in a sandbox has been killed, counted from its start.
+/// Time from a sandbox's start until its supervisor has killed everything in it.
 fn due_after(plan: &Plan) -> Duration {
     seconds(plan.wall_limit_seconds) + seconds(plan.timeout_grace_seconds)
 }
@@ -326,7 +337,7 @@ fn is_image_missing(fault: &EngineFault) -> bool {
 async fn fill_and_start(
     container: &Container,
     files: &SandboxFiles,
-) -> Result<(Line, Ears), SandboxError> {
+) -> Result<(Connection, Receivers), SandboxError> {
     let archive = archive::of_files(files).await?;
     let options = UploadToContainerOptions {
         path: "/".to_owned(),
@@ -344,12 +355,11 @@ async fn fill_and_start(
     attach_and_start(container, due_after(&files.plan)).await
 }
 
-/// Attaches first: what a container says before anybody is attached is lost. It is due to end `due`
-/// from now.
+/// Attaches before the start, since output before that is lost. The container is due to end `due` from now.
 pub(crate) async fn attach_and_start(
     container: &Container,
     due: Duration,
-) -> Result<(Line, Ears), SandboxError> {
+) -> Result<(Connection, Receivers), SandboxError> {
     let options = AttachContainerOptions {
         stream: true,
         stdin: true,
@@ -362,7 +372,7 @@ pub(crate) async fn attach_and_start(
         .attach_container(container.id(), Some(options))
         .await
         .map_err(|fault| failed("being attached to", &fault))?;
-    let opened = Line::open(attached, Instant::now() + due);
+    let opened = Connection::open(attached, Instant::now() + due);
     docker
         .start_container(container.id(), None)
         .await

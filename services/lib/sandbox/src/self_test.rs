@@ -14,28 +14,28 @@ use millrace_supervisor::{SUPERVISOR_PATH, SelfTestFacts};
 use sha2::{Digest, Sha256};
 
 use crate::archive;
-use crate::attach::{Ears, Line};
+use crate::attach::{Connection, Receivers};
 use crate::engine::Engine;
 use crate::error::SandboxError;
 use crate::profile::{CAPABILITY_BITS, Profile};
 use crate::sandbox::{Container, attach_and_start, create};
 use crate::spec::{EXPIRES, MANAGED, SandboxLimits, bare_body, bare_host, timestamp};
 
-/// The limit under which the test runs, in MiB, and what it touches.
+/// Memory limit of the test and the memory that it touches, in MiB.
 const LIMIT_MIB: u64 = 64;
 const TOUCHED_MIB: u64 = 128;
 /// The test takes half a second; an engine that needs longer than this is not usable.
 const PATIENCE: Duration = Duration::from_secs(30);
 const IMAGE: &str = "millrace-selftest";
-/// So long the image of another release is left alone: its builder may be there still.
+/// Age below which the image of another release stays: its builder may still be running.
 const OTHERS: TimeDelta = TimeDelta::days(1);
 /// Podman tags every import so, whatever it is asked for.
 const TAG: &str = "latest";
 
-/// What a passed self-test found out.
+/// What a self-test found that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SelfTest {
-    /// Device nodes made in a sandbox can be opened.
+    /// Whether device nodes made in a sandbox can be opened.
     pub device_nodes: bool,
     /// The memory limit as the container saw it, in bytes.
     pub memory_limit_bytes: u64,
@@ -82,14 +82,16 @@ pub async fn self_test(
     let mut container = container.map_err(|error| refused(profile, error))?;
     let facts = run(&container, profile).await;
     container.remove().await?;
-    judge(&facts?, profile, started)
+    evaluate(&facts?, profile, started)
 }
 
 async fn run(container: &Container, profile: Profile) -> Result<SelfTestFacts, SandboxError> {
-    let (mut line, mut ears) = attach_and_start(container, PATIENCE)
+    let (mut connection, mut receivers) = attach_and_start(container, PATIENCE)
         .await
         .map_err(|error| refused(profile, error))?;
-    let Ok(output) = tokio::time::timeout(PATIENCE, hear(&mut line, &mut ears)).await else {
+    let Ok(output) =
+        tokio::time::timeout(PATIENCE, read_output(&mut connection, &mut receivers)).await
+    else {
         return Err(SandboxError::CreateFailed {
             doing: "running the self-test",
             reason: format!("it did not end within {} s", PATIENCE.as_secs()),
@@ -104,13 +106,14 @@ async fn run(container: &Container, profile: Profile) -> Result<SelfTestFacts, S
     })
 }
 
-async fn hear(line: &mut Line, ears: &mut Ears) -> (Vec<u8>, String) {
+/// The log and the other text on stderr of a container, until it has ended.
+async fn read_output(connection: &mut Connection, receivers: &mut Receivers) -> (Vec<u8>, String) {
     let mut output = Vec::new();
-    while let Some(piece) = ears.log.recv().await {
+    while let Some(piece) = receivers.log.recv().await {
         output.extend_from_slice(&piece);
     }
-    line.finish(PATIENCE).await;
-    (output, line.heard().stray)
+    connection.finish(PATIENCE).await;
+    (output, connection.received().stray)
 }
 
 /// A container that is refused with nothing unusual in it but its profile is refused for its profile.
@@ -129,7 +132,7 @@ fn refused(profile: Profile, error: SandboxError) -> SandboxError {
     }
 }
 
-fn judge(
+fn evaluate(
     facts: &SelfTestFacts,
     profile: Profile,
     started: Instant,
@@ -231,13 +234,13 @@ mod tests {
         }
     }
 
-    fn verdict(facts: &SelfTestFacts) -> Result<SelfTest, String> {
-        judge(facts, Profile::Capabilities, Instant::now()).map_err(|error| error.to_string())
+    fn result(facts: &SelfTestFacts) -> Result<SelfTest, String> {
+        evaluate(facts, Profile::Capabilities, Instant::now()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_killed_hog_in_a_confined_container_passes() {
-        let passed = verdict(&good()).unwrap();
+        let passed = result(&good()).unwrap();
         assert!(!passed.device_nodes && passed.memory_limit_bytes == 64 << 20);
     }
 
@@ -248,26 +251,26 @@ mod tests {
             survived_by_swap: true,
             ..good()
         };
-        assert!(verdict(&swapped).unwrap_err().contains("swapaccount=1"));
+        assert!(result(&swapped).unwrap_err().contains("swapaccount=1"));
         let unlimited = SelfTestFacts {
             hog_survived: true,
             ..good()
         };
-        assert!(verdict(&unlimited).unwrap_err().contains("controller"));
+        assert!(result(&unlimited).unwrap_err().contains("controller"));
         let blind = SelfTestFacts {
             oom_kills: 0,
             ..good()
         };
-        assert!(verdict(&blind).unwrap_err().contains("counters"));
+        assert!(result(&blind).unwrap_err().contains("counters"));
         let mighty = SelfTestFacts {
             capabilities: Some("000001ffffffffff".to_owned()),
             ..good()
         };
-        assert!(verdict(&mighty).unwrap_err().contains("more"));
+        assert!(result(&mighty).unwrap_err().contains("more"));
         let gaining = SelfTestFacts {
             no_new_privileges: Some(false),
             ..good()
         };
-        assert!(verdict(&gaining).unwrap_err().contains("no-new-privileges"));
+        assert!(result(&gaining).unwrap_err().contains("no-new-privileges"));
     }
 }

@@ -15,11 +15,11 @@ use crate::runtime::Runtime;
 use crate::self_test::ensure_image;
 use crate::spec::{SandboxFiles, SandboxLimits, SandboxSpec};
 
-/// The whole test, in seconds; it takes about one.
+/// Wall limit of the whole test, in seconds; it takes about one.
 const WITHIN: u32 = 60;
 
-/// Starts a sandbox on the network, has it disconnected, and lets it look for itself.
-pub async fn test_cut(
+/// Starts a sandbox on the network, has it disconnected, and lets it check its links itself.
+pub async fn self_test_network(
     engine: &Engine,
     builder: BuilderId,
     profile: Profile,
@@ -46,7 +46,10 @@ pub async fn test_cut(
         packages: Vec::new(),
         supervisor: supervisor.to_owned(),
         plan: Plan::new(
-            vec![look("before", None), look("after", Some(Network::Cut))],
+            vec![
+                check_links("before", None),
+                check_links("after", Some(Network::Cut)),
+            ],
             WITHIN,
         ),
         source: None,
@@ -58,14 +61,14 @@ pub async fn test_cut(
     handle.remove().await?;
     let steps = ended?.report.map(|report| report.steps).unwrap_or_default();
     let ends: Vec<&StepEnd> = steps.iter().map(|step| &step.end).collect();
-    judge(&ends).map_err(|reason| SandboxError::NetworkFailed {
+    evaluate(&ends).map_err(|reason| SandboxError::NetworkFailed {
         network: network.name.clone(),
         reason,
     })
 }
 
-/// A step that exits with the number of ways out that it sees.
-fn look(name: &str, network: Option<Network>) -> Step {
+/// A step that exits with 0 where the links are as expected: some `before` the cut, none but loopback `after` it.
+fn check_links(name: &str, network: Option<Network>) -> Step {
     Step {
         name: name.to_owned(),
         argv: [SUPERVISOR_PATH, "selftest-links", name]
@@ -79,7 +82,7 @@ fn look(name: &str, network: Option<Network>) -> Step {
     }
 }
 
-fn judge(ends: &[&StepEnd]) -> Result<(), String> {
+fn evaluate(ends: &[&StepEnd]) -> Result<(), String> {
     match ends {
         [StepEnd::Exit(0), StepEnd::Exit(0)] => Ok(()),
         [StepEnd::Exit(0), StepEnd::NotStarted(reason)] => Err(format!(
@@ -101,10 +104,14 @@ mod tests {
     fn each_failure_is_told_in_its_own_words() {
         let (good, bad) = (StepEnd::Exit(0), StepEnd::Exit(1));
         let late = StepEnd::NotStarted("the network was not cut within 30 s".to_owned());
-        assert!(judge(&[&good, &good]).is_ok());
-        assert!(judge(&[&good, &late]).unwrap_err().contains("within 30 s"));
-        assert!(judge(&[&good, &bad]).unwrap_err().contains("still sees"));
-        assert!(judge(&[&bad]).unwrap_err().contains("no link"));
-        assert!(judge(&[]).is_err());
+        assert!(evaluate(&[&good, &good]).is_ok());
+        assert!(
+            evaluate(&[&good, &late])
+                .unwrap_err()
+                .contains("within 30 s")
+        );
+        assert!(evaluate(&[&good, &bad]).unwrap_err().contains("still sees"));
+        assert!(evaluate(&[&bad]).unwrap_err().contains("no link"));
+        assert!(evaluate(&[]).is_err());
     }
 }

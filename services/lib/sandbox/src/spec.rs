@@ -31,7 +31,7 @@ pub struct SandboxSpec {
     pub builder: BuilderId,
     /// From this moment on, any builder on the engine removes it.
     pub expires: DateTime<Utc>,
-    /// The chroot's image.
+    /// Name of the chroot's image on the engine.
     pub image: String,
     /// How much it may do.
     pub profile: Profile,
@@ -50,7 +50,7 @@ pub struct SandboxSpec {
 pub struct SandboxLimits {
     /// Memory and swap together, in bytes.
     pub memory_bytes: u64,
-    /// Processes and threads.
+    /// Largest number of processes and threads at a time.
     pub pids: u32,
     /// Processors; none means all.
     pub cpus: Option<f64>,

@@ -21,10 +21,10 @@ pub enum SweepFilter {
     Expired(DateTime<Utc>),
 }
 
-/// A removed container.
+/// A container that a sweep removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swept {
-    /// Its id.
+    /// The engine's id of the container.
     pub container_id: String,
     /// The attempt it was for, as its label says; empty for a self-test's or a bake's.
     pub attempt: String,

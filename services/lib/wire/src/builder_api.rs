@@ -29,7 +29,7 @@ pub struct EnrolRequest {
     pub memory_mib: u32,
     /// Sandboxes that it runs at once.
     pub sandboxes: u32,
-    /// The program's version.
+    /// Version of the builder program.
     pub version: String,
     /// The same process renews its token; it has not tested its engine since it started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -49,7 +49,7 @@ pub struct Enrolled {
     pub memory_classes_gib: Vec<u32>,
 }
 
-/// `POST /builder/v1/claim`.
+/// `POST /builder/v1/claim`: asks for the attempt that a job message offers.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ClaimRequest {
     /// The attempt from the job message.
@@ -70,7 +70,7 @@ pub struct ClaimGranted {
 /// 409 or 410: why a claim was refused.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ClaimRefused {
-    /// The reason.
+    /// Why the claim was refused.
     pub reason: ClaimRefusal,
 }
 
@@ -91,12 +91,12 @@ pub enum ClaimRefusal {
 /// `POST /builder/v1/decline`: an order that cannot be taken after all. Always 204.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DeclineRequest {
-    /// The attempt.
+    /// Id of the attempt.
     pub attempt_id: AttemptId,
     /// Present when the attempt was claimed already: it is handed back, uncounted.
     #[serde(default)]
     pub lease_token: Option<Token>,
-    /// Why.
+    /// Why the order is declined.
     pub reason: DeclineReason,
     /// The image of the order's chroot, when the engine does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,12 +143,12 @@ pub enum DeclineReason {
     Stopping,
 }
 
-/// `POST /builder/v1/heartbeat`.
+/// `POST /builder/v1/heartbeat`: extends leases and reports how far each attempt is.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HeartbeatRequest {
     /// Memory left of the offer, in MiB.
     pub free_mib: u32,
-    /// Sandboxes left.
+    /// Sandboxes that the builder can still start.
     pub free_sandboxes: u32,
     /// Attempts that this builder still has.
     pub attempts: Vec<AttemptStatus>,
@@ -166,16 +166,16 @@ pub struct HeartbeatRequest {
 /// How far one attempt is.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AttemptStatus {
-    /// The attempt.
+    /// Id of the attempt.
     pub attempt_id: AttemptId,
-    /// Its lease token.
+    /// Token of the attempt's lease, as the claim gave it.
     pub lease_token: Token,
     /// How far the builder is.
     pub phase: Phase,
-    /// The present stage.
+    /// Stage that runs now; none between stages.
     #[serde(default)]
     pub stage: Option<Stage>,
-    /// Stages so far.
+    /// Stages so far, in order, with their times.
     #[serde(default)]
     pub stages: Vec<StageTime>,
     /// What it waits for, although its work is done.
@@ -217,9 +217,9 @@ pub struct HeartbeatAnswer {
 /// What the frontend says of one attempt.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AttemptAnswer {
-    /// The attempt.
+    /// Id of the attempt.
     pub attempt_id: AttemptId,
-    /// What to do.
+    /// What the builder does with it.
     pub verdict: AttemptVerdict,
 }
 
@@ -249,7 +249,7 @@ pub enum AttemptVerdict {
 pub struct MissingFile {
     /// Position of the package.
     pub position: u32,
-    /// The file.
+    /// Name of the missing file.
     pub name: FileName,
 }
 

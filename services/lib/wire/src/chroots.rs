@@ -16,7 +16,7 @@ pub struct ChrootsRequest {
 /// The image of one chroot on a builder's engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChrootImage {
-    /// The chroot.
+    /// Name of the chroot that the image is of.
     pub chroot: ChrootName,
     /// How it stands with it.
     pub state: ImageState,
@@ -64,7 +64,7 @@ pub struct ChrootsAnswer {
 /// A chroot whose image a builder keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChrootOrder {
-    /// Its name.
+    /// Name of the chroot.
     pub name: ChrootName,
     /// The name of its image on the engine.
     pub image: String,

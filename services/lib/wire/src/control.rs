@@ -3,13 +3,13 @@
 use millrace_domain::AttemptId;
 use serde::{Deserialize, Serialize};
 
-/// A hint.
+/// A hint to a builder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "hint", rename_all = "snake_case")]
 pub enum ControlV1 {
     /// Stop this attempt: its requester cancelled it.
     Cancel {
-        /// The attempt.
+        /// Id of the attempt to stop.
         attempt_id: AttemptId,
     },
     /// Send a heartbeat now: its answer holds news.

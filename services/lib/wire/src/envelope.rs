@@ -28,7 +28,7 @@ pub struct Envelope<B> {
 
 /// A body that has a kind and a version.
 pub trait Message: Serialize + DeserializeOwned {
-    /// The kind's word.
+    /// The word that `kind` has in this message's envelope.
     const KIND: &'static str;
     /// The version of this type.
     const VERSION: u32;

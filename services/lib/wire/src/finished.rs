@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 /// The report of an attempt. It carries the lease token, which alone authorises it.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FinishedV1 {
-    /// The attempt.
+    /// Id of the attempt that ended.
     pub attempt_id: AttemptId,
-    /// Its task.
+    /// Id of the attempt's task.
     pub task_id: TaskId,
-    /// Who speaks.
+    /// Id of the builder that reports.
     pub builder_id: BuilderId,
     /// The token given with the claim.
     pub lease_token: Token,
@@ -36,9 +36,9 @@ pub struct FinishedV1 {
 pub struct PackageReport {
     /// Position of the source within the build, from 0.
     pub position: u32,
-    /// The source's name.
+    /// Name of the source, as the job message gave it.
     pub source: FileName,
-    /// How it ended.
+    /// How the package's last try ended.
     pub outcome: Outcome,
     /// Its files; complete before the attempt can be accepted.
     pub files: Vec<ManifestFile>,
@@ -47,9 +47,9 @@ pub struct PackageReport {
 /// A file of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ManifestFile {
-    /// The file's name.
+    /// Name of the file, unique within its package.
     pub name: FileName,
-    /// Size in bytes.
+    /// Size of the file, in bytes.
     pub size: u64,
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: String,

@@ -15,15 +15,15 @@ pub struct JobV1 {
     pub attempt_id: AttemptId,
     /// The attempt's number within its task, from 1.
     pub attempt_number: u32,
-    /// The task.
+    /// Id of the attempt's task.
     pub task_id: TaskId,
     /// The build the task belongs to.
     pub build_id: BuildId,
-    /// The project's owner.
+    /// Name of the account that owns the project.
     pub owner: Name,
-    /// The project.
+    /// Name of the project, unique for its owner.
     pub project: Name,
-    /// Where to build.
+    /// The chroot to build in.
     pub chroot: JobChroot,
     /// What to build, in this order.
     pub sources: Vec<JobSource>,
@@ -43,7 +43,7 @@ pub struct JobV1 {
 /// A chroot as a builder needs it; data, not code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct JobChroot {
-    /// The chroot's name.
+    /// Name of the chroot, such as `fedora-44-x86_64`.
     pub name: ChrootName,
     /// The image with the initialised chroot.
     pub image: String,
@@ -72,7 +72,7 @@ pub struct JobSource {
 /// A package that an earlier attempt of the task finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FinishedBefore {
-    /// That attempt.
+    /// Id of the attempt that built the package and stored its files.
     pub attempt_id: AttemptId,
     /// How the package ended.
     pub outcome: Outcome,
@@ -91,7 +91,7 @@ pub enum SourceOrigin {
     },
     /// Fetched from outside by the guarded client.
     Url {
-        /// The URL.
+        /// URL of the source package.
         url: SourceUrl,
     },
 }

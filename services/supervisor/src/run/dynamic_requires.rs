@@ -1,6 +1,6 @@
-//! Dynamic build requirements: a package finds out what else it needs while it is built, without network. It leaves a
-//! source package that names it; that is installed connected, while nothing of the package runs, and the build begins
-//! anew.
+//! Dynamic build requirements: while it is built, without network, a package finds out what else it needs, and rpmbuild
+//! leaves a source package that names these requirements. They are installed with the network connected, while nothing of
+//! the package runs, and the build step runs again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -12,12 +12,12 @@ use nix::fcntl::OFlag;
 use super::Supervisor;
 use crate::protocol::{REQUIRES_PATH, Rounds, Step, StepEnd};
 
-/// A larger file names no requirements.
+/// Largest source package that is read for requirements, in bytes.
 const MAX_REQUIRES: u64 = 8 << 20;
 
 impl Supervisor {
     /// Runs a step, and again after each round of requirements that it left.
-    pub(super) fn run_in_rounds(&mut self, step: &Step) -> StepEnd {
+    pub(super) fn run_with_dynamic_requires(&mut self, step: &Step) -> StepEnd {
         let mut end = self.run_step(step);
         let Some(rounds) = &step.rounds else {
             return end;
@@ -27,7 +27,7 @@ impl Supervisor {
                 break;
             }
             self.rounds = round;
-            self.say(&format!("dynamic build requirements, round {round}"));
+            self.log_line(&format!("dynamic build requirements, round {round}"));
             let installed = self.run_step(&rounds.install);
             if installed != StepEnd::Exit(0) || self.limits.is_ending() {
                 return installed;
@@ -38,12 +38,13 @@ impl Supervisor {
     }
 
     fn is_another_due(&mut self, rounds: &Rounds, end: &StepEnd) -> bool {
-        let may = matches!(end, StepEnd::Exit(code) if rounds.exit_codes.contains(code));
-        if !may || self.limits.is_ending() {
+        let may_lack_requires =
+            matches!(end, StepEnd::Exit(code) if rounds.exit_codes.contains(code));
+        if !may_lack_requires || self.limits.is_ending() {
             return false;
         }
-        match take_requires(rounds) {
-            Ok(is_there) => is_there,
+        match take_requires(rounds, Path::new(REQUIRES_PATH)) {
+            Ok(was_left) => was_left,
             Err(error) => {
                 self.faults.push(format!(
                     "dynamic build requirements cannot be read: {error}"
@@ -54,9 +55,9 @@ impl Supervisor {
     }
 }
 
-/// Moves the file to its fixed place; tells whether there was one. The package may have put anything in its place, so
-/// only a regular file is taken, and only its bytes.
-fn take_requires(rounds: &Rounds) -> io::Result<bool> {
+/// Moves the file that names requirements to its fixed place; whether there was one. The package may have put anything
+/// there, so only a regular file is taken, and only its bytes.
+fn take_requires(rounds: &Rounds, to: &Path) -> io::Result<bool> {
     for folder in expand(&rounds.folder) {
         let Ok(entries) = fs::read_dir(&folder) else {
             continue;
@@ -71,7 +72,7 @@ fn take_requires(rounds: &Rounds) -> io::Result<bool> {
             .collect();
         names.sort();
         if let Some(path) = names.first() {
-            copy_plain(path, Path::new(REQUIRES_PATH))?;
+            copy_plain(path, to)?;
             fs::remove_file(path)?;
             return Ok(true);
         }

@@ -1,5 +1,5 @@
-//! The supervisor's life: one thread, one poll. Nothing in it blocks, so limits act whatever the build or
-//! the reader of the log does.
+//! The supervisor's main loop: one thread, one poll. Nothing in it blocks, so limits act whatever the build or the
+//! reader of the log does.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,41 +12,41 @@ use nix::sys::signal::Signal;
 
 use crate::cgroup::Meter;
 use crate::clock;
-use crate::commands::Orders;
+use crate::commands::CommandReader;
 use crate::disk::DiskWatch;
-use crate::limits::{Act, Cause, Limits};
-use crate::log_limit::Gate;
-use crate::netcut::Received;
-use crate::output_queue::Outlet;
+use crate::limits::{Action, Cause, Limits};
+use crate::log_limit::LogLimiter;
+use crate::netcut::ReceivedBytes;
+use crate::output_queue::OutputQueue;
 use crate::process::{Running, reap_all, signal_all};
 use crate::protocol::{Notice, Plan, Sample, Step, StepEnd, StepReport};
 use crate::signals::Signals;
-use crate::stages::{Lines, Stages, known};
+use crate::stages::{LineSplitter, Stages, stage_word};
 
 mod dynamic_requires;
 mod final_report;
 mod network;
 mod output;
 
-/// Bytes of log that may wait for the reader.
-const LOG_ROOM: usize = 256 * 1024;
-/// Read from a step at once.
+/// Bytes of log that may wait for the reader before the build is held back.
+const LOG_CAPACITY: usize = 256 * 1024;
+/// Most that is read from a step at once, in bytes.
 const PIECE: usize = 32 * 1024;
-/// Samples are left out while this much of older notices waits.
-const NOTICE_ROOM: usize = 16 * 1024;
-/// When a step has ended and something still holds its output, this much silence ends the waiting;
-/// mock waits as long for what it started.
-const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of notices that may wait before samples are left out.
+const NOTICE_CAPACITY: usize = 16 * 1024;
+/// How long output may stay away once a step has ended while another process still holds its pipes; mock waits as long
+/// for what it started.
+const OUTPUT_WAIT: Duration = Duration::from_secs(1);
 
 /// A supervisor that runs a plan.
 pub(crate) struct Supervisor {
     plan: Plan,
     started: Instant,
     signals: Signals,
-    orders: Orders<File>,
-    log: Outlet<File>,
-    notices: Outlet<File>,
-    gate: Gate,
+    commands: CommandReader<File>,
+    log: OutputQueue<File>,
+    notices: OutputQueue<File>,
+    log_limiter: LogLimiter,
     ends_line: bool,
     limits: Limits,
     meter: Meter,
@@ -56,13 +56,29 @@ pub(crate) struct Supervisor {
     steps: Vec<StepReport>,
     rounds: u32,
     disk: Option<DiskWatch>,
-    received: Received,
+    received: ReceivedBytes,
     faults: Vec<String>,
 }
 
+/// The pipes that a supervisor speaks with its builder through.
+struct Streams {
+    commands: File,
+    log: File,
+    notices: File,
+}
+
 impl Supervisor {
-    /// Prepares everything that can fail before the first step.
+    /// Prepares everything that can fail before the first step, with this process's standard streams.
     pub(crate) fn new(plan: Plan) -> io::Result<Self> {
+        let streams = Streams {
+            commands: unbuffered(io::stdin())?,
+            log: unbuffered(io::stdout())?,
+            notices: unbuffered(io::stderr())?,
+        };
+        Self::with_streams(plan, streams)
+    }
+
+    fn with_streams(plan: Plan, streams: Streams) -> io::Result<Self> {
         let started = Instant::now();
         let seconds = |count: u32| Duration::from_secs(count.into());
         let limits = Limits::new(
@@ -78,10 +94,14 @@ impl Supervisor {
         Ok(Self {
             started,
             signals: Signals::listen()?,
-            orders: Orders::new(bare(io::stdin())?, seconds(plan.ping_timeout_seconds))?,
-            log: Outlet::new(bare(io::stdout())?, LOG_ROOM)?,
-            notices: Outlet::new(bare(io::stderr())?, NOTICE_ROOM)?,
-            gate: Gate::new(&plan.log),
+            commands: CommandReader::new(
+                streams.commands,
+                seconds(plan.ping_timeout_seconds),
+                started,
+            )?,
+            log: OutputQueue::new(streams.log, LOG_CAPACITY)?,
+            notices: OutputQueue::new(streams.notices, NOTICE_CAPACITY)?,
+            log_limiter: LogLimiter::new(&plan.log),
             ends_line: true,
             limits,
             memory_limit: meter.limit(),
@@ -91,13 +111,13 @@ impl Supervisor {
             steps: Vec::new(),
             rounds: 0,
             disk: watch_disk(plan.disk_limit_bytes, &mut faults),
-            received: Received::default(),
+            received: ReceivedBytes::default(),
             faults,
             plan,
         })
     }
 
-    /// Runs all steps and reports. Tells whether the report reached somebody.
+    /// Runs all steps and reports. Returns whether the report reached its file or its reader.
     pub(crate) fn run(mut self) -> bool {
         if let Err(error) = self.make_result_dir() {
             self.faults
@@ -105,7 +125,7 @@ impl Supervisor {
         }
         let steps = std::mem::take(&mut self.plan.steps);
         for step in &steps {
-            let end = self.run_in_rounds(step);
+            let end = self.run_with_dynamic_requires(step);
             if end != StepEnd::Exit(0) || self.limits.is_ending() {
                 break;
             }
@@ -124,21 +144,23 @@ impl Supervisor {
     }
 
     fn run_step(&mut self, step: &Step) -> StepEnd {
-        let ready = step.network.map_or(Ok(()), |wanted| self.reach(wanted));
+        let ready = step
+            .network
+            .map_or(Ok(()), |wanted| self.wait_for_network(wanted));
         let started = Instant::now();
         let start = clock::now();
-        self.tell(&Notice::StepStarted {
+        self.send_notice(&Notice::StepStarted {
             name: step.name.clone(),
             start: start.clone(),
         });
-        if let Some(stage) = step.stage.as_deref().and_then(known) {
+        if let Some(stage) = step.stage.as_deref().and_then(stage_word) {
             self.begin_stage(stage);
         }
         let running = ready.and_then(|()| Running::start(&self.plan, step));
         let (end, seconds) = match running {
-            Ok(running) => self.attend(running, started),
+            Ok(running) => self.follow(running, started),
             Err(reason) => {
-                self.say(&format!("step {} was not started: {reason}", step.name));
+                self.log_line(&format!("step {} was not started: {reason}", step.name));
                 (StepEnd::NotStarted(reason), 0.0)
             }
         };
@@ -150,21 +172,22 @@ impl Supervisor {
             seconds,
         };
         self.steps.push(report.clone());
-        self.tell(&Notice::StepEnded(report));
+        self.send_notice(&Notice::StepEnded(report));
         signal_all(Signal::SIGKILL);
         end
     }
 
-    /// Attends a step until it has ended and its output was taken in, or until the limits say stop.
-    fn attend(&mut self, mut step: Running, started: Instant) -> (StepEnd, f64) {
-        let mut lines = (Lines::new(), Lines::new());
+    /// Follows a step until it has ended and its output has been read, or until the limits end it.
+    fn follow(&mut self, mut step: Running, started: Instant) -> (StepEnd, f64) {
+        let mut lines = (LineSplitter::new(), LineSplitter::new());
         let mut buffer = vec![0; PIECE];
         let mut seconds = None;
         let mut last_output = Instant::now();
         loop {
             self.wait(Some(&step), self.silence_ends(last_output));
-            let had_no_room = !self.has_room();
-            if self.take_output(&mut step, &mut lines, &mut buffer) || had_no_room {
+            // A build that is held back by a slow reader is not silent.
+            let was_held_back = !self.has_log_capacity();
+            if self.read_output(&mut step, &mut lines, &mut buffer) || was_held_back {
                 last_output = Instant::now();
             }
             step.reap();
@@ -178,13 +201,13 @@ impl Supervisor {
             {
                 self.end(Cause::Silent);
             }
-            self.keep_limits(step.end.is_some());
+            self.check_limits(step.end.is_some());
             let now = Instant::now();
             let is_drained = self.limits.is_drained(now);
             if let Some(end) = &step.end
                 && (step.is_silent()
                     || is_drained
-                    || (!self.limits.is_ending() && now >= last_output + LINGER))
+                    || (!self.limits.is_ending() && now >= last_output + OUTPUT_WAIT))
             {
                 let ran = seconds.unwrap_or_else(|| started.elapsed().as_secs_f64());
                 return (end.clone(), ran);
@@ -199,33 +222,36 @@ impl Supervisor {
         }
     }
 
-    /// When the present silence is too long; none without a limit.
+    /// When the time without output reaches its limit; none without a limit.
     fn silence_ends(&self, last_output: Instant) -> Option<Instant> {
         let limit = self.plan.silence_limit_seconds?;
         (!self.limits.is_ending()).then(|| last_output + Duration::from_secs(limit.into()))
     }
 
     fn begin_stage(&mut self, stage: &'static str) {
-        if let Some(mark) = self.stages.begin(stage, self.gate.taken()) {
-            tell(&mut self.notices, &Notice::Stage(mark.clone()));
+        if let Some(mark) = self.stages.begin(stage, self.log_limiter.taken()) {
+            send_notice(&mut self.notices, &Notice::Stage(mark.clone()));
         }
     }
 
-    fn tell(&mut self, notice: &Notice) {
-        tell(&mut self.notices, notice);
+    fn send_notice(&mut self, notice: &Notice) {
+        send_notice(&mut self.notices, notice);
     }
 
-    /// Waits until something happens or some deadline comes, and moves what waits for the reader.
+    /// Waits until a descriptor is ready or the next deadline comes, at most until `by`, and writes what waits.
     fn wait(&mut self, step: Option<&Running>, by: Option<Instant>) {
         let until = self.limits.deadline().min(self.next_sample);
         let until = by.map_or(until, |by| by.min(until));
-        let until = self.orders.deadline().map_or(until, |gone| gone.min(until));
-        let has_room = self.has_room();
+        let until = self
+            .commands
+            .deadline(Instant::now())
+            .map_or(until, |gone| gone.min(until));
+        let has_capacity = self.has_log_capacity();
         let outputs = step
-            .filter(|_| has_room)
-            .map(|s| [s.stdout.wants(), s.stderr.wants()]);
-        let inputs = [Some(self.signals.wakeup()), self.orders.wants()];
-        let ours = [self.log.wants(), self.notices.wants()];
+            .filter(|_| has_capacity)
+            .map(|s| [s.stdout.poll_fd(), s.stderr.poll_fd()]);
+        let inputs = [Some(self.signals.wakeup()), self.commands.poll_fd()];
+        let ours = [self.log.poll_fd(), self.notices.poll_fd()];
         let readable = inputs
             .into_iter()
             .chain(outputs.into_iter().flatten())
@@ -239,57 +265,57 @@ impl Supervisor {
         // A failed poll (EINTR) is a wake-up like any other; everything is non-blocking and looked at again.
         let _woken = poll(&mut fds, timeout_until(until));
         drop(fds);
-        self.signals.forget();
+        self.signals.drain();
         self.log.flush();
         self.notices.flush();
     }
 
-    /// Takes orders, signals and the clock into account.
-    fn keep_limits(&mut self, is_step_over: bool) {
+    /// Applies commands, signals, measurements and the clock. `is_step_over`: the step's own process has ended.
+    fn check_limits(&mut self, is_step_over: bool) {
         let now = Instant::now();
         if now >= self.next_sample {
             self.next_sample = now + self.sample();
         }
-        let is_cancelled = self.orders.read() | self.signals.wants_end();
+        let is_cancelled = self.commands.read(now) | self.signals.wants_end();
         if is_cancelled {
             self.end(Cause::Cancelled);
         }
-        if self.orders.is_abandoned(now) {
+        if self.commands.is_abandoned(now) {
             self.end(Cause::Abandoned);
         }
-        if self.gate.taken() > self.plan.log.hard_bytes {
+        if self.log_limiter.taken() > self.plan.log.hard_bytes {
             self.end(Cause::LogTooLarge);
-            self.gate.close();
+            self.log_limiter.close();
         }
         if let (Some(disk), Some(limit)) = (&self.disk, self.plan.disk_limit_bytes)
             && disk.used() > limit
         {
             self.end(Cause::DiskFull);
         }
-        if let Some(act) = self.limits.tick(now, is_step_over) {
-            self.act(act);
+        if let Some(action) = self.limits.tick(now, is_step_over) {
+            self.act(action);
         }
     }
 
     fn end(&mut self, cause: Cause) {
-        if let Some(act) = self.limits.end(cause, Instant::now()) {
-            self.act(act);
+        if let Some(action) = self.limits.end(cause, Instant::now()) {
+            self.act(action);
         }
     }
 
-    fn act(&mut self, act: Act) {
-        match act {
-            Act::Interrupt => {
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Interrupt => {
                 if let Some(reason) = self.reason() {
-                    self.say(&format!("{reason}, interrupting all processes"));
+                    self.log_line(&format!("{reason}, interrupting all processes"));
                 }
                 signal_all(Signal::SIGINT);
             }
-            Act::Kill => signal_all(Signal::SIGKILL),
+            Action::Kill => signal_all(Signal::SIGKILL),
         }
     }
 
-    /// Why the sandbox is ended, for the log.
+    /// Why the sandbox is ended, for the log; none where the builder is gone and nobody reads it.
     fn reason(&self) -> Option<String> {
         let plan = &self.plan;
         Some(match self.limits.causes.first()? {
@@ -311,31 +337,36 @@ impl Supervisor {
         })
     }
 
-    /// Takes a sample and tells when to take the next one: soon where memory runs out, since the last
-    /// moments before a kill are what a person wants to see of it.
+    /// Takes a sample and returns the time until the next one, which is short where memory runs out: the last moments
+    /// before a kill are what a person wants to see.
     fn sample(&mut self) -> Duration {
         let memory = self.meter.sample();
-        let received_bytes = self.received.look();
-        if self.notices.waiting() < NOTICE_ROOM {
-            self.tell(&Notice::Sample(Sample {
+        let received_bytes = self.received.update();
+        if self.notices.waiting() < NOTICE_CAPACITY {
+            self.send_notice(&Notice::Sample(Sample {
                 memory_bytes: memory.now,
                 peak_memory_bytes: memory.peak,
                 oom_kills: memory.oom_kills,
-                log_bytes: self.gate.taken(),
+                log_bytes: self.log_limiter.taken(),
                 disk_bytes: self.disk.as_ref().map(DiskWatch::used),
                 received_bytes,
             }));
         }
         let interval = Duration::from_millis(self.plan.sample_interval_ms.max(50).into());
-        match self.memory_limit {
-            Some(limit) if memory.now > limit / 4 => interval / 10,
-            Some(limit) => interval.min(time_to_touch(limit / 4)),
-            None => interval,
-        }
+        next_sample_in(interval, memory.now, self.memory_limit)
     }
 }
 
-/// How long a process needs at least to touch so many bytes: a small limit is hit between two slow samples.
+/// Time until the next sample, from the plan's interval, the memory in use and the limit on it.
+fn next_sample_in(interval: Duration, used: u64, limit: Option<u64>) -> Duration {
+    match limit {
+        Some(limit) if used > limit / 4 => interval / 10,
+        Some(limit) => interval.min(time_to_touch(limit / 4)),
+        None => interval,
+    }
+}
+
+/// The least time a process needs to touch this many bytes: a small limit could be hit between two slow samples.
 fn time_to_touch(bytes: u64) -> Duration {
     const BYTES_A_MILLISECOND: u64 = (2 << 30) / 1000;
     Duration::from_millis((bytes / BYTES_A_MILLISECOND).max(10))
@@ -348,12 +379,12 @@ fn watch_disk(limit: Option<u64>, faults: &mut Vec<String>) -> Option<DiskWatch>
         .ok()
 }
 
-/// One of our standard streams without the library's own buffer, which cannot do with a pipe that is full.
-fn bare(stream: impl AsFd) -> io::Result<File> {
+/// A standard stream without the standard library's buffer, which cannot cope with a full pipe.
+fn unbuffered(stream: impl AsFd) -> io::Result<File> {
     stream.as_fd().try_clone_to_owned().map(File::from)
 }
 
-fn tell(notices: &mut Outlet<File>, notice: &Notice) {
+fn send_notice(notices: &mut OutputQueue<File>, notice: &Notice) {
     // Our own types always serialise: their keys are strings and their numbers finite.
     if let Ok(mut line) = serde_json::to_vec(notice) {
         line.push(b'\n');

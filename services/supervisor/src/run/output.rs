@@ -1,43 +1,44 @@
-//! What comes out of a step, on its way into the log.
+//! From a step's output to the log: reads both streams, finds stages, applies the log's limit.
 
-use super::{LOG_ROOM, PIECE, Supervisor, tell};
+use super::{LOG_CAPACITY, PIECE, Supervisor, send_notice};
 use crate::process::Running;
 use crate::protocol::Notice;
-use crate::stages::{Channel, Lines};
+use crate::stages::{Channel, LineSplitter};
 
 impl Supervisor {
-    pub(super) fn has_room(&self) -> bool {
-        self.log.waiting() + PIECE <= LOG_ROOM
+    /// Whether another piece of log may wait for the reader.
+    pub(super) fn has_log_capacity(&self) -> bool {
+        self.log.waiting() + PIECE <= LOG_CAPACITY
     }
 
-    /// Reads each stream of the step once; tells whether anything came.
-    pub(super) fn take_output(
+    /// Reads each stream of the step once; true when there was output.
+    pub(super) fn read_output(
         &mut self,
         step: &mut Running,
-        lines: &mut (Lines, Lines),
+        lines: &mut (LineSplitter, LineSplitter),
         buffer: &mut [u8],
     ) -> bool {
-        let mut came = false;
-        if self.has_room()
+        let mut has_output = false;
+        if self.has_log_capacity()
             && let Some(piece) = step.stderr.read(buffer)
         {
-            self.take_piece(Channel::Stderr, &mut lines.1, piece);
-            came = true;
+            self.log_piece(Channel::Stderr, &mut lines.1, piece);
+            has_output = true;
         }
-        if self.has_room()
+        if self.has_log_capacity()
             && let Some(piece) = step.stdout.read(buffer)
         {
-            self.take_piece(Channel::Stdout, &mut lines.0, piece);
-            came = true;
+            self.log_piece(Channel::Stdout, &mut lines.0, piece);
+            has_output = true;
         }
-        came
+        has_output
     }
 
-    fn take_piece(&mut self, channel: Channel, lines: &mut Lines, piece: &[u8]) {
+    fn log_piece(&mut self, channel: Channel, lines: &mut LineSplitter, piece: &[u8]) {
         let (stages, notices) = (&mut self.stages, &mut self.notices);
-        lines.feed(self.gate.taken(), piece, |line, at| {
-            if let Some(mark) = stages.line(channel, line, at) {
-                tell(notices, &Notice::Stage(mark.clone()));
+        lines.feed(self.log_limiter.taken(), piece, |line, at| {
+            if let Some(mark) = stages.read_line(channel, line, at) {
+                send_notice(notices, &Notice::Stage(mark.clone()));
             }
         });
         self.write_log(piece);
@@ -45,12 +46,12 @@ impl Supervisor {
 
     fn write_log(&mut self, piece: &[u8]) {
         self.ends_line = piece.ends_with(b"\n");
-        self.log.push(self.gate.take(piece));
+        self.log.push(self.log_limiter.take(piece));
         self.log.flush();
     }
 
-    /// A line of our own in the log, so that a person sees why it ends.
-    pub(super) fn say(&mut self, text: &str) {
+    /// Writes a line of the supervisor's own into the log, so that a person sees why it ends.
+    pub(super) fn log_line(&mut self, text: &str) {
         let before = if self.ends_line { "" } else { "\n" };
         self.write_log(format!("{before}millrace: {text}\n").as_bytes());
     }

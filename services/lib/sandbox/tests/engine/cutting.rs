@@ -1,6 +1,6 @@
 //! The network cut, seen from inside.
 
-use millrace_sandbox::{NetworkSpec, Runtime, SandboxError, SandboxSpec, test_cut};
+use millrace_sandbox::{NetworkSpec, Runtime, SandboxError, SandboxSpec, self_test_network};
 use millrace_supervisor::{Network, Plan, REQUIRES_PATH, Rounds, Step, StepEnd};
 
 use crate::house::{Finished, House, profile, shell, supervisor};
@@ -157,7 +157,7 @@ async fn an_engine_that_cuts_passes_and_a_network_that_is_none_does_not() {
     house.engine.ensure_network(&network).await.unwrap();
     let test = async |network: &NetworkSpec| {
         let program = supervisor();
-        test_cut(&house.engine, house.builder, profile(), &program, network).await
+        self_test_network(&house.engine, house.builder, profile(), &program, network).await
     };
     test(&network).await.unwrap();
     // The engine's own word for "no network": there is nothing to cut, and nothing to install from.

@@ -303,4 +303,111 @@ mod tests {
         assert!(meter.is_blind());
         assert_eq!(meter.sample(), Memory::default());
     }
+
+    #[test]
+    fn the_peak_outlives_the_memory_and_kills_never_run_backwards() {
+        let tree = Recorded::new(
+            "millrace-cgroup-peak",
+            &[
+                ("memory.events", "oom 1\noom_kill 5\n"),
+                ("memory.stat", "anon 900\nfile 7\nshmem 100\n"),
+            ],
+        );
+        let mut meter = Meter::on(find(&tree.0, "0::/\n"));
+        assert_eq!(meter.sample().peak, 1000);
+        fs::write(tree.0.join("memory.stat"), "anon 10\nshmem 5\n").unwrap();
+        fs::write(tree.0.join("memory.events"), "oom_kill 4\n").unwrap();
+        let later = Memory {
+            now: 15,
+            peak: 1000,
+            oom_kills: 0,
+        };
+        assert_eq!(meter.sample(), later);
+    }
+
+    #[test]
+    fn the_limit_counts_as_reached_close_below_it() {
+        for (peak, reached) in [
+            ("536870912", Some(true)),
+            ("520093696", Some(true)),
+            ("520093695", Some(false)),
+            ("0", Some(false)),
+            ("max", None),
+        ] {
+            let tree = Recorded::new(
+                "millrace-cgroup-reached",
+                &[
+                    ("memory.events", "oom_kill 0\n"),
+                    ("memory.max", "536870912\n"),
+                    ("memory.peak", peak),
+                ],
+            );
+            let meter = Meter::on(find(&tree.0, ""));
+            assert_eq!(meter.is_limit_reached(), reached, "{peak}");
+        }
+    }
+
+    #[test]
+    fn a_container_without_a_limit_says_so() {
+        let tree = Recorded::new(
+            "millrace-cgroup-unlimited",
+            &[
+                ("memory.events", "oom_kill 0\n"),
+                ("memory.max", "max\n"),
+                ("memory.peak", "4096\n"),
+            ],
+        );
+        let meter = Meter::on(find(&tree.0, "0::/\n"));
+        assert_eq!((meter.limit(), meter.is_limit_reached()), (None, None));
+    }
+
+    #[test]
+    fn swap_is_read_in_both_formats() {
+        let v2 = Recorded::new(
+            "millrace-cgroup-swap2",
+            &[("memory.events", ""), ("memory.swap.current", "8192\n")],
+        );
+        assert_eq!(Meter::on(find(&v2.0, "")).swap(), 8192);
+        let v1 = Recorded::new(
+            "millrace-cgroup-swap1",
+            &[
+                ("memory/memory.oom_control", "oom_kill 0\n"),
+                ("memory/memory.stat", "swap 1\ntotal_swap 12288\n"),
+            ],
+        );
+        assert_eq!(Meter::on(find(&v1.0, "")).swap(), 12_288);
+        assert_eq!(Meter::on(None).swap(), 0);
+    }
+
+    #[test]
+    fn v1_accounts_processor_time_under_either_name() {
+        for folder in ["cpuacct", "cpu,cpuacct"] {
+            let usage = format!("{folder}/cpuacct.usage");
+            let tree = Recorded::new(
+                "millrace-cgroup-cpu",
+                &[
+                    ("memory/memory.oom_control", "oom_kill 0\n"),
+                    (usage.as_str(), "2500000000\n"),
+                ],
+            );
+            let meter = Meter::on(find(&tree.0, "4:memory:/docker/ab\n"));
+            assert!((meter.cpu_seconds() - 2.5).abs() < 1e-9, "{folder}");
+        }
+    }
+
+    #[test]
+    fn a_broken_counter_reads_as_zero_and_ends_nothing() {
+        let tree = Recorded::new(
+            "millrace-cgroup-broken",
+            &[
+                ("memory.events", "oom_kill many\n"),
+                ("memory.stat", "anon\nshmem -1\nanon 99999999999999999999\n"),
+                ("cpu.stat", "usage_usec x\n"),
+            ],
+        );
+        let mut meter = Meter::on(find(&tree.0, "0::/\n"));
+        assert!(!meter.is_blind());
+        assert_eq!(meter.sample(), Memory::default());
+        assert!(meter.cpu_seconds().abs() < 1e-9);
+    }
 }

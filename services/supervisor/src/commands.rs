@@ -118,7 +118,6 @@ mod tests {
             b"\0\0\0\n",
             b"\xff\xfe{\"order\":\"cancel\"}\n",
             b"\"cancel\"\n",
-            b"[\"cancel\"]\n",
             b"{\"order\":[\"cancel\"]}\n",
             b"{\"order\":\"Cancel\"}\n",
             b"{\"order\":\"cancel\"} {\"order\":\"cancel\"}\n",

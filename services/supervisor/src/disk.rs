@@ -1,10 +1,10 @@
 //! The sandbox's own disk space: how much the build has added to the root file system since its start.
 //!
-//! No counter tells the size of a container's writable layer from inside, so the tree is walked. What is in the layer
-//! tells itself by its time of status change, which nobody can set back: it is later than the start. A walk costs time,
+//! No counter tells the size of a container's writable layer from inside, so the tree is scanned. A file in the layer
+//! is known by its time of status change, which no program can set back: it is later than the start. A scan costs time,
 //! so it is made in a thread of its own, and only when the file system as a whole has filled up enough for the limit to
-//! be near, or when the last one is long ago. Files that were unlinked and are still held open count as well: they are
-//! found through the processes that hold them.
+//! be near, or when the last scan was long ago. Files that were unlinked and are still open count as well: they are found
+//! through the processes that have them open.
 
 use std::collections::HashSet;
 use std::fs::{self, Metadata};
@@ -18,18 +18,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::statvfs::statvfs;
 
-/// Time between two looks at the file system.
-const LOOK: Duration = Duration::from_secs(2);
-/// A walk is made at least this often.
-const WALK_WITHIN: Duration = Duration::from_secs(30);
-/// A walk may take this part of the time: what one costs is waited for this many times.
-const SHARE: u32 = 20;
+/// Time between two checks of the file system's free space.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// The tree is scanned at least this often.
+const SCAN_WITHIN: Duration = Duration::from_secs(30);
+/// Time between two scans, as a multiple of what the last one took.
+const SCAN_PAUSES: u32 = 20;
 /// Unit of `st_blocks`, in bytes.
 const BLOCK: u64 = 512;
 
-/// What the watch has found so far.
+/// The latest measurements, in bytes.
 #[derive(Debug, Default)]
-struct Found {
+struct Measured {
     used: AtomicU64,
     lowest_free: AtomicU64,
 }
@@ -37,37 +37,37 @@ struct Found {
 /// A watch over the root file system, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct DiskWatch {
-    found: Arc<Found>,
+    measured: Arc<Measured>,
     _until: Sender<()>,
 }
 
 impl DiskWatch {
-    /// Watches from now on. Without a thread to watch in, nothing is measured.
+    /// Measures from now on; an error where no thread can be started for it.
     pub(crate) fn start(limit: u64) -> std::io::Result<Self> {
-        let found = Arc::new(Found {
+        let measured = Arc::new(Measured {
             used: AtomicU64::new(0),
             lowest_free: AtomicU64::new(u64::MAX),
         });
         let (until, dropped) = mpsc::channel();
         let watch = Self {
-            found: Arc::clone(&found),
+            measured: Arc::clone(&measured),
             _until: until,
         };
         thread::Builder::new()
             .name("disk".to_owned())
             .stack_size(512 * 1024)
-            .spawn(move || observe(&found, limit, &dropped))?;
+            .spawn(move || observe(&measured, limit, &dropped))?;
         Ok(watch)
     }
 
     /// Bytes that the build has added, as last measured.
     pub(crate) fn used(&self) -> u64 {
-        self.found.used.load(Ordering::Relaxed)
+        self.measured.used.load(Ordering::Relaxed)
     }
 
-    /// The least room the host's file system had, in bytes; none when it does not tell.
+    /// Least free space of the host's file system so far, in bytes; none when it cannot be read.
     pub(crate) fn lowest_free(&self) -> Option<u64> {
-        let free = self.found.lowest_free.load(Ordering::Relaxed);
+        let free = self.measured.lowest_free.load(Ordering::Relaxed);
         (free != u64::MAX).then_some(free)
     }
 }
@@ -88,28 +88,36 @@ fn space() -> Option<Space> {
     })
 }
 
-fn observe(found: &Found, limit: u64, dropped: &Receiver<()>) {
+fn observe(measured: &Measured, limit: u64, dropped: &Receiver<()>) {
     let start = now();
-    let mut last_walk = Instant::now();
+    let mut last_scan = Instant::now();
     let mut cost = Duration::ZERO;
     let mut used_then = space().map_or(0, |space| space.used);
-    while dropped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+    while dropped.recv_timeout(CHECK_EVERY) == Err(RecvTimeoutError::Timeout) {
         let space = space();
         if let Some(space) = space {
-            found.lowest_free.fetch_min(space.free, Ordering::Relaxed);
+            measured
+                .lowest_free
+                .fetch_min(space.free, Ordering::Relaxed);
         }
         let used_now = space.map_or(u64::MAX, |space| space.used);
-        let left = limit.saturating_sub(found.used.load(Ordering::Relaxed));
-        let is_near = used_now.saturating_sub(used_then) >= left / 2;
-        let waited = last_walk.elapsed();
-        if waited < cost * SHARE || !(is_near || waited >= WALK_WITHIN) {
+        let left = limit.saturating_sub(measured.used.load(Ordering::Relaxed));
+        let grown = used_now.saturating_sub(used_then);
+        if !is_scan_due(last_scan.elapsed(), cost, grown, left) {
             continue;
         }
         let began = Instant::now();
         let added = size(Path::new("/"), start);
-        found.used.store(added, Ordering::Relaxed);
-        (last_walk, cost, used_then) = (Instant::now(), began.elapsed(), used_now);
+        measured.used.store(added, Ordering::Relaxed);
+        (last_scan, cost, used_then) = (Instant::now(), began.elapsed(), used_now);
     }
+}
+
+/// Whether to scan the tree: `since_last` scan, which took `cost`, the file system as a whole has `grown`, while the build
+/// may still add what is `left` of its limit.
+fn is_scan_due(since_last: Duration, cost: Duration, grown: u64, left: u64) -> bool {
+    let is_limit_near = grown >= left / 2;
+    since_last >= cost * SCAN_PAUSES && (is_limit_near || since_last >= SCAN_WITHIN)
 }
 
 /// Seconds since 1970; 0 with a clock before that, when every file counts.
@@ -181,7 +189,7 @@ fn unlinked(device: u64, start: i64) -> u64 {
         .sum()
 }
 
-/// The kernel says so behind the name (`proc_pid_fd(5)`). The number of names tells nothing on every file system.
+/// The kernel says so behind the name (`proc_pid_fd(5)`). The number of links is not reliable on every file system.
 fn is_unlinked(descriptor: &Path) -> bool {
     fs::read_link(descriptor)
         .is_ok_and(|name| name.as_os_str().as_encoded_bytes().ends_with(b" (deleted)"))
@@ -222,5 +230,75 @@ mod tests {
         let device = file.metadata().unwrap().dev();
         fs::remove_file(&path).unwrap();
         assert!(unlinked(device, 0) >= 8 << 20);
+    }
+
+    #[test]
+    fn links_and_folders_take_no_space_and_foreign_file_systems_are_left_out() {
+        let folder =
+            std::env::temp_dir().join(format!("millrace-disk-links-{}", std::process::id()));
+        fs::create_dir_all(folder.join("a")).unwrap();
+        let device = fs::metadata(&folder).unwrap().dev();
+        std::os::unix::fs::symlink("/dev/zero", folder.join("a/link")).unwrap();
+        std::os::unix::fs::symlink("/", folder.join("root")).unwrap();
+        assert_eq!(named(&folder, device, 0), 0);
+        fs::write(folder.join("a/file"), vec![1; 64 << 10]).unwrap();
+        let elsewhere = named(&folder.join("a"), device + 1, 0);
+        let here = named(&folder, device, 0);
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(here >= 64 << 10);
+        assert_eq!(
+            elsewhere, here,
+            "files count, only folders of others are not entered"
+        );
+    }
+
+    #[test]
+    fn a_tree_that_cannot_be_read_is_empty() {
+        assert_eq!(size(Path::new("/nonexistent/tree"), 0), 0);
+        assert_eq!(named(Path::new("/nonexistent/tree"), 0, 0), 0);
+    }
+
+    #[test]
+    fn only_descriptors_of_unlinked_files_count_as_unlinked() {
+        let path = std::env::temp_dir().join(format!("millrace-named-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        let descriptor = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        let before = is_unlinked(Path::new(&descriptor));
+        fs::remove_file(&path).unwrap();
+        assert!(!before && is_unlinked(Path::new(&descriptor)));
+        assert!(!is_unlinked(Path::new("/proc/self/fd/none")));
+    }
+
+    #[test]
+    fn a_watch_begins_with_nothing_measured() {
+        let watch = DiskWatch::start(1 << 30).unwrap();
+        assert_eq!((watch.used(), watch.lowest_free()), (0, None));
+        assert!(space().is_some_and(|space| space.used > 0));
+    }
+
+    #[test]
+    fn a_scan_is_due_when_the_limit_may_be_near_or_the_last_one_is_old() {
+        let second = Duration::from_secs(1);
+        let quick = Duration::from_millis(10);
+        assert!(!is_scan_due(2 * second, quick, 0, 100));
+        assert!(!is_scan_due(2 * second, quick, 49, 100));
+        assert!(
+            is_scan_due(2 * second, quick, 50, 100),
+            "half of what is left"
+        );
+        assert!(
+            is_scan_due(SCAN_WITHIN, quick, 0, 100),
+            "the last one is old"
+        );
+        assert!(
+            is_scan_due(2 * second, quick, 0, 0),
+            "over the limit already"
+        );
+        let slow = 10 * second;
+        assert!(
+            !is_scan_due(199 * second, slow, 100, 0),
+            "scans take a share of the time"
+        );
+        assert!(is_scan_due(200 * second, slow, 0, 100));
     }
 }

@@ -218,4 +218,49 @@ mod tests {
         assert_eq!(limits.end(Cause::Cancelled, start), None);
         assert_eq!(limits.causes, [Cause::Abandoned]);
     }
+
+    #[test]
+    fn every_limit_has_its_name_and_a_cancel_has_none() {
+        for (cause, hit) in [
+            (Cause::TimedOut, Some(LimitHit::Time)),
+            (Cause::Silent, Some(LimitHit::Silence)),
+            (Cause::LogTooLarge, Some(LimitHit::Log)),
+            (Cause::DiskFull, Some(LimitHit::Disk)),
+            (Cause::Cancelled, None),
+            (Cause::Abandoned, None),
+        ] {
+            let start = Instant::now();
+            let mut limits = limits(start);
+            limits.end(cause, start);
+            assert_eq!(limits.hit(), hit, "{cause:?}");
+            assert!(limits.is_ending());
+        }
+    }
+
+    #[test]
+    fn the_next_deadline_follows_the_end() {
+        let start = Instant::now();
+        let mut limits = limits(start);
+        assert_eq!(limits.deadline(), start + 60 * SECOND);
+        limits.end(Cause::Cancelled, start + SECOND);
+        assert_eq!(limits.deadline(), start + 4 * SECOND);
+        limits.tick(start + 4 * SECOND, false);
+        assert_eq!(limits.deadline(), start + 4 * SECOND + DRAIN);
+        assert!(!limits.is_drained(start + 4 * SECOND));
+    }
+
+    #[test]
+    fn a_second_cause_never_puts_the_kill_off() {
+        let start = Instant::now();
+        let mut limits = limits(start);
+        limits.end(Cause::Cancelled, start);
+        assert_eq!(limits.end(Cause::Silent, start + SECOND), None);
+        assert_eq!(limits.deadline(), start + 3 * SECOND);
+        assert_eq!(
+            limits.end(Cause::Abandoned, start + 2 * SECOND),
+            Some(Action::Kill)
+        );
+        let causes = [Cause::Cancelled, Cause::Silent, Cause::Abandoned];
+        assert_eq!(limits.causes, causes);
+    }
 }

@@ -187,4 +187,96 @@ mod tests {
         );
         assert_eq!(log_limiter.taken(), 100_004);
     }
+
+    #[test]
+    fn a_log_that_just_fits_is_stored_whole_and_one_byte_more_is_not() {
+        let mut whole = limiter(4, 3);
+        assert_eq!(stored(&mut whole, &[b"headend"]), b"headend");
+        let mut longer = limiter(4, 3);
+        assert_eq!(
+            stored(&mut longer, &[b"headxend"]),
+            b"head\nmillrace: 1 bytes of the log were left out here\nend"
+        );
+    }
+
+    #[test]
+    fn without_a_ring_only_the_beginning_and_the_marker_are_stored() {
+        let mut limiter = limiter(2, 0);
+        assert_eq!(
+            stored(&mut limiter, &[b"ab", b"cde"]),
+            b"ab\nmillrace: 3 bytes of the log were left out here\n"
+        );
+        assert_eq!(limiter.taken(), 5);
+        assert_eq!(limiter.stored_offset(4), 2);
+    }
+
+    #[test]
+    fn an_empty_log_has_no_end_to_release() {
+        let mut limiter = limiter(4, 4);
+        assert!(!limiter.is_holding());
+        assert_eq!(limiter.release(8), None);
+        assert_eq!((limiter.taken(), limiter.stored_offset(0)), (0, 0));
+    }
+
+    #[test]
+    fn the_end_waits_until_it_is_released_piece_by_piece() {
+        let mut limiter = limiter(0, 5);
+        assert_eq!(limiter.take(b"0123456789"), b"");
+        assert!(limiter.is_holding());
+        let marker = limiter.release(2).unwrap();
+        assert_eq!(
+            marker,
+            b"\nmillrace: 5 bytes of the log were left out here\n"
+        );
+        assert_eq!(limiter.release(2).unwrap(), b"56");
+        assert_eq!(limiter.release(0), None, "no room, but not at its end");
+        assert!(limiter.is_holding());
+        assert_eq!(limiter.release(9).unwrap(), b"789");
+        assert!(!limiter.is_holding());
+        assert_eq!(limiter.release(9), None);
+    }
+
+    #[test]
+    fn a_closed_log_takes_and_counts_nothing_more() {
+        let mut limiter = limiter(4, 4);
+        limiter.take(b"ab");
+        limiter.close();
+        assert_eq!(limiter.take(b"cdefghij"), b"");
+        assert_eq!(limiter.taken(), 2);
+        assert!(!limiter.is_holding());
+    }
+
+    #[test]
+    fn offsets_in_the_end_are_unknown_until_it_is_released() {
+        let mut limiter = limiter(4, 4);
+        limiter.take(b"head0123tail");
+        assert_eq!(limiter.stored_offset(3), 3);
+        assert_eq!(limiter.stored_offset(10), 4, "at the end of the beginning");
+        let marker = limiter.release(0).unwrap().len() as u64;
+        assert_eq!(limiter.stored_offset(8), 4 + marker);
+        assert_eq!(limiter.stored_offset(11), 4 + marker + 3);
+        assert_eq!(limiter.stored_offset(7), 4, "left out");
+    }
+
+    #[test]
+    fn every_stored_offset_points_at_the_same_byte_whatever_the_pieces() {
+        let text: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for (head, tail, piece) in [
+            (100, 200, 7),
+            (0, 300, 64),
+            (500, 500, 1000),
+            (1, 1, 1),
+            (300, 699, 13),
+        ] {
+            let mut limiter = limiter(head, tail);
+            let pieces: Vec<&[u8]> = text.chunks(piece).collect();
+            let stored = stored(&mut limiter, &pieces);
+            let left_out = text.len() as u64 - (head + tail).min(text.len() as u64);
+            for at in (0..head).chain(head + left_out..text.len() as u64) {
+                let place = usize::try_from(limiter.stored_offset(at)).unwrap();
+                let original = text[usize::try_from(at).unwrap()];
+                assert_eq!(stored[place], original, "{head} {tail} {piece} at {at}");
+            }
+        }
+    }
 }

@@ -126,4 +126,28 @@ mod tests {
         assert!(!leads_out(&format!("{heading}eth0\t000011AC\t00000000\n")));
         assert!(leads_out(&format!("{heading}eth0\t00000000\t010011AC\n")));
     }
+
+    #[test]
+    fn several_links_are_summed_up_and_broken_lines_count_nothing() {
+        let table = format!(
+            "{HEADING}    lo: 900 1\n  eth0: 100 7 0\n  eth1:25 1\n  eth2: x\n  eth3:\nnonsense\n"
+        );
+        assert_eq!(bytes_in(&table), 125);
+        assert!(has_links(&table));
+        assert!(!has_links("") && !has_links(HEADING));
+    }
+
+    #[test]
+    fn a_link_that_is_connected_anew_counts_from_zero_again() {
+        let mut received = ReceivedBytes::default();
+        let seen = [10, 0, 0, 5, 0, 7].map(|now| received.add(now));
+        assert_eq!(seen, [10, 10, 10, 15, 15, 22]);
+    }
+
+    #[test]
+    fn a_broken_table_of_routes_leads_nowhere() {
+        assert!(!leads_out(""));
+        assert!(!leads_out("Iface\tDestination\neth0\n\n"));
+        assert!(!leads_out("00000000 00000000\n"), "the heading is no route");
+    }
 }

@@ -125,4 +125,60 @@ mod tests {
         queue.flush();
         assert!(queue.is_broken() && queue.waiting() == 0);
     }
+
+    #[test]
+    fn bytes_leave_in_the_order_in_which_they_came() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut queue = OutputQueue::new(ours, 4).unwrap();
+        assert!(queue.poll_fd().is_none(), "nothing to write yet");
+        for piece in [&b"one "[..], b"", b"two ", b"three"] {
+            queue.push(piece);
+        }
+        assert_eq!(queue.waiting(), 13);
+        queue.flush();
+        assert_eq!(queue.waiting(), 0);
+        let mut seen = [0; 13];
+        theirs.read_exact(&mut seen).unwrap();
+        assert_eq!(&seen, b"one two three");
+    }
+
+    #[test]
+    fn a_broken_queue_stays_broken_and_keeps_nothing() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut queue = OutputQueue::new(ours, 16).unwrap();
+        drop(theirs);
+        queue.push(b"first");
+        queue.flush();
+        queue.push(&vec![b'x'; 1 << 20]);
+        queue.flush();
+        assert!(queue.is_broken() && queue.poll_fd().is_none());
+        assert_eq!(queue.waiting(), 0);
+    }
+
+    #[test]
+    fn reads_are_sorted_into_bytes_nothing_and_the_end() {
+        let is_end = |result| matches!(read_result(result), ReadResult::End);
+        let is_nothing = |result| matches!(read_result(result), ReadResult::Nothing);
+        assert!(matches!(read_result(Ok(3)), ReadResult::Bytes(3)));
+        assert!(is_end(Ok(0)));
+        assert!(is_nothing(Err(ErrorKind::WouldBlock.into())));
+        assert!(is_nothing(Err(ErrorKind::Interrupted.into())));
+        assert!(is_end(Err(ErrorKind::ConnectionReset.into())));
+    }
+
+    #[test]
+    fn a_pipe_without_bytes_does_not_block_its_reader() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        set_nonblocking(theirs.as_fd()).unwrap();
+        let mut buffer = [0; 8];
+        assert!(matches!(
+            read_result(theirs.read(&mut buffer)),
+            ReadResult::Nothing
+        ));
+        drop(ours);
+        assert!(matches!(
+            read_result(theirs.read(&mut buffer)),
+            ReadResult::End
+        ));
+    }
 }

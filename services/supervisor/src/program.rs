@@ -116,3 +116,84 @@ fn refuse(reason: &str) -> ExitCode {
     eprintln!("millrace-supervisor: {reason}");
     ExitCode::from(USAGE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(code: ExitCode) -> String {
+        format!("{code:?}")
+    }
+
+    fn call(arguments: &[&str]) -> ExitCode {
+        run(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn every_call_is_told_apart() {
+        for (arguments, wanted) in [
+            (&["--help"][..], Some(Call::Help)),
+            (&["-h"], Some(Call::Help)),
+            (&["--version"], Some(Call::Version)),
+            (&["-V"], Some(Call::Version)),
+            (
+                &["/millrace/plan.json"],
+                Some(Call::Supervise("/millrace/plan.json")),
+            ),
+            (&["selftest"], Some(Call::Supervise("selftest"))),
+            (&["selftest", "128"], Some(Call::SelfTest("128"))),
+            (
+                &["selftest-links", "after"],
+                Some(Call::SelfTestLinks("after")),
+            ),
+            (&["selftest-hog", "128"], Some(Call::Hog("128"))),
+            (&[], None),
+            (&[""], None),
+            (&["--verbose"], None),
+            (&["-"], None),
+            (&["plan.json", "plan.json"], None),
+            (&["--help", "me"], None),
+            (&["selftest", "128", "256"], None),
+        ] {
+            assert_eq!(Call::parse(arguments), wanted, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_succeed_and_anything_unknown_is_a_usage_error() {
+        assert_eq!(text(call(&["--help"])), text(ExitCode::SUCCESS));
+        assert_eq!(text(call(&["-V"])), text(ExitCode::SUCCESS));
+        assert_eq!(text(call(&[])), text(ExitCode::from(USAGE)));
+        assert_eq!(text(call(&["--plan"])), text(ExitCode::from(USAGE)));
+        assert_eq!(
+            text(call(&["/nonexistent/plan"])),
+            text(ExitCode::from(USAGE))
+        );
+        assert!(HELP.contains("usage: millrace-supervisor PLAN.json"));
+    }
+
+    #[test]
+    fn outside_of_a_container_a_valid_plan_is_not_run() {
+        let path = std::env::temp_dir().join(format!("millrace-plan-{}", std::process::id()));
+        let plan = r#"{"steps":[{"name":"a","argv":["/bin/false"]}],"wall_limit_seconds":1}"#;
+        std::fs::write(&path, plan).unwrap();
+        let plan = path.to_str().unwrap().to_owned();
+        let (read, code) = (read_plan(&plan), call(&[&plan]));
+        std::fs::remove_file(&path).unwrap();
+        assert!(read.is_ok());
+        assert_eq!(text(code), text(ExitCode::from(USAGE)));
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_run_says_why() {
+        let reason = |text: &str| parse_plan(text.as_bytes()).unwrap_err();
+        assert!(reason("").contains("EOF"));
+        assert!(reason("{}").contains("missing field `steps`"));
+        assert_eq!(
+            reason(r#"{"steps":[],"wall_limit_seconds":1}"#),
+            "it has no steps"
+        );
+        let empty = r#"{"steps":[{"name":"a","argv":["x"]},{"name":"b","argv":[]}],"wall_limit_seconds":1}"#;
+        assert_eq!(reason(empty), "step b has an empty argv");
+    }
+}

@@ -1,9 +1,9 @@
-//! What builder and supervisor say to each other: the plan in, commands on stdin, notices on stderr, the
-//! report at the end. All of it is JSON, so that a person can read a captured stream.
+//! The protocol between builder and supervisor: the plan in a file, commands on stdin, notices on stderr, the report at
+//! the end. All of it is JSON, so that a person can read a captured stream.
 
 use serde::{Deserialize, Serialize};
 
-/// The folder of a sandbox in which everything of ours lies.
+/// Folder of a sandbox that holds everything Millrace puts there.
 pub const HOME: &str = "/millrace";
 /// Where the builder puts the supervisor's binary.
 pub const SUPERVISOR_PATH: &str = "/millrace/supervisor";
@@ -13,9 +13,9 @@ pub const PLAN_PATH: &str = "/millrace/plan.json";
 pub const SOURCE_PATH: &str = "/millrace/source.src.rpm";
 /// Where the builder puts packages that were built before, as a repository for this build.
 pub const PACKAGES_DIR: &str = "/millrace/packages";
-/// Where a builder puts the program that looks at extra repositories.
+/// Where the builder puts the program that checks extra repositories.
 pub const REPOSITORIES_PROGRAM: &str = "/millrace/repositories.py";
-/// Where that program leaves the arguments for what it found.
+/// Where that program leaves mock's arguments for the repositories it found.
 pub const REPOSITORIES_PATH: &str = "/millrace/repositories";
 /// Where a source package lies that names dynamic build requirements, whatever its own name was.
 pub const REQUIRES_PATH: &str = "/millrace/requires.nosrc.rpm";
@@ -24,7 +24,7 @@ pub const REPORT_PATH: &str = "/millrace/report.json";
 /// Where results are taken from, unless the plan says otherwise.
 pub const RESULT_DIR: &str = "/millrace/results";
 
-/// What a sandbox is to do and within which limits.
+/// The steps that a sandbox runs, and their limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Run one after another; the first that does not exit with 0 is the last.
@@ -40,7 +40,7 @@ pub struct Plan {
     /// Time between SIGINT and SIGKILL on a cancel, in seconds.
     #[serde(default = "cancel_grace")]
     pub cancel_grace_seconds: u32,
-    /// The builder counts as gone after this long without an order, in seconds.
+    /// The builder counts as gone after this long without a command, in seconds.
     #[serde(default = "ping_timeout")]
     pub ping_timeout_seconds: u32,
     /// Time between two samples of the memory counters, in milliseconds.
@@ -49,7 +49,7 @@ pub struct Plan {
     /// Made before the first step; results are collected from it.
     #[serde(default = "result_dir")]
     pub result_dir: String,
-    /// Who owns `result_dir`; mock makes its files as an unprivileged user.
+    /// Owner of `result_dir`; mock makes its files as an unprivileged user.
     #[serde(default)]
     pub result_owner: Option<Owner>,
     /// Where the report is left for a reader who lost the stream.
@@ -79,18 +79,18 @@ pub struct Step {
     /// Its environment, on top of the plan's.
     #[serde(default)]
     pub env: Vec<(String, String)>,
-    /// The stage that begins with it, before any line of its output tells another.
+    /// Stage that begins with the step, until its output announces another; none leaves the current one.
     #[serde(default)]
     pub stage: Option<String>,
-    /// What the network must be before the step starts; none leaves it as it is.
+    /// State of the network before the step starts; none leaves it as it is.
     #[serde(default)]
     pub network: Option<Network>,
-    /// What follows when it ends for want of build requirements that it found out itself.
+    /// Installs build requirements that the step found out itself, and repeats it; none where it finds out none.
     #[serde(default)]
     pub rounds: Option<Rounds>,
 }
 
-/// What a step may reach.
+/// State of a sandbox's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
@@ -111,7 +111,7 @@ pub struct Rounds {
     pub suffix: String,
     /// Installs what the file names. The file lies at [`REQUIRES_PATH`] by then.
     pub install: Box<Step>,
-    /// As many rounds as are made.
+    /// Largest number of rounds.
     pub at_most: u32,
 }
 
@@ -128,11 +128,11 @@ pub struct Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogCaps {
-    /// Kept from the beginning, and streamed as it comes.
+    /// Bytes stored from the beginning, and streamed as they come.
     pub head_bytes: u64,
-    /// Kept from the end, in memory until then.
+    /// Bytes stored from the end, held in memory until then.
     pub tail_bytes: u64,
-    /// The build is ended beyond this.
+    /// A build that writes more bytes than this is ended.
     pub hard_bytes: u64,
 }
 
@@ -191,17 +191,17 @@ fn report_path() -> String {
     REPORT_PATH.to_owned()
 }
 
-/// What the builder tells the supervisor: one JSON object a line on its stdin.
+/// A command of the builder: one JSON object per line on the supervisor's stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum SupervisorCommand {
-    /// The builder is still there.
+    /// Does nothing but show that the builder is still there.
     Ping,
-    /// End everything; the requester wishes so.
+    /// Ends everything, as the requester cancelled the build.
     Cancel,
 }
 
-/// What the supervisor tells the builder: one JSON object a line on its stderr.
+/// A notice to the builder: one JSON object per line on the supervisor's stderr.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub enum Notice {
@@ -220,7 +220,7 @@ pub enum Notice {
     StepEnded(StepReport),
     /// The next step waits until the builder has done this to the network.
     Network {
-        /// What is to be.
+        /// The requested state.
         wanted: Network,
     },
     /// Everything known at the end; no notice follows.
@@ -234,7 +234,7 @@ pub struct Sample {
     pub memory_bytes: u64,
     /// The highest `memory_bytes` so far.
     pub peak_memory_bytes: u64,
-    /// Processes killed for want of memory so far.
+    /// Processes ended by the out-of-memory killer so far.
     pub oom_kills: u64,
     /// Bytes of log so far.
     pub log_bytes: u64,
@@ -256,7 +256,7 @@ pub struct StageMark {
     /// How long it took; absent while it runs.
     #[serde(default)]
     pub seconds: Option<f64>,
-    /// Where in the log the line stands that began it, in bytes.
+    /// Offset in the log of the line that began it, in bytes.
     pub log_offset: u64,
 }
 
@@ -285,7 +285,7 @@ pub enum StepEnd {
     NotStarted(String),
 }
 
-/// A limit that the supervisor keeps.
+/// A limit that the supervisor enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitHit {
@@ -322,9 +322,9 @@ pub struct Report {
     pub peak_memory_with_cache_bytes: Option<u64>,
     /// The memory limit as the container sees it; absent when there is none.
     pub memory_limit_bytes: Option<u64>,
-    /// Processes killed for want of memory since the start.
+    /// Processes ended by the out-of-memory killer since the start.
     pub oom_kills: u64,
-    /// Whether the memory in use ever came up to the limit; absent where no counter tells.
+    /// Whether the memory in use ever reached the limit; absent where no counter says.
     pub memory_limit_reached: Option<bool>,
     /// Processor time of the whole container, in seconds.
     pub cpu_seconds: f64,
@@ -332,17 +332,17 @@ pub struct Report {
     pub wall_seconds: f64,
     /// Bytes that the build added to the root file system, as last measured; absent when it was not measured.
     pub disk_bytes: Option<u64>,
-    /// The least room that the host's file system had, in bytes; absent when it was not measured.
+    /// Least free space of the host's file system, in bytes; absent when it was not measured.
     pub lowest_free_bytes: Option<u64>,
-    /// Bytes that came in over the container's network, whatever they were; absent where a supervisor did not count.
+    /// Bytes received over the container's network; absent where the supervisor does not count them.
     pub received_bytes: Option<u64>,
     /// Rounds of dynamic build requirements.
     pub rounds: u32,
-    /// Bytes of log that were taken in, those that were left out included.
+    /// Bytes of log that the build wrote, including those that were left out.
     pub log_bytes: u64,
-    /// Bytes of them that nobody read before the last deadline.
+    /// Bytes of the stored log that its reader had not read at the last deadline.
     pub log_bytes_unread: u64,
-    /// What went wrong in the supervisor's own house, one sentence each.
+    /// Failures of the supervisor itself, one sentence each.
     pub faults: Vec<String>,
 }
 
@@ -371,19 +371,19 @@ impl Report {
     }
 }
 
-/// What the self-test mode found out, as one JSON line on stdout.
+/// Findings of the self-test, as one JSON line on stdout.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SelfTestFacts {
     /// The memory limit as the container sees it.
     pub memory_limit_bytes: Option<u64>,
-    /// The process that touched more than the limit lived on.
+    /// Whether the process that touched more than the limit was not killed.
     pub hog_survived: bool,
     /// The signal that ended it.
     pub hog_signal: Option<i32>,
-    /// Processes killed for want of memory.
+    /// Processes ended by the out-of-memory killer.
     pub oom_kills: u64,
-    /// It lived on because part of it was swapped out.
+    /// Whether it was not killed because part of it was swapped out.
     pub survived_by_swap: bool,
     /// A device node made on the root file system could be opened; absent when none could be made.
     pub device_node_opens: Option<bool>,
@@ -443,5 +443,142 @@ mod tests {
     fn a_report_of_a_newer_supervisor_still_reads() {
         let report: Report = serde_json::from_str(r#"{"limit_hit":"time","later":1}"#).unwrap();
         assert!(report.timed_out() && !report.is_clean());
+    }
+
+    #[test]
+    fn a_plan_survives_its_journey_with_all_that_it_can_hold() {
+        let step = |name: &str| Step {
+            name: name.into(),
+            argv: vec!["mock".into(), "--rebuild".into()],
+            arguments_from: Some(REPOSITORIES_PATH.into()),
+            env: vec![("A".into(), "b=c".into())],
+            stage: Some("build".into()),
+            network: Some(Network::Cut),
+            rounds: None,
+        };
+        let rounds = Rounds {
+            exit_codes: vec![11],
+            folder: "/var/lib/mock/*/root".into(),
+            suffix: ".buildreqs.nosrc.rpm".into(),
+            install: Box::new(step("requires")),
+            at_most: 10,
+        };
+        let mut plan = Plan::new(vec![step("a"), step("b")], 60);
+        plan.steps[1].rounds = Some(rounds);
+        plan.result_owner = Some(Owner { uid: 1, gid: 2 });
+        plan.disk_limit_bytes = Some(1 << 30);
+        plan.silence_limit_seconds = Some(5);
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+        assert!(text.contains(r#""network":"cut""#), "{text}");
+    }
+
+    #[test]
+    fn a_plan_of_an_older_builder_has_limits_on_its_log() {
+        let text = r#"{"steps":[],"wall_limit_seconds":1,"log":{"head_bytes":10},"later":[]}"#;
+        let plan: Plan = serde_json::from_str(text).unwrap();
+        assert_eq!(plan.log.head_bytes, 10);
+        assert_eq!(plan.log.hard_bytes, LogCaps::default().hard_bytes);
+        assert_eq!(
+            (plan.ping_timeout_seconds, plan.sample_interval_ms),
+            (30, 250)
+        );
+        assert_eq!(plan.result_dir, RESULT_DIR);
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused() {
+        for text in [
+            "",
+            "[]",
+            r#"{"steps":[]}"#,
+            r#"{"wall_limit_seconds":60}"#,
+            r#"{"steps":[{"name":"a"}],"wall_limit_seconds":60}"#,
+            r#"{"steps":[],"wall_limit_seconds":-1}"#,
+            r#"{"steps":[],"wall_limit_seconds":60,"result_owner":{"uid":0}}"#,
+        ] {
+            assert!(serde_json::from_str::<Plan>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn notices_of_a_hostile_program_are_no_notices() {
+        for line in [
+            "",
+            "{}",
+            r#"{"notice":"dance"}"#,
+            r#"{"notice":"step_ended","name":"a"}"#,
+            r#"{"notice":"network","wanted":"open"}"#,
+            r#"{"notice":"sample","memory_bytes":-1,"peak_memory_bytes":0,"oom_kills":0,"log_bytes":0}"#,
+            r#"{"notice":["report"]}"#,
+            "\u{0}",
+        ] {
+            assert!(serde_json::from_str::<Notice>(line).is_err(), "{line:?}");
+        }
+        assert!(serde_json::from_slice::<Notice>(b"{\"notice\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn a_sample_of_an_older_supervisor_still_reads() {
+        let line = r#"{"notice":"sample","memory_bytes":1,"peak_memory_bytes":2,"oom_kills":3,"log_bytes":4}"#;
+        let sample = Sample {
+            memory_bytes: 1,
+            peak_memory_bytes: 2,
+            oom_kills: 3,
+            log_bytes: 4,
+            disk_bytes: None,
+            received_bytes: 0,
+        };
+        let notice: Notice = serde_json::from_str(line).unwrap();
+        assert_eq!(notice, Notice::Sample(sample));
+    }
+
+    fn ended(ends: &[StepEnd]) -> Report {
+        let step = |end: &StepEnd| StepReport {
+            name: "s".into(),
+            end: end.clone(),
+            start: String::new(),
+            seconds: 0.0,
+        };
+        Report {
+            steps: ends.iter().map(step).collect(),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn the_exit_code_is_the_last_steps() {
+        let not_started = StepEnd::NotStarted("no such file".into());
+        assert_eq!(ended(&[]).exit_code(), None);
+        assert_eq!(
+            ended(&[StepEnd::Exit(0), StepEnd::Exit(30)]).exit_code(),
+            Some(30)
+        );
+        assert_eq!(
+            ended(&[StepEnd::Exit(1), StepEnd::Signal(9)]).exit_code(),
+            Some(137)
+        );
+        assert_eq!(ended(&[StepEnd::Exit(0), not_started]).exit_code(), None);
+    }
+
+    #[test]
+    fn a_report_is_clean_when_all_steps_exited_with_0_and_nothing_ended_them() {
+        let clean = ended(&[StepEnd::Exit(0), StepEnd::Exit(0)]);
+        assert!(clean.is_clean() && !clean.timed_out());
+        assert!(!ended(&[]).is_clean());
+        assert!(!ended(&[StepEnd::Exit(0), StepEnd::Signal(9)]).is_clean());
+        for (cancelled, abandoned, limit_hit) in [
+            (true, false, None),
+            (false, true, None),
+            (false, false, Some(LimitHit::Disk)),
+        ] {
+            let report = Report {
+                limit_hit,
+                cancelled,
+                abandoned,
+                ..clean.clone()
+            };
+            assert!(!report.is_clean());
+        }
     }
 }

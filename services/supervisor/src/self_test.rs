@@ -114,4 +114,21 @@ mod tests {
         assert_eq!(field(status, "CapEff"), Some("00000000882400fb"));
         assert_eq!(field(status, "Seccomp"), None);
     }
+
+    #[test]
+    fn a_hog_without_a_number_is_a_usage_error() {
+        let text = |code: ExitCode| format!("{code:?}");
+        for bad in ["", "-1", "1.5", "many"] {
+            assert_eq!(text(hog(bad)), text(ExitCode::from(USAGE)), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn links_are_either_there_or_cut() {
+        let text = |code: ExitCode| format!("{code:?}");
+        let is_connected = netcut::is_connected() == Some(true);
+        let (before, after) = (text(links("before")), text(links("after")));
+        assert_ne!(before, after);
+        assert_eq!(before == text(ExitCode::SUCCESS), is_connected);
+    }
 }

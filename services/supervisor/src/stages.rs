@@ -271,4 +271,88 @@ mod tests {
         }
         assert_eq!(stages.finish().len(), MAX_MARKS);
     }
+
+    #[test]
+    fn each_announcement_of_mock_has_its_stage() {
+        for (line, stage) in [
+            ("Start: init plugins", Some("buildroot")),
+            ("INFO: Start: chroot init", Some("buildroot")),
+            ("Start(bootstrap): run", Some("buildroot")),
+            ("Finish: chroot init", Some("dependencies")),
+            ("Start: build phase for a-1-1.src.rpm", Some("dependencies")),
+            ("Start: build setup for a-1-1.src.rpm", Some("dependencies")),
+            ("Start: rpmbuild a-1-1.src.rpm", Some("prep")),
+            ("Finish: rpmbuild a-1-1.src.rpm", None),
+            ("Start: unpacking root cache", None),
+            ("ERROR: Start: run", None),
+            ("start: run", None),
+            ("", None),
+        ] {
+            assert_eq!(stage_by_mock(line), stage, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn packaging_begins_only_behind_a_stage_of_the_package() {
+        let wrote = "Wrote: /builddir/build/SRPMS/a-1-1.src.rpm";
+        for before in [
+            None,
+            Some("buildroot"),
+            Some("dependencies"),
+            Some("package"),
+        ] {
+            assert_eq!(stage_by_rpmbuild(wrote, before), None, "{before:?}");
+        }
+        for before in ["prep", "build", "install", "check"] {
+            assert_eq!(stage_by_rpmbuild(wrote, Some(before)), Some("package"));
+        }
+        let unknown = "Executing(%clean): /bin/sh";
+        assert_eq!(stage_by_rpmbuild(unknown, Some("check")), None);
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_begins_nothing() {
+        let mut stages = Stages::default();
+        let line = b"Executing(%build): \xff";
+        assert!(stages.read_line(Channel::Stdout, line, 0).is_none());
+        assert_eq!(stages.current(), None);
+        assert!(stages.finish().is_empty());
+    }
+
+    #[test]
+    fn a_mark_says_where_its_line_lies_and_how_long_the_stage_took() {
+        let mut stages = Stages::default();
+        let mark = stages
+            .read_line(Channel::Stderr, b"Start: run", 120)
+            .unwrap();
+        assert_eq!((mark.log_offset, mark.seconds), (120, None));
+        assert!(
+            stages.begin("buildroot", 300).is_none(),
+            "it is that stage already"
+        );
+        stages.begin("prep", 400);
+        stages.end();
+        assert_eq!(stages.current(), Some("prep"), "the last one stays known");
+        let marks = stages.finish();
+        let places: Vec<u64> = marks.iter().map(|mark| mark.log_offset).collect();
+        assert_eq!(places, [120, 400]);
+        assert!(marks.iter().all(|mark| mark.seconds.is_some()));
+    }
+
+    #[test]
+    fn plans_may_name_only_stages_of_the_glossary() {
+        assert_eq!(stage_word("check"), Some("check"));
+        assert_eq!(stage_word("Check"), None);
+        assert_eq!(stage_word("upload"), None);
+    }
+
+    #[test]
+    fn carriage_returns_and_blanks_at_a_lines_end_are_left_out() {
+        let mut lines = LineSplitter::new();
+        let mut seen = Vec::new();
+        lines.feed(0, b"Start: run \t\r\n  \r\nrest", |line, at| {
+            seen.push((line.to_vec(), at));
+        });
+        assert_eq!(seen, [(b"Start: run".to_vec(), 0), (Vec::new(), 14)]);
+    }
 }

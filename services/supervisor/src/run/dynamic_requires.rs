@@ -143,4 +143,85 @@ mod tests {
         fs::remove_dir_all(&home).unwrap();
         assert!(taken && !followed && !device);
     }
+
+    /// A folder of its own for a test, and the rounds of a step that leaves its file in a folder below it.
+    fn left_in(home: &Path) -> Rounds {
+        let step = Step {
+            name: "requires".into(),
+            argv: vec!["true".into()],
+            arguments_from: None,
+            env: Vec::new(),
+            stage: None,
+            network: None,
+            rounds: None,
+        };
+        Rounds {
+            exit_codes: vec![11],
+            folder: format!("{}/*/SRPMS", home.display()),
+            suffix: ".nosrc.rpm".into(),
+            install: Box::new(step),
+            at_most: 3,
+        }
+    }
+
+    fn fresh_home(name: &str) -> PathBuf {
+        let home = std::env::temp_dir().join(format!("millrace-{name}-{}", std::process::id()));
+        fs::create_dir_all(home.join("root/SRPMS")).unwrap();
+        home
+    }
+
+    #[test]
+    fn the_first_file_with_the_ending_is_moved_to_its_place() {
+        let home = fresh_home("take");
+        let rounds = left_in(&home);
+        let (folder, to) = (home.join("root/SRPMS"), home.join("to"));
+        for (name, text) in [
+            ("a.src.rpm", "no"),
+            ("c.nosrc.rpm", "later"),
+            ("b.nosrc.rpm", "first"),
+        ] {
+            fs::write(folder.join(name), text).unwrap();
+        }
+        let taken = take_requires(&rounds, &to).unwrap();
+        let text = fs::read_to_string(&to).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        fs::remove_dir_all(&home).unwrap();
+        assert!(taken && text == "first");
+        assert_eq!(left, ["a.src.rpm", "c.nosrc.rpm"]);
+    }
+
+    #[test]
+    fn without_a_file_there_is_no_further_round() {
+        let home = fresh_home("none");
+        let rounds = left_in(&home);
+        let taken = take_requires(&rounds, &home.join("to"));
+        fs::remove_dir_all(&home).unwrap();
+        assert!(!taken.unwrap());
+        assert!(!take_requires(&rounds, Path::new("/nonexistent/to")).unwrap());
+    }
+
+    #[test]
+    fn what_a_package_puts_in_the_files_place_is_an_error_and_is_not_followed() {
+        let home = fresh_home("planted");
+        let rounds = left_in(&home);
+        let (planted, to) = (home.join("root/SRPMS/x.nosrc.rpm"), home.join("to"));
+        symlink("/etc/passwd", &planted).unwrap();
+        let link = take_requires(&rounds, &to).is_err();
+        fs::remove_file(&planted).unwrap();
+        fs::create_dir(&planted).unwrap();
+        let folder = take_requires(&rounds, &to).is_err();
+        fs::remove_dir(&planted).unwrap();
+        File::create(&planted)
+            .unwrap()
+            .set_len(MAX_REQUIRES + 1)
+            .unwrap();
+        let large = take_requires(&rounds, &to).is_err();
+        let copied = to.exists();
+        fs::remove_dir_all(&home).unwrap();
+        assert!(link && folder && large && !copied);
+    }
 }

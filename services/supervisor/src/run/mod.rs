@@ -27,6 +27,8 @@ mod dynamic_requires;
 mod final_report;
 mod network;
 mod output;
+#[cfg(test)]
+mod tests;
 
 /// Bytes of log that may wait for the reader before the build is held back.
 const LOG_CAPACITY: usize = 256 * 1024;

@@ -12,7 +12,7 @@ use crate::link::{Link, LinkState};
 use crate::publisher::Publisher;
 use crate::topology::{JobRoute, Topology};
 
-/// The way to the broker. Two connections, because a broker under an alarm stops reading from a connection that
+/// Connections to the broker. There are two, because a broker under an alarm stops reading from a connection that
 /// publishes, and with it from its acknowledgements.
 #[derive(Clone)]
 pub struct Bus {
@@ -40,8 +40,8 @@ impl Bus {
         }
     }
 
-    /// Says that there are jobs of a route: a chroot of another architecture may come while the frontend runs. The first
-    /// message then finds no queue, which has the queue declared, and is published again.
+    /// Adds the queue of a route to the topology: a chroot of another architecture may be added while the frontend runs.
+    /// The first message then finds no queue, which has the queue declared, and is published again.
     pub fn expect_jobs(&self, route: &JobRoute) {
         self.topology.add_jobs(route);
     }
@@ -51,12 +51,12 @@ impl Bus {
         self.publisher.clone()
     }
 
-    /// How the publishing connection is.
+    /// State of the publishing connection.
     pub fn publishing(&self) -> watch::Receiver<LinkState> {
         self.publishing.state()
     }
 
-    /// How the consuming connection is; up means that the topology is declared, too.
+    /// State of the consuming connection; up means that the topology is declared, too.
     pub fn consuming(&self) -> watch::Receiver<LinkState> {
         self.consuming.state()
     }

@@ -1,4 +1,4 @@
-//! Where the broker is, and how long it is waited for.
+//! The broker's address and the deadlines of calls to it.
 
 use std::fmt;
 use std::time::Duration;

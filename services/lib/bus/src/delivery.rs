@@ -1,4 +1,4 @@
-//! A message handed out by the broker, and what a consumer says of it.
+//! A message that the broker delivered, and the verdict of its consumer.
 
 use std::fmt;
 use std::ops::Deref;
@@ -15,43 +15,43 @@ use crate::error::DeliveryLost;
 use crate::fault::within;
 use crate::publisher::{Parking, Publisher, QUEUE_HEADER, REASON_HEADER};
 
-/// What a consumer says of a delivery.
+/// A consumer's decision about a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Dealt with: acknowledge it.
+    /// The message was processed: acknowledge it.
     Done,
-    /// Not possible for now; the same message again later.
+    /// Processing is not possible now: deliver the message again later.
     Again,
-    /// Cannot be understood: put it aside for a human, with this reason.
+    /// The message can never be processed: park it for an operator, with this reason.
     Park(String),
 }
 
-/// A message as a handler sees it, without anything to settle it with.
+/// A message as a handler sees it; only the runner can settle it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Incoming {
     /// The bytes of the message: an envelope as JSON, unless somebody else published it.
     pub body: Vec<u8>,
-    /// The id it was published under.
+    /// Id that it was published under; none where a publisher gave none.
     pub message_id: Option<String>,
-    /// Whether it may have been handed out before.
+    /// Whether it may have been delivered before.
     pub redelivered: bool,
-    /// How often it was handed out before; only quorum queues count.
+    /// How often it was delivered before; 0 on queues that do not count.
     pub delivery_count: u64,
-    /// On the parked queue: where it was parked, and why.
+    /// Where and why it was parked; none on other queues.
     pub origin: Option<ParkedOrigin>,
 }
 
 /// Where a parked message comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedOrigin {
-    /// The queue it was taken from.
+    /// Queue that it was consumed from; none where the broker does not say.
     pub queue: Option<String>,
     /// Why it was parked.
     pub reason: String,
 }
 
 impl Incoming {
-    /// Reads the one kind of message that the queue carries, or tells to park it with the reason.
+    /// Decodes the one kind of message that the queue carries; the error is a verdict that parks the message.
     pub fn decode<B: Message>(&self) -> Result<Envelope<B>, Verdict> {
         millrace_wire::decode(&self.body).map_err(|error| Verdict::Park(error.to_string()))
     }
@@ -126,8 +126,8 @@ fn number(headers: &FieldTable, name: &str) -> Option<u64> {
     }
 }
 
-/// A message that must be settled. Dropped unsettled, it stays with this process until its channel ends; then the
-/// broker hands it out again.
+/// A delivered message, which must be settled. Dropped unsettled, it blocks until its channel ends; then the broker
+/// delivers it again.
 #[must_use = "an unsettled delivery blocks its consumer until the channel ends"]
 pub struct Delivery {
     incoming: Arc<Incoming>,
@@ -157,7 +157,7 @@ impl Delivery {
         }
     }
 
-    /// The queue it came from.
+    /// Name of the queue it was delivered from.
     pub fn queue(&self) -> &str {
         &self.queue
     }
@@ -167,14 +167,14 @@ impl Delivery {
         self.incoming.clone()
     }
 
-    /// Takes the message off its queue.
+    /// Acknowledges the message, which removes it from its queue.
     pub async fn ack(self) -> Result<(), DeliveryLost> {
         let call = self.acker.ack(BasicAckOptions::default());
         self.settled(within(self.deadline, "basic.ack", call).await)
     }
 
-    /// Puts the message aside with a reason, then acknowledges it. Tries until the broker has confirmed the
-    /// parked copy or the delivery is lost.
+    /// Publishes the message to the parked queue with a reason, then acknowledges it. Retries until the broker has
+    /// confirmed the parked copy or the delivery is lost.
     pub async fn park(self, reason: &str) -> Result<(), DeliveryLost> {
         tracing::warn!(
             queue = &*self.queue,
@@ -201,7 +201,7 @@ impl Delivery {
         }
     }
 
-    /// Carries out a verdict; [`Verdict::Again`] gives the message back to the queue at once.
+    /// Carries out a verdict; [`Verdict::Again`] requeues the message at once.
     pub async fn settle(self, verdict: Verdict) -> Result<(), DeliveryLost> {
         match verdict {
             Verdict::Done => self.ack().await,
@@ -217,7 +217,7 @@ impl Delivery {
         }
     }
 
-    /// A written acknowledgement is all that AMQP tells; `Ok(false)` is the closed channel's way to say no.
+    /// AMQP does not answer an acknowledgement, so a written one counts; `Ok(false)` means a closed channel.
     fn settled<E: fmt::Display>(&self, answer: Result<bool, E>) -> Result<(), DeliveryLost> {
         match answer {
             Ok(true) => Ok(()),

@@ -1,4 +1,4 @@
-//! What can go wrong for those who use the bus. No error ever shows credentials.
+//! Errors of the bus for its callers. No error ever shows credentials.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +23,9 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the broker was not ready within {within:?}: {reason}")]
 pub struct NotUp {
-    /// How long was waited.
+    /// How long it was waited for.
     pub within: Duration,
-    /// What the connection that is missing says.
+    /// Why the missing connection is not up.
     pub reason: Arc<str>,
 }
 
@@ -81,7 +81,7 @@ impl PublishError {
     }
 }
 
-/// The channel of a delivery is gone: the broker hands the message out again.
+/// The channel of a delivery has ended: the broker delivers the message again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the delivery's channel is gone; the broker hands the message out again")]
+#[error("the delivery's channel is gone; the broker delivers the message again")]
 pub struct DeliveryLost;

@@ -1,4 +1,4 @@
-//! What lapin and our own deadlines say, sorted by what is to be done about it.
+//! Errors of lapin and of deadlines, sorted by how they are handled.
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) enum Fault {
     /// No answer in time.
     #[error("the broker did not answer {0} within {1:?}")]
     Silent(&'static str, Duration),
-    /// Channel or connection are gone.
+    /// The channel or the connection has ended.
     #[error("{0}")]
     Gone(String),
 }

@@ -16,10 +16,11 @@ use crate::subscription::{ConsumerChannel, Subscription};
 
 /// One job at a time: the next is handed out when the last was acknowledged.
 const PREFETCH: u16 = 1;
-/// A consumer that lived this long was a good one: the next back-off begins anew.
+/// A consumer that ran for this long counts as a success: the backoff begins anew.
 const GOOD_LIFE: Duration = Duration::from_secs(5);
 
-enum Order {
+/// A call of the consumer's owner, for its task.
+enum ConsumerCommand {
     Start,
     Stop(oneshot::Sender<Vec<Delivery>>),
 }
@@ -27,13 +28,13 @@ enum Order {
 /// The consumer of one job queue; stopped at first. Dropping it ends it, and unsettled deliveries go back.
 pub struct JobConsumer {
     queue: String,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<ConsumerCommand>,
 }
 
 impl JobConsumer {
     /// `deliveries` should have room for one delivery of each queue that shares it.
     pub fn spawn(bus: &Bus, queue: String, deliveries: mpsc::Sender<Delivery>) -> Self {
-        let (orders, inbox) = mpsc::channel(8);
+        let (commands, inbox) = mpsc::channel(8);
         let task = JobTask {
             bus: bus.clone(),
             queue: queue.clone(),
@@ -42,7 +43,7 @@ impl JobConsumer {
             backoff: Backoff::for_reconnecting(),
         };
         tokio::spawn(task.run(inbox));
-        Self { queue, orders }
+        Self { queue, commands }
     }
 
     /// Name of the job queue, such as `millrace.jobs.x86_64.2g`.
@@ -50,17 +51,23 @@ impl JobConsumer {
         &self.queue
     }
 
-    /// Begins to consume as soon as the broker and the queue are there; returns at once. Starting twice is
-    /// starting once.
+    /// Begins to consume as soon as the broker and the queue are there; returns at once. A second start changes
+    /// nothing.
     pub async fn start(&self) {
-        // The task only ends when the bus is closed or nobody takes deliveries any more.
-        let _ = self.orders.send(Order::Start).await;
+        // The task only ends when the bus is closed or the deliveries' receiver is gone.
+        let _ = self.commands.send(ConsumerCommand::Start).await;
     }
 
-    /// Stops consuming. What had arrived and was not yet passed on comes back: decline it, then acknowledge it.
+    /// Stops consuming. Returns the deliveries that had arrived and were not passed on: decline each, then acknowledge
+    /// it.
     pub async fn stop(&self) -> Vec<Delivery> {
         let (reply, answer) = oneshot::channel();
-        if self.orders.send(Order::Stop(reply)).await.is_err() {
+        if self
+            .commands
+            .send(ConsumerCommand::Stop(reply))
+            .await
+            .is_err()
+        {
             return Vec::new();
         }
         answer.await.unwrap_or_default()
@@ -75,22 +82,22 @@ struct JobTask {
     backoff: Backoff,
 }
 
-/// How a time of consuming ended.
+/// How a period of consuming ended.
 enum Ended {
     Stopped(oneshot::Sender<Vec<Delivery>>, Vec<Delivery>),
     Abandoned,
 }
 
 impl JobTask {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
-        while let Some(order) = inbox.recv().await {
-            match order {
-                Order::Stop(reply) => {
+    async fn run(mut self, mut inbox: mpsc::Receiver<ConsumerCommand>) {
+        while let Some(command) = inbox.recv().await {
+            match command {
+                ConsumerCommand::Stop(reply) => {
                     let _ = reply.send(Vec::new());
                 }
-                Order::Start => match self.consume(&mut inbox).await {
+                ConsumerCommand::Start => match self.consume(&mut inbox).await {
                     Ended::Stopped(reply, arrived) => {
-                        // Who asked and went away leaves them to the channel: they are handed out again.
+                        // Where the caller has gone, the end of the channel gives the deliveries back.
                         if reply.send(arrived).is_err() {
                             self.channel = None;
                         }
@@ -101,15 +108,15 @@ impl JobTask {
         }
     }
 
-    /// Consumes, again and again if need be, until the order to stop.
-    async fn consume(&mut self, inbox: &mut mpsc::Receiver<Order>) -> Ended {
+    /// Consumes until the command to stop, with a new channel after each failure.
+    async fn consume(&mut self, inbox: &mut mpsc::Receiver<ConsumerCommand>) -> Ended {
         loop {
             let link = self.bus.consuming_link().clone();
             tokio::select! {
-                order = stop_order(inbox) => return ended(order, Vec::new()),
+                stop = stop_command(inbox) => return ended(stop, Vec::new()),
                 () = link.up() => {}
             }
-            // Not to be interrupted: a consumer that starts unseen would keep a job for nobody.
+            // Not to be interrupted: a consumer that started unseen would hold a job that no handler gets.
             let fault = match self.open().await {
                 Ok(subscription) => {
                     let began = Instant::now();
@@ -127,7 +134,7 @@ impl JobTask {
             self.channel = None;
             tracing::warn!(queue = self.queue, %fault, "no jobs from this queue for now; trying again");
             tokio::select! {
-                order = stop_order(inbox) => return ended(order, Vec::new()),
+                stop = stop_command(inbox) => return ended(stop, Vec::new()),
                 () = tokio::time::sleep(self.backoff.delay(rand::random())) => {}
             }
         }
@@ -146,12 +153,12 @@ impl JobTask {
     async fn pass_on(
         &self,
         mut subscription: Subscription,
-        inbox: &mut mpsc::Receiver<Order>,
+        inbox: &mut mpsc::Receiver<ConsumerCommand>,
     ) -> Result<Ended, Fault> {
         loop {
             let delivery = tokio::select! {
-                order = stop_order(inbox) => {
-                    return Ok(self.stopped(subscription, order, None).await);
+                stop = stop_command(inbox) => {
+                    return Ok(self.stopped(subscription, stop, None).await);
                 }
                 delivery = subscription.next() => delivery?,
             };
@@ -160,8 +167,8 @@ impl JobTask {
                     Ok(permit) => permit.send(delivery),
                     Err(_) => return Ok(Ended::Abandoned),
                 },
-                order = stop_order(inbox) => {
-                    return Ok(self.stopped(subscription, order, Some(delivery)).await);
+                stop = stop_command(inbox) => {
+                    return Ok(self.stopped(subscription, stop, Some(delivery)).await);
                 }
             }
         }
@@ -170,30 +177,32 @@ impl JobTask {
     async fn stopped(
         &self,
         subscription: Subscription,
-        order: Option<oneshot::Sender<Vec<Delivery>>>,
+        stop: Option<oneshot::Sender<Vec<Delivery>>>,
         in_hand: Option<Delivery>,
     ) -> Ended {
         let (arrived, cancelled) = subscription.cancel().await;
         if let Err(fault) = cancelled {
             tracing::debug!(queue = self.queue, %fault, "the consumer could not be cancelled");
         }
-        ended(order, in_hand.into_iter().chain(arrived).collect())
+        ended(stop, in_hand.into_iter().chain(arrived).collect())
     }
 }
 
-fn ended(order: Option<oneshot::Sender<Vec<Delivery>>>, arrived: Vec<Delivery>) -> Ended {
-    match order {
+fn ended(stop: Option<oneshot::Sender<Vec<Delivery>>>, arrived: Vec<Delivery>) -> Ended {
+    match stop {
         Some(reply) => Ended::Stopped(reply, arrived),
         None => Ended::Abandoned,
     }
 }
 
-/// The next order to stop, or none when the consumer was dropped. Cancel safe: orders to start are ignored.
-async fn stop_order(inbox: &mut mpsc::Receiver<Order>) -> Option<oneshot::Sender<Vec<Delivery>>> {
+/// The next command to stop; none once the consumer was dropped. Cancel safe: commands to start are ignored.
+async fn stop_command(
+    inbox: &mut mpsc::Receiver<ConsumerCommand>,
+) -> Option<oneshot::Sender<Vec<Delivery>>> {
     loop {
         match inbox.recv().await? {
-            Order::Start => {}
-            Order::Stop(reply) => return Some(reply),
+            ConsumerCommand::Start => {}
+            ConsumerCommand::Stop(reply) => return Some(reply),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! One connection that comes back by itself: connect, declare, watch, and all over again.
+//! One connection to the broker that reconnects by itself: connect, declare, watch, and from the beginning.
 //!
 //! lapin's own recovery stays off: it does not reopen channels that the broker closed, and a consumer of such a
-//! channel hangs for ever. So a connection that ended is replaced as a whole, and whoever used it notices by the
-//! error of its channel.
+//! channel hangs for ever. So a connection that ended is replaced as a whole, and its users notice by the error of
+//! their channel.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,36 +17,36 @@ use crate::config::BusConfig;
 use crate::fault::{Fault, within};
 use crate::topology::Topology;
 
-/// A connection that lived this long was a good one: the next back-off begins anew.
+/// A connection that lasted this long counts as a success: the backoff begins anew.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
-/// lapin sometimes tells of no event though the socket is gone, so its status is looked at, too.
-const LOOK: Duration = Duration::from_secs(1);
-/// At most one declaration in this time, however many miss a queue at once.
+/// Time between two checks of the connection's status: lapin does not report every lost socket as an event.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// At most one declaration in this time, however many publishers find a queue missing at once.
 const REDECLARE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How one of the two connections is.
+/// State of one of the two connections.
 #[derive(Debug, Clone)]
 pub enum LinkState {
     /// Connected, and the role's topology is declared.
     Up,
-    /// Not connected, since that moment.
+    /// Not connected.
     Down {
         /// Start of the outage or of the alarm, by the process's clock.
         since: Instant,
-        /// What went wrong last.
+        /// The last failure.
         reason: Arc<str>,
     },
     /// Connected, but the broker takes no messages (an alarm): down for publishing.
     Blocked {
         /// Start of the outage or of the alarm, by the process's clock.
         since: Instant,
-        /// What the broker says.
+        /// The broker's reason for the alarm.
         reason: Arc<str>,
     },
 }
 
 impl LinkState {
-    /// Whether the connection can be used for what it is there for.
+    /// Whether the connection can be used: connected, declared, and not blocked.
     pub const fn is_up(&self) -> bool {
         matches!(self, Self::Up)
     }
@@ -59,7 +59,7 @@ impl LinkState {
     }
 }
 
-/// A connection of one generation.
+/// A connection and its number: each reconnect makes the next generation.
 #[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) generation: u64,
@@ -76,7 +76,7 @@ struct Shared {
     topology: Topology,
     state: watch::Sender<LinkState>,
     session: watch::Sender<Option<Session>>,
-    /// The generation that is to be replaced.
+    /// The last generation whose replacement was requested.
     renew: watch::Sender<u64>,
     declared: Mutex<Option<Instant>>,
     stop: CancellationToken,
@@ -133,12 +133,12 @@ impl Link {
         let _ = self.state().wait_for(LinkState::is_up).await;
     }
 
-    /// The present connection, if there is one.
+    /// The current connection; none while there is none.
     pub(crate) fn session(&self) -> Option<Session> {
         self.0.session.borrow().clone()
     }
 
-    /// Opens a channel on the present connection. A broker that does not answer gets a new connection.
+    /// Opens a channel on the current connection. Where the broker does not answer, the connection is replaced.
     pub(crate) async fn open_channel(&self) -> Result<(Session, Channel), Fault> {
         let session = self
             .session()
@@ -163,12 +163,12 @@ impl Link {
         }
     }
 
-    /// Replaces the connection of this generation because it does not answer any more.
+    /// Requests that the connection of this generation is replaced, as the broker no longer answers on it.
     pub(crate) fn renew(&self, generation: u64) {
         self.0.renew.send_replace(generation);
     }
 
-    /// Declares the topology again: something of it turned out to be missing.
+    /// Declares the topology again, after a queue or exchange was found missing.
     pub(crate) async fn redeclare(&self) -> Result<(), Fault> {
         let mut declared = self.0.declared.lock().await;
         if declared.is_some_and(|at| at.elapsed() < REDECLARE_PAUSE) {
@@ -234,7 +234,7 @@ impl Link {
         self.0.topology.declare(&channel, deadline).await
     }
 
-    /// Publishes the connection, watches it until it ends, and says why it did.
+    /// Makes the connection available, watches it until it ends, and returns the reason.
     async fn serve(&self, connection: Arc<Connection>, generation: u64) -> String {
         let mut renew = self.0.renew.subscribe();
         let mut events = Box::pin(connection.events_listener());
@@ -248,7 +248,7 @@ impl Link {
             self.0.state.send_replace(LinkState::Up);
         }
         tracing::info!(link = self.0.name, "connected to the broker");
-        let mut look = tokio::time::interval(LOOK);
+        let mut check = tokio::time::interval(CHECK_EVERY);
         let reason = loop {
             tokio::select! {
                 () = self.0.stop.cancelled() => break "the bus is closed".to_owned(),
@@ -259,14 +259,14 @@ impl Link {
                         tracing::info!(link = self.0.name, "the broker takes messages again");
                         self.0.state.send_replace(LinkState::Up);
                     }
-                    // Errors of single channels are told here, too; they do not end the connection.
+                    // Errors of single channels are reported here, too; they do not end the connection.
                     Some(Event::Error(error)) if !connection.status().connected() => {
                         break error.to_string();
                     }
                     Some(_) => {}
                     None => break "the connection ended".to_owned(),
                 },
-                _ = look.tick() => if !connection.status().connected() {
+                _ = check.tick() => if !connection.status().connected() {
                     break "the connection ended".to_owned();
                 },
             }
@@ -297,7 +297,7 @@ impl Link {
         });
     }
 
-    /// Keeps the moment at which the outage began, and says each reason once.
+    /// Sets the state to down. The start of the outage stays the first one, and each reason is logged once.
     fn set_down(&self, reason: &str) {
         let known = self.0.state.send_if_modified(|state| match state {
             LinkState::Down { reason: old, .. } if **old == *reason => false,

@@ -1,4 +1,5 @@
-//! The one owner of the publishing channel: takes what waits, publishes it as one window, awaits all confirms.
+//! The one owner of the publishing channel: takes the waiting messages, publishes them as one window, awaits all
+//! confirms.
 //!
 //! One window at a time, because lapin hands a returned message to whichever confirm happens to be resolved next
 //! when the broker acknowledges several at once. Within a window the returned message's id tells whose it is;
@@ -27,12 +28,12 @@ use crate::topology::Address;
 
 /// Messages in flight before the next ones wait for their confirms.
 const MAX_WINDOW: usize = 1000;
-/// How long late confirms are waited for before the broker is taken for dead.
+/// How long late confirms are waited for before the connection is replaced.
 const DRAIN: Duration = Duration::from_secs(30);
 const PERSISTENT: u8 = 2;
 const TRANSIENT: u8 = 1;
 
-/// A message as AMQP wants it; all strings are short enough.
+/// A message ready to be published: its strings fit into AMQP's 255 bytes.
 pub(crate) struct Prepared {
     pub(crate) address: Address,
     pub(crate) message_id: String,
@@ -40,19 +41,20 @@ pub(crate) struct Prepared {
     pub(crate) body: Vec<u8>,
 }
 
-/// Messages to be confirmed, and where the results go.
+/// Messages to publish with confirms, and where their results go.
 pub(crate) struct Request {
     pub(crate) messages: Vec<Prepared>,
     pub(crate) reply: oneshot::Sender<Vec<Result<(), PublishError>>>,
 }
 
-/// What the task is asked to do.
+/// A call of a [`crate::Publisher`], for the task.
 pub(crate) enum Command {
     Publish(Request),
     Hint(Prepared),
 }
 
-type Flight = BoxFuture<'static, (usize, lapin::Result<Confirmation>)>;
+/// A sent message of a window, by its position; resolves to the broker's answer.
+type PendingConfirm = BoxFuture<'static, (usize, lapin::Result<Confirmation>)>;
 type Results = Vec<Result<(), PublishError>>;
 
 struct Open {
@@ -93,7 +95,7 @@ impl PublishTask {
                 None => break,
             }
         }
-        self.refuse_the_rest().await;
+        self.refuse_waiting().await;
     }
 
     /// Publishes this request together with those that wait behind it.
@@ -114,7 +116,7 @@ impl PublishTask {
         let mut results = self.publish(window).await;
         for (size, reply) in sizes {
             let rest = results.split_off(size.min(results.len()));
-            // A publisher that went away does not want to know.
+            // The publisher's future may have been dropped.
             let _ = reply.send(std::mem::replace(&mut results, rest));
         }
         for hint in hints {
@@ -134,7 +136,7 @@ impl PublishTask {
             }
         }
         match self.confirming_channel().await {
-            Ok((generation, channel)) => self.fly(window, generation, channel).await,
+            Ok((generation, channel)) => self.publish_window(window, generation, channel).await,
             Err(fault) => {
                 let reason: Arc<str> = fault.to_string().into();
                 vec![Err(PublishError::Disconnected(reason)); count]
@@ -142,43 +144,43 @@ impl PublishTask {
         }
     }
 
-    /// Sends everything, then collects confirms until the deadline.
-    async fn fly(
+    /// Sends a whole window, then collects confirms until the deadline.
+    async fn publish_window(
         &mut self,
         window: Vec<Prepared>,
         generation: u64,
         channel: Arc<Channel>,
     ) -> Results {
-        let patience = self.link.config().confirm_deadline;
-        let deadline = Instant::now() + patience;
-        let mut tally = Tally::new(&window, patience);
-        let mut flights: FuturesUnordered<Flight> = window
+        let confirm_within = self.link.config().confirm_deadline;
+        let deadline = Instant::now() + confirm_within;
+        let mut results = WindowResults::new(&window, confirm_within);
+        let mut pending: FuturesUnordered<PendingConfirm> = window
             .into_iter()
             .enumerate()
-            .map(|(position, message)| takeoff(channel.clone(), position, message))
+            .map(|(position, message)| send(channel.clone(), position, message))
             .collect();
         loop {
-            match timeout_at(deadline, flights.next()).await {
-                Ok(Some((position, landed))) => tally.record(position, landed),
+            match timeout_at(deadline, pending.next()).await {
+                Ok(Some((position, answer))) => results.confirmed(position, answer),
                 Ok(None) => break,
                 Err(_) => {
                     self.confirming = None;
                     tracing::warn!(
-                        missing = flights.len(),
+                        missing = pending.len(),
                         "the broker did not confirm in time; taking a new channel"
                     );
-                    tokio::spawn(drain(self.link.clone(), generation, channel, flights));
+                    tokio::spawn(drain(self.link.clone(), generation, channel, pending));
                     break;
                 }
             }
         }
-        if tally.is_topology_missing {
+        if results.is_topology_missing {
             self.ask_for_declaration();
         }
-        tally.results()
+        results.finish()
     }
 
-    /// A queue or exchange is gone. Whoever declares it does so again; the message comes again by itself.
+    /// Has the topology declared again, as a queue or exchange is missing. The sender publishes the message again.
     fn ask_for_declaration(&self) {
         let declaring = self.declaring.clone();
         tokio::spawn(async move {
@@ -232,7 +234,7 @@ impl PublishTask {
         Ok(())
     }
 
-    async fn refuse_the_rest(&mut self) {
+    async fn refuse_waiting(&mut self) {
         self.inbox.close();
         while let Some(command) = self.inbox.recv().await {
             if let Command::Publish(request) = command {
@@ -268,7 +270,7 @@ fn usable(link: &Link, open: Option<&Open>) -> Option<(u64, Arc<Channel>)> {
         .then(|| (present, open.channel.clone()))
 }
 
-fn takeoff(channel: Arc<Channel>, position: usize, message: Prepared) -> Flight {
+fn send(channel: Arc<Channel>, position: usize, message: Prepared) -> PendingConfirm {
     Box::pin(async move {
         let (exchange, key, body, properties) = message.into_parts(PERSISTENT);
         let options = BasicPublishOptions {
@@ -278,24 +280,24 @@ fn takeoff(channel: Arc<Channel>, position: usize, message: Prepared) -> Flight 
         let sent = channel
             .basic_publish(exchange, key, options, &body, properties)
             .await;
-        let landed = match sent {
+        let answer = match sent {
             Ok(confirm) => confirm.await,
             Err(error) => Err(error),
         };
-        (position, landed)
+        (position, answer)
     })
 }
 
-/// Keeps a channel until its confirms came. A broker that never sends them gets a new connection.
+/// Holds a channel open until its confirms came. If they never come, the connection is replaced.
 async fn drain(
     link: Link,
     generation: u64,
     channel: Arc<Channel>,
-    mut flights: FuturesUnordered<Flight>,
+    mut pending: FuturesUnordered<PendingConfirm>,
 ) {
     let mut renewed = false;
     loop {
-        match timeout(DRAIN, flights.next()).await {
+        match timeout(DRAIN, pending.next()).await {
             Ok(Some(_)) => {}
             Ok(None) => break,
             // Under an alarm the broker does not read; it answers when the alarm ends.
@@ -310,29 +312,29 @@ async fn drain(
     drop(channel);
 }
 
-/// The results of a window, as confirms come in.
-struct Tally {
+/// The results of a window, one per message: a missed deadline until its confirm comes.
+struct WindowResults {
     addresses: Vec<(String, Address)>,
     results: Results,
     returned: HashSet<String>,
     is_topology_missing: bool,
 }
 
-impl Tally {
-    fn new(window: &[Prepared], patience: Duration) -> Self {
+impl WindowResults {
+    fn new(window: &[Prepared], confirm_within: Duration) -> Self {
         Self {
             addresses: window
                 .iter()
                 .map(|m| (m.message_id.clone(), m.address.clone()))
                 .collect(),
-            results: vec![Err(PublishError::Deadline(patience)); window.len()],
+            results: vec![Err(PublishError::Deadline(confirm_within)); window.len()],
             returned: HashSet::new(),
             is_topology_missing: false,
         }
     }
 
-    fn record(&mut self, position: usize, landed: lapin::Result<Confirmation>) {
-        self.results[position] = match landed {
+    fn confirmed(&mut self, position: usize, answer: lapin::Result<Confirmation>) {
+        self.results[position] = match answer {
             Ok(confirmation) => {
                 let nacked = confirmation.is_nack();
                 if let Some(message) = confirmation.take_message() {
@@ -355,7 +357,8 @@ impl Tally {
         };
     }
 
-    fn results(mut self) -> Results {
+    /// The results in the order of the window. An acknowledged message that was returned first was not stored.
+    fn finish(mut self) -> Results {
         for ((id, address), result) in self.addresses.into_iter().zip(&mut self.results) {
             if result.is_ok() && self.returned.contains(&id) {
                 *result = Err(PublishError::Returned {

@@ -1,4 +1,4 @@
-//! Publishing as others see it: a message goes in, and out comes whether the broker stored it.
+//! The publisher's handle: takes a message and returns whether the broker stored it.
 
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::{mpsc, oneshot};
@@ -13,7 +13,7 @@ use crate::topology::{Address, Route};
 pub(crate) const REASON_HEADER: &str = "x-millrace-reason";
 /// Header with the queue that a parked message was taken from.
 pub(crate) const QUEUE_HEADER: &str = "x-millrace-queue";
-/// The longest reason that is kept, in characters.
+/// Longest reason that is stored, in characters.
 const MAX_REASON: usize = 500;
 /// Messages in one request to the task; a larger batch is cut into several.
 const MAX_REQUEST: usize = 500;
@@ -22,27 +22,27 @@ const QUEUED_REQUESTS: usize = 256;
 /// AMQP's short strings: routing keys and message ids.
 const MAX_SHORT: usize = 255;
 
-/// A message on its way out.
+/// A message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
     /// The exchange and routing key, as a destination.
     pub route: Route,
-    /// Names it; the same when it is published again.
+    /// Id of the message; the same when it is published again.
     pub message_id: Uuid,
     /// The envelope, as JSON.
     pub body: Vec<u8>,
 }
 
-/// A message that is put aside for a human.
+/// A message to park for an operator.
 #[derive(Debug, Clone, Copy)]
 pub struct Parking<'a> {
-    /// The queue it came from.
+    /// Queue that it was consumed from.
     pub queue: &'a str,
-    /// Why it is parked; cut at 500 characters.
+    /// Why it is parked, for the operator; cut at 500 characters.
     pub reason: &'a str,
-    /// The message's id, where it had one.
+    /// Id of the message; none where it had none.
     pub message_id: Option<&'a str>,
-    /// The message as it came.
+    /// Body of the message, unchanged.
     pub body: &'a [u8],
 }
 
@@ -93,7 +93,7 @@ impl Publisher {
         results
     }
 
-    /// Sends a hint: neither persistent nor mandatory nor confirmed. Whoever sends one must be able to do without.
+    /// Sends a hint: neither persistent nor mandatory nor confirmed. Its sender must be able to do without it.
     pub async fn hint(&self, route: Route, message_id: Uuid, body: Vec<u8>) {
         let message = Outgoing {
             route,

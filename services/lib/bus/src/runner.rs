@@ -1,4 +1,4 @@
-//! A consumer that runs until it is told to stop: handlers return verdicts, the runner carries them out.
+//! A consumer that runs until it is stopped: handlers return verdicts, the runner carries them out.
 //!
 //! When the channel or connection ends, unsettled deliveries are handed out again by the broker, so a handler may
 //! see a message twice and must recognise it.
@@ -17,27 +17,27 @@ use crate::fault::Fault;
 use crate::subscription::{ConsumerChannel, Subscription};
 use crate::topology::PARKED_QUEUE;
 
-/// How long handlers at work may finish after the stop.
+/// How long running handlers may take to finish after the stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// A consumer that lived this long was a good one: the next back-off begins anew.
+/// A consumer that ran for this long counts as a success: the backoff begins anew.
 const GOOD_LIFE: Duration = Duration::from_secs(5);
 
-/// What to consume, and how much at once.
+/// Which queue to consume, and how much of it at once.
 #[derive(Debug, Clone)]
 pub struct ConsumerOptions {
     /// Name of the queue to consume.
     pub queue: String,
-    /// Deliveries the broker hands out before the first is settled.
+    /// Deliveries that the broker sends before the first is settled.
     pub prefetch: u16,
-    /// Handlers at work at the same time.
+    /// Handlers that run at the same time.
     pub concurrency: usize,
-    /// How long a delivery is kept for [`Verdict::Again`] before it goes back to the queue. Must be shorter than
+    /// How long a delivery is held and retried after [`Verdict::Again`] before it goes back to the queue. Must be shorter than
     /// the broker's delivery-acknowledgement timeout, 30 minutes.
     pub hold: Duration,
 }
 
 impl ConsumerOptions {
-    /// So many handlers at once, twice as many deliveries, held for at most 10 minutes.
+    /// `concurrency` handlers at once, a prefetch of twice that, and a hold of 10 minutes.
     pub fn new(queue: impl Into<String>, concurrency: usize) -> Self {
         let concurrency = concurrency.max(1);
         Self {
@@ -49,9 +49,9 @@ impl ConsumerOptions {
     }
 }
 
-/// Consumes a queue until `stop`; comes back by itself after whatever ends a consumer.
+/// Consumes a queue until `stop`; starts again after each end of its consumer.
 ///
-/// [`Verdict::Again`] keeps the delivery and asks the handler again, after 0.5 s and then ever longer up to 10 s.
+/// After [`Verdict::Again`] the delivery is held and the handler called again, after 0.5 s and then up to 10 s.
 /// A message on which the handler panics is parked.
 pub async fn run_consumer<H, F>(
     bus: &Bus,
@@ -112,7 +112,7 @@ where
     H: Fn(Arc<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Verdict> + Send + 'static,
 {
-    /// None when the stop came first.
+    /// The result of `work`; none when the stop came first.
     async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.stop.run_until_cancelled(work).await
     }
@@ -125,7 +125,7 @@ where
         Ok(subscription)
     }
 
-    /// Hands out deliveries until the subscription ends; none when it was the stop that ended it.
+    /// Hands deliveries to handlers until the subscription ends. Returns why; none when it was stopped.
     async fn consume(
         &self,
         mut subscription: Subscription,
@@ -166,7 +166,7 @@ where
     }
 }
 
-/// Asks the handler until it has a verdict, and carries it out.
+/// Calls the handler until its verdict is final, and carries that out.
 async fn handle<H, F>(delivery: Delivery, handler: Arc<H>, hold: Duration, over: CancellationToken)
 where
     H: Fn(Arc<Incoming>) -> F + Send + Sync + 'static,
@@ -176,8 +176,8 @@ where
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
     let verdict = loop {
         // A task of its own, so that a panic costs this message only.
-        let asked = tokio::spawn(handler(delivery.incoming())).await;
-        let verdict = verdict_for(&delivery, asked);
+        let outcome = tokio::spawn(handler(delivery.incoming())).await;
+        let verdict = verdict_for(&delivery, outcome);
         let delay = backoff.delay(rand::random());
         if verdict != Verdict::Again || Instant::now() + delay >= held_until {
             break verdict;
@@ -194,10 +194,10 @@ where
     }
 }
 
-/// A panic is a reason to park. From the parked queue there is nowhere to park to.
-fn verdict_for(delivery: &Delivery, asked: Result<Verdict, JoinError>) -> Verdict {
+/// The handler's verdict; a panic parks the message. A message on the parked queue cannot be parked again and stays.
+fn verdict_for(delivery: &Delivery, outcome: Result<Verdict, JoinError>) -> Verdict {
     let verdict =
-        asked.unwrap_or_else(|_| Verdict::Park("the consumer failed on this message".to_owned()));
+        outcome.unwrap_or_else(|_| Verdict::Park("the consumer failed on this message".to_owned()));
     match verdict {
         Verdict::Park(reason) if delivery.queue() == PARKED_QUEUE => {
             tracing::error!(
@@ -206,6 +206,6 @@ fn verdict_for(delivery: &Delivery, asked: Result<Verdict, JoinError>) -> Verdic
             );
             Verdict::Again
         }
-        verdict => verdict,
+        verdict @ (Verdict::Done | Verdict::Again | Verdict::Park(_)) => verdict,
     }
 }

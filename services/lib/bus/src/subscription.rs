@@ -1,4 +1,4 @@
-//! A consumer on a channel of its own. Whatever goes wrong ends it; whoever holds it makes a new one.
+//! A consumer on a channel of its own. Any failure ends it; its owner makes a new one.
 
 use std::sync::Arc;
 use std::time::Duration;

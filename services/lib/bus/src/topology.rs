@@ -15,13 +15,13 @@ use millrace_domain::{BuilderId, MemoryClass, MemoryClasses};
 
 use crate::fault::{Fault, within};
 
-/// Attempts on offer, by architecture and memory class.
+/// Exchange for attempts on offer, routed by architecture and memory class.
 const JOBS: &str = "millrace.jobs";
-/// What builders say of attempts.
+/// Exchange for the reports of builders.
 const EVENTS: &str = "millrace.events";
 /// Exchange for hints to builders; nothing depends on their arrival.
 const CONTROL: &str = "millrace.control";
-/// What nobody understood, and dead letters.
+/// Exchange for messages that consumers parked, and for dead letters.
 const PARKED: &str = "millrace.parked";
 
 /// The queue of reports of builders; the frontend consumes it.
@@ -138,7 +138,7 @@ impl Address {
 pub struct Topology {
     exchanges: &'static [&'static str],
     queues: Vec<QueueSpec>,
-    /// Job queues that turned out to be wanted later; clones share them.
+    /// Job queues that were added while the process runs; clones share them.
     later: Arc<Mutex<BTreeMap<String, QueueSpec>>>,
 }
 
@@ -152,11 +152,11 @@ struct QueueSpec {
 
 #[derive(Debug, Clone, Copy)]
 enum QueueKind {
-    /// Outlives the broker; what it gives up goes to the parked queue.
+    /// Durable; what reaches the delivery limit goes to the parked queue.
     Work,
-    /// Outlives the broker; there is nowhere to go from here, so it never gives up.
+    /// Durable; messages stay until an operator removes them, however often they are delivered.
     Parked,
-    /// Lives as long as its builder's connection.
+    /// Exclusive: exists as long as its builder's connection.
     Control,
 }
 
@@ -196,7 +196,7 @@ impl Topology {
         }
     }
 
-    /// Has a job queue declared from the next time on; a message that finds no queue has everything declared again.
+    /// Adds a job queue, which the next declaration makes; a message that finds no queue causes one.
     pub(crate) fn add_jobs(&self, route: &JobRoute) {
         let spec = QueueSpec::jobs(route);
         if !self.queues.iter().any(|queue| queue.name == spec.name) {
@@ -208,7 +208,7 @@ impl Topology {
         self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing: for tools that use what is there.
+    /// Declares nothing: for tools that use existing queues.
     pub fn none() -> Self {
         Self::default()
     }

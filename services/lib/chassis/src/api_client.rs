@@ -15,12 +15,12 @@ use crate::{Problem, http};
 /// The largest answer that is read as JSON, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// How long the client waits.
+/// Longest waits of the client.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// Longest time for opening a connection.
     pub connect: Duration,
-    /// For the next bytes of an answer, and for its beginning.
+    /// Longest wait for the beginning of an answer, and for its next bytes.
     pub idle: Duration,
 }
 
@@ -41,13 +41,13 @@ pub enum ApiError {
     BadBase {
         /// The address as it was given.
         text: String,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         reason: String,
     },
     /// No connection, or it broke.
     #[error("cannot reach {server}: {reason}")]
     Unreachable {
-        /// Who was to be reached.
+        /// Host and port of the server.
         server: String,
         /// Innermost cause, in the HTTP library's words.
         reason: String,
@@ -55,13 +55,13 @@ pub enum ApiError {
     /// The server did not answer in time.
     #[error("{server} did not answer in time")]
     TimedOut {
-        /// Who was waited for.
+        /// Host and port of the server.
         server: String,
     },
-    /// The server refused or failed, and says why.
+    /// The server answered with an error and says why.
     #[error("{0}")]
     Problem(Box<Problem>),
-    /// The server's answer is none of ours.
+    /// The answer is not one of a Millrace server.
     #[error("unexpected answer from {server}: {reason}; is this a Millrace server?")]
     BadAnswer {
         /// Host and port that answered.
@@ -80,11 +80,15 @@ impl ApiError {
         self.problem().map(|problem| problem.status)
     }
 
-    /// The server's own words.
+    /// The server's own problem document, where it answered with one.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
             Self::Problem(problem) => Some(problem),
-            _ => None,
+            Self::BadBase { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::BadAnswer { .. }
+            | Self::Client(_) => None,
         }
     }
 
@@ -101,11 +105,16 @@ impl ApiError {
 
     /// Whether no answer came at all.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } => true,
+            Self::BadBase { .. } | Self::Problem(_) | Self::BadAnswer { .. } | Self::Client(_) => {
+                false
+            }
+        }
     }
 }
 
-/// Talks to one server. Clones share connections.
+/// A client of one server. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct ApiClient {
     base: Url,

@@ -1,4 +1,4 @@
-//! Why something could not be fetched from outside, in sentences for the person who gave the URL.
+//! Why a file could not be fetched from outside, in sentences for the person who gave the URL.
 
 use std::io;
 use std::net::IpAddr;
@@ -57,15 +57,15 @@ pub enum FetchError {
     /// No connection, or the answer was no HTTP.
     #[error("cannot reach {host}: {reason}")]
     Unreachable {
-        /// Who was to be reached.
+        /// Host and port of the server.
         host: String,
         /// Innermost cause, in the HTTP library's words.
         reason: String,
     },
-    /// Who answered cannot prove to be the host.
+    /// The server's certificate does not prove that it is the host.
     #[error("the certificate of {host} is not trusted: {reason}")]
     Certificate {
-        /// Who was to be reached.
+        /// Host and port of the server.
         host: String,
         /// What is wrong with the certificate.
         reason: String,
@@ -73,9 +73,9 @@ pub enum FetchError {
     /// Connecting, waiting for data or all together took too long.
     #[error("{host} was too slow: {what}")]
     TimedOut {
-        /// Who was waited for.
+        /// Host and port that was too slow.
         host: String,
-        /// Which time was over.
+        /// Which limit was exceeded, in words.
         what: String,
     },
     /// The bytes arrived but could not be written here.
@@ -107,7 +107,7 @@ impl FetchError {
         }
     }
 
-    /// Whether the own disk is full, which is no fault of the URL.
+    /// Whether the local disk is full, which is not the URL's fault.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Write(error)
             if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))

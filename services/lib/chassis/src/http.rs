@@ -1,4 +1,4 @@
-//! What both HTTP clients share: one crypto provider, one user agent, errors in words.
+//! Shared by both HTTP clients: one crypto provider, one user agent, errors in words.
 
 use std::error::Error;
 use std::io;
@@ -8,7 +8,7 @@ use reqwest::{Client, ClientBuilder};
 /// What servers see as the client's name.
 const USER_AGENT: &str = concat!("millrace/", env!("CARGO_PKG_VERSION"));
 
-/// A builder with our defaults: no redirects by itself, no proxy from the environment.
+/// A builder with our defaults: redirects are not followed, proxies in the environment not used.
 pub(crate) fn client_builder() -> ClientBuilder {
     // A second installation is refused and changes nothing, which is what is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -1,4 +1,4 @@
-//! What every Millrace process stands on: logging, metrics, health, lifecycle and its HTTP clients.
+//! Shared by every Millrace process: logging, metrics, health, lifecycle and its HTTP clients.
 #![doc = include_str!("../README.md")]
 
 mod address;
@@ -10,6 +10,7 @@ mod fetch_error;
 mod health;
 mod http;
 mod lifecycle;
+mod log_json;
 mod logging;
 mod metrics;
 mod problem;
@@ -28,7 +29,7 @@ pub use lifecycle::Lifecycle;
 pub use logging::{LogArgs, LogError, LogFormat, init_logging};
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics, MetricsError};
 pub use problem::Problem;
-pub use random::{ChanceError, random_bytes};
+pub use random::{RandomError, random_bytes};
 pub use shutdown::Shutdown;
 
 pub use millrace_domain::Backoff;

@@ -1,4 +1,4 @@
-//! Randomness for secrets, straight from the operating system.
+//! Random bytes for secrets, from the operating system.
 
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -6,14 +6,14 @@ use rand::rngs::SysRng;
 /// The operating system gave no random bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system gave no random bytes: {0}")]
-pub struct ChanceError(String);
+pub struct RandomError(String);
 
 /// 32 unpredictable bytes: enough for a token.
-pub fn random_bytes() -> Result<[u8; 32], ChanceError> {
+pub fn random_bytes() -> Result<[u8; 32], RandomError> {
     let mut bytes = [0; 32];
     SysRng
         .try_fill_bytes(&mut bytes)
-        .map_err(|error| ChanceError(error.to_string()))?;
+        .map_err(|error| RandomError(error.to_string()))?;
     Ok(bytes)
 }
 

@@ -1,4 +1,4 @@
-//! Time as an argument, so that tests can move it. Leases are not decided here: that clock is the database's.
+//! Time as an argument, so that tests can set it. Leases do not use it: they go by the database's clock.
 
 use chrono::{DateTime, Utc};
 

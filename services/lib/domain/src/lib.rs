@@ -1,4 +1,5 @@
-//! What the words of Millrace mean. No IO happens here: every type is valid by having been built.
+//! The types that the words of Millrace's glossary stand for. No IO; a value of such a type is valid, since its
+//! constructor checks.
 
 mod backoff;
 mod chroot;

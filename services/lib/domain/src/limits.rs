@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Less disk space than this no build gets by asking, in MiB.
+/// Least disk space that a build may ask for, in MiB.
 const MIN_DISK_MIB: u32 = 1;
 
 /// Limits frozen at submission; they bound each package of the build.
@@ -28,17 +28,18 @@ pub struct LimitsPolicy {
     pub min: Limits,
     /// The largest limits accepted.
     pub max: Limits,
-    /// The most disk space that a build may ask for, or be raised to, in MiB; without either it is the builder's setting.
+    /// The most disk space that a build may ask for or be raised to, in MiB. A build that does neither gets the builder's
+    /// setting.
     pub max_disk_mib: u32,
 }
 
-/// A requested limit is out of the operator's bounds, or the policy itself contradicts itself.
+/// A requested limit is out of the operator's bounds, or the policy's default is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value} {unit}, accepted are {min} to {max} {unit}")]
 pub struct LimitError {
     /// The request's field: `memory_reqs`, `timeout` or `disk`.
     pub field: &'static str,
-    /// What was asked for.
+    /// The requested value, in `unit`.
     pub value: i64,
     /// The smallest accepted value.
     pub min: u32,
@@ -163,7 +164,7 @@ impl MemoryClasses {
         })
     }
 
-    /// The class of a memory need.
+    /// The class of a task that needs this much memory.
     pub fn of(&self, memory_mib: u32) -> &MemoryClass {
         self.0
             .iter()

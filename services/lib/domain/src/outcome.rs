@@ -24,7 +24,7 @@ words!(
         OutOfMemory = "out_of_memory",
         /// The wall-time limit was hit.
         TimedOut = "timed_out",
-        /// No output for too long.
+        /// The limit on time without output was hit.
         Silent = "silent",
         /// The log's hard cap was hit.
         LogTooLarge = "log_too_large",
@@ -34,7 +34,7 @@ words!(
         Skipped = "skipped",
         /// The requester cancelled the build.
         Cancelled = "cancelled",
-        /// The builder went away.
+        /// The attempt's lease ran out: its builder is gone or cut off.
         BuilderLost = "builder_lost",
         /// The builder's own disk is full.
         BuilderDiskFull = "builder_disk_full",
@@ -47,21 +47,21 @@ words!(
     }
 );
 
-/// Whose matter an outcome is.
+/// Who is responsible for an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The package's: never retried by itself.
+    /// The package: never retried automatically.
     Package,
-    /// Nobody's fault: succeeded or skipped.
+    /// No failure: succeeded or skipped.
     Nobody,
-    /// The requester's decision: a cancel.
+    /// The requester, who cancelled.
     Requester,
-    /// Ours: retried by itself on another builder.
+    /// Millrace or its hosts: retried automatically, on another builder first.
     Infrastructure,
 }
 
 impl OutcomeKind {
-    /// Whose matter this outcome is.
+    /// Who is responsible for this outcome.
     pub const fn origin(self) -> Origin {
         match self {
             Self::Succeeded | Self::Skipped => Origin::Nobody,
@@ -158,7 +158,7 @@ pub struct Limit {
     pub unit: Unit,
 }
 
-/// The first line of the log that tells of the failure.
+/// The first line of the log that shows the failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -182,7 +182,7 @@ pub struct StageTime {
     pub seconds: Option<f64>,
 }
 
-/// How an attempt or a package ended, with what a person needs to go on.
+/// How an attempt or a package ended, with what a person needs to act on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -203,7 +203,7 @@ pub struct Outcome {
     /// The limit that was hit.
     #[serde(default)]
     pub limit: Option<Limit>,
-    /// What to try next.
+    /// The limit to try next; absent where raising one does not help or is not allowed.
     #[serde(default)]
     pub suggested_limit: Option<Limit>,
     /// Highest anonymous and shared memory seen, in bytes.
@@ -212,7 +212,7 @@ pub struct Outcome {
     /// The kernel's own peak in bytes, which counts page cache too.
     #[serde(default)]
     pub peak_memory_with_cache_bytes: Option<u64>,
-    /// Processes killed for want of memory, also where the package tolerated it.
+    /// Processes that the out-of-memory killer ended, also where the build went on.
     #[serde(default)]
     pub oom_kills: Option<u64>,
     /// Processor time of the whole tree, in seconds.
@@ -224,28 +224,28 @@ pub struct Outcome {
     /// Wall time of each stage, in seconds; what a stage took more than once is summed up.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stage_seconds: BTreeMap<Stage, f64>,
-    /// Log that the build wrote, in bytes, what was left out of the stored log included.
+    /// Size of the log that the build wrote, in bytes, with what the stored log leaves out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_bytes: Option<u64>,
-    /// Result files, in bytes.
+    /// Size of all result files together, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_bytes: Option<u64>,
-    /// The source package that was fetched, in bytes.
+    /// Size of the source package that was fetched, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_bytes: Option<u64>,
-    /// What the sandbox received over its network, in bytes: packages, metadata and everything around them.
+    /// Bytes that the sandbox received over its network: packages, metadata and everything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_bytes: Option<u64>,
-    /// What the build added to the sandbox's disk, in bytes, as last measured; absent where nothing was measured.
+    /// Bytes that the build added to the sandbox's disk, as last measured; absent where nothing was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,
-    /// The first line that tells of the failure.
+    /// The first line of the log that shows the failure.
     #[serde(default)]
     pub first_error: Option<FirstError>,
 }
 
 impl Outcome {
-    /// An outcome with nothing but its kind and a sentence.
+    /// An outcome with its kind and message, and nothing else known.
     pub fn new(kind: OutcomeKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -270,7 +270,7 @@ impl Outcome {
         }
     }
 
-    /// The same outcome, in a stage.
+    /// Sets the stage in which it ended.
     #[must_use]
     pub fn at(mut self, stage: Stage) -> Self {
         self.stage = Some(stage);

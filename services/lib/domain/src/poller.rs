@@ -1,4 +1,4 @@
-//! What a poller of 2012 may do, and how it is told that a build is not its own any more.
+//! Modes of a poller of 2012, and the answers to a report about a build that it no longer owns.
 
 use std::fmt;
 use std::str::FromStr;

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A stored word that names no state: the database and this program disagree.
+/// A word that names none of the expected values, such as one that a newer program wrote to the database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{word}' is no {what}")]
 pub struct UnknownWord {
@@ -63,11 +63,11 @@ pub(crate) use words;
 words! {
     /// How urgent a build is. A waiting task rises by one class for each step of time it has waited, so none starves.
     Priority, "priority", {
-        /// Only when nothing else waits, such as a mass rebuild.
+        /// Runs only while no build of another class waits; for mass rebuilds.
         Background = "background",
         /// The default for a submission.
         Normal = "normal",
-        /// Before builds of the other two classes.
+        /// Runs before builds of the other two classes.
         High = "high",
     }
 }
@@ -83,9 +83,9 @@ words!(
         Running = "running",
         /// All its packages were built or skipped. Terminal.
         Succeeded = "succeeded",
-        /// Ended with any other outcome but a cancel. Terminal.
+        /// Ended with any other outcome than success, skipped or cancelled. Terminal.
         Failed = "failed",
-        /// Ended on the requester's wish. Terminal.
+        /// The requester cancelled it. Terminal.
         Cancelled = "cancelled",
     }
 );
@@ -125,11 +125,11 @@ words!(
 );
 
 words!(
-    /// How far a builder is with a claimed attempt; told in heartbeats.
+    /// How far a builder is with a claimed attempt; reported in heartbeats.
     Phase, "phase", {
         /// The builder fetches source packages.
         Fetching = "fetching",
-        /// A sandbox is at work.
+        /// A sandbox is running.
         Building = "building",
         /// Results are taken out of the sandbox.
         Collecting = "collecting",

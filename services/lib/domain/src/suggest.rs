@@ -3,11 +3,12 @@
 use crate::{Limit, LimitName, LimitsPolicy, Unit};
 
 const MIB: u64 = 1 << 20;
-/// Suggestions are multiples of this, in MiB and in seconds: a round number reads better and changes nothing.
+/// Suggestions of memory and disk space are multiples of this, in MiB, so that they are round numbers.
 const MEMORY_STEP: u64 = 256;
+/// Suggestions of time are multiples of this, in seconds.
 const TIME_STEP: u64 = 60;
 
-/// What earlier successful builds of the same package in the same chroot used: of 95 in 100 no more than this.
+/// The 95th percentile of what earlier successful builds of the same package in the same chroot used.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct EarlierUse {
     /// Peak of anonymous and shared memory, in bytes.
@@ -16,23 +17,25 @@ pub struct EarlierUse {
     pub wall_seconds: Option<f64>,
 }
 
-/// The next limit to try: half as much again as the one that was hit, or a quarter more than what earlier builds used
-/// where that is more, within the operator's bounds. Nothing where the limit is the operator's largest already, or
-/// where it is of another kind. Disk space is no submission's to ask for; a project may have it raised.
+/// The next limit to try: the one that was hit and half of it, or what earlier builds used and a quarter of that where
+/// this is more, within the operator's bounds. None where the limit is the operator's largest already, and for limits
+/// that a build cannot have raised: log size and silence.
 pub fn suggest(hit: &Limit, earlier: EarlierUse, policy: &LimitsPolicy) -> Option<Limit> {
-    let (used, step, most) = match (hit.name, hit.unit) {
-        (LimitName::Memory, Unit::MiB) => {
+    let (unit, used, step, most) = match hit.name {
+        LimitName::Memory => {
             let used = earlier.peak_memory_bytes.unwrap_or(0).div_ceil(MIB);
-            (used, MEMORY_STEP, policy.max.memory_mib)
+            (Unit::MiB, used, MEMORY_STEP, policy.max.memory_mib)
         }
-        (LimitName::Timeout, Unit::Seconds) => (
-            whole_seconds(earlier.wall_seconds),
-            TIME_STEP,
-            policy.max.timeout_seconds,
-        ),
-        (LimitName::Disk, Unit::MiB) => (0, MEMORY_STEP, policy.max_disk_mib),
-        _ => return None,
+        LimitName::Timeout => {
+            let used = whole_seconds(earlier.wall_seconds);
+            (Unit::Seconds, used, TIME_STEP, policy.max.timeout_seconds)
+        }
+        LimitName::Disk => (Unit::MiB, 0, MEMORY_STEP, policy.max_disk_mib),
+        LimitName::Log | LimitName::Silence => return None,
     };
+    if hit.unit != unit {
+        return None;
+    }
     let wanted = (hit.value + hit.value / 2).max(used + used / 4);
     let value = wanted.next_multiple_of(step).min(most.into());
     (value > hit.value).then_some(Limit { value, ..*hit })

@@ -14,12 +14,12 @@ use subtle::ConstantTimeEq;
 pub struct Token(String);
 
 impl Token {
-    /// Wraps a secret that came from outside.
+    /// A token whose text came from outside, such as a header or a setting.
     pub fn new(secret: impl Into<String>) -> Self {
         Self(secret.into())
     }
 
-    /// A token of 32 bytes from the caller's source of chance, as 64 hexadecimal digits.
+    /// A token of 32 random bytes of the caller's, as 64 hexadecimal digits.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(hex::encode(bytes))
     }

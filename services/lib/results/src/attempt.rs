@@ -1,4 +1,4 @@
-//! Files that an attempt made. They are kept only when size and digest are what the builder announced.
+//! Result files of attempts. A file is stored only when its size and digest are what the builder announced.
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -18,7 +18,7 @@ pub struct AttemptFile {
     pub name: FileName,
 }
 
-/// What the sender announced, and how much is accepted at all.
+/// What the sender announced, and the largest size that is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
     /// Announced SHA-256 digest of the whole file.
@@ -63,7 +63,7 @@ impl ResultStore {
         self.publish(&staged, &name).await
     }
 
-    /// A stored file of an attempt.
+    /// Opens a stored file of an attempt for reading.
     pub async fn attempt_file(&self, file: &AttemptFile) -> Result<StoredFile, ResultError> {
         self.open_file(layout::attempt_file(file)?, || {
             format!("file {} of attempt {}", file.name, file.attempt)

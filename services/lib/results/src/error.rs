@@ -1,4 +1,4 @@
-//! What can go wrong with stored bytes, told apart as far as a caller acts on it.
+//! Errors of the result store, with a variant for each that a caller handles differently.
 
 use std::error::Error;
 use std::io;
@@ -18,10 +18,10 @@ pub enum ResultError {
     BadUrl {
         /// The address as it was given.
         url: String,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         reason: String,
     },
-    /// There is no such thing.
+    /// There is no such object; the text names it.
     #[error("{0} is not in the result store")]
     NotFound(String),
     /// The received bytes are not the announced ones; nothing was kept.
@@ -61,7 +61,7 @@ pub enum ResultError {
     /// The store itself failed.
     #[error("the result store failed at {what}: {source}")]
     Store {
-        /// What was tried, or with which object.
+        /// The operation, or the object it was on.
         what: String,
         /// The cause, from the object store or the file system.
         #[source]

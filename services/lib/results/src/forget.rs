@@ -1,4 +1,4 @@
-//! Removing what nobody needs: files that no report named, logs that are old, sources that no build names.
+//! Deletes what is no longer needed: files that no report names, old logs, sources that no build names.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,28 +11,28 @@ use tokio::fs;
 use crate::store::absent_is_fine;
 use crate::{ResultError, ResultStore, Sha256, layout};
 
-/// The end of a source's name while it is decided whether it goes.
+/// Suffix of a source's name while it is decided whether it is removed.
 const LEAVING: &str = ".leaving";
-/// How much is written to learn whether there is room, in bytes.
-const ROOM: usize = 1 << 20;
+/// Size of the file that is written to find out whether there is space, in bytes.
+const PROBE_SIZE: usize = 1 << 20;
 
 impl ResultStore {
     /// Whether a file of a mebibyte could be stored at this moment.
     pub async fn check_room(&self) -> Result<(), ResultError> {
-        self.probe(vec![0; ROOM].into()).await
+        self.probe(vec![0; PROBE_SIZE].into()).await
     }
 
-    /// Removes all files of an attempt but its log. What is gone already is no error.
+    /// Removes all files of an attempt except its log. Files that do not exist are no error.
     pub async fn delete_attempt_files(&self, attempt: AttemptId) -> Result<(), ResultError> {
         self.remove_folder(&layout::attempt(attempt)?).await
     }
 
-    /// Removes an attempt's log. What is gone already is no error.
+    /// Removes an attempt's log. One that does not exist is no error.
     pub async fn delete_log(&self, attempt: AttemptId) -> Result<(), ResultError> {
         self.remove_folder(&layout::log(attempt)?).await
     }
 
-    /// Removes all files of an attempt but its log and these, and says how many.
+    /// Removes all files of an attempt except its log and `kept`. Returns how many.
     pub async fn keep_attempt_files(
         &self,
         attempt: AttemptId,
@@ -56,12 +56,12 @@ impl ResultStore {
         Ok(removed)
     }
 
-    /// Removes one file of an attempt. What is gone already is no error.
+    /// Removes one file of an attempt. One that does not exist is no error.
     pub async fn delete_attempt_file(&self, file: &crate::AttemptFile) -> Result<(), ResultError> {
         self.remove(&layout::attempt_file(file)?).await
     }
 
-    /// All attempts of which there are files.
+    /// Ids of all attempts that have files.
     pub async fn attempts_with_files(&self) -> Result<Vec<AttemptId>, ResultError> {
         let folder = self.root().join(layout::ATTEMPTS);
         let names = names(&folder).await.map_err(failed)?;
@@ -133,7 +133,7 @@ impl ResultStore {
     }
 }
 
-/// Gives a source its own name back, unless it was uploaded anew meanwhile: then that one, which is younger, stays.
+/// Renames a source back, unless it was uploaded again meanwhile: then the newer file stays.
 async fn give_back(aside: &FilePath, path: &FilePath) -> io::Result<()> {
     match fs::hard_link(aside, path).await {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -1,4 +1,4 @@
-//! Where bytes live: the only crate that knows `object_store`.
+//! Sources, result files and logs as bytes: the only crate that knows `object_store`.
 #![doc = include_str!("../README.md")]
 
 mod attempt;

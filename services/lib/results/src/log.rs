@@ -1,7 +1,7 @@
 //! Logs that grow in chunks and are read while they grow.
 //!
 //! A reader never waits for a writer: it sees the chunks without a gap from its position on, or the sealed log. A chunk
-//! that vanishes under a reader's hands has moved into the sealed log, so the reader looks there again.
+//! that vanishes while it is read has moved into the sealed log, so the read starts over there.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
@@ -11,7 +11,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 
 use crate::{ResultError, ResultStore, layout};
 
-/// The largest log that is kept, in bytes. A guard against nonsense offsets; the log's real limit is the sandbox's.
+/// Largest log that is accepted, in bytes. Guards against wrong offsets; the limit on a build's log is the sandbox's.
 const MAX_LOG: u64 = 4 << 30;
 
 /// How much is read at once for a stream.
@@ -23,7 +23,7 @@ const READ_TRIES: usize = 3;
 /// A piece of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogPart {
-    /// The bytes from the position asked for. Empty: nothing more there, for now or, when sealed, for good.
+    /// The bytes from the requested position on. Empty: there are no more now or, when sealed, ever.
     pub bytes: Bytes,
     /// Whether the log will not grow any more.
     pub sealed: bool,

@@ -1,4 +1,4 @@
-//! Receiving bytes: counted, hashed and written aside, until they are moved to their name or forgotten.
+//! Uploads under way: counted, hashed and written to a staging name, then moved to their own name or deleted.
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};

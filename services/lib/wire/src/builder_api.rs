@@ -1,4 +1,4 @@
-//! `/builder/v1`: enrol, claim, decline, heartbeat, log and files. Not for people.
+//! `/builder/v1`, the API for builders: enrol, claim, decline, heartbeat, log and files.
 
 use chrono::{DateTime, Utc};
 use millrace_domain::{AttemptId, BuilderId, FileName, Phase, Stage, StageTime, Token};
@@ -12,26 +12,26 @@ pub const SHA256_HEADER: &str = "millrace-sha256";
 /// `POST /builder/v1/enrol`, with the enrolment token as bearer.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EnrolRequest {
-    /// The identity kept in the builder's spool.
+    /// Id of the builder, which it keeps on its spool over restarts.
     pub builder_id: BuilderId,
     /// A name for people; at most 64 characters.
     pub name: String,
     /// The token of an earlier enrolment; needed to use a known id again.
     #[serde(default)]
     pub previous_token: Option<Token>,
-    /// The engine's own id: builders of one engine share its memory.
+    /// Id of the container engine: builders of one engine share its memory.
     pub engine_id: String,
-    /// What all sandboxes on that engine may use, in MiB.
+    /// Memory that all sandboxes on that engine may use together, in MiB.
     pub engine_budget_mib: u32,
     /// Architectures that the builder can run.
     pub archs: Vec<String>,
     /// Memory that this builder offers, in MiB.
     pub memory_mib: u32,
-    /// Sandboxes that it runs at once.
+    /// Number of sandboxes that it runs at once.
     pub sandboxes: u32,
     /// Version of the builder program.
     pub version: String,
-    /// The same process renews its token; it has not tested its engine since it started.
+    /// True when a running process renews its token: it has not tested its engine again since it started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub renewal: bool,
 }
@@ -43,7 +43,7 @@ pub struct Enrolled {
     pub token: Token,
     /// How often to send heartbeats, in seconds.
     pub heartbeat_seconds: u32,
-    /// How long a claim holds without news, in seconds.
+    /// How long a lease lasts without a heartbeat, in seconds.
     pub lease_seconds: u32,
     /// Upper ends of the memory classes, in GiB; the last class is open.
     pub memory_classes_gib: Vec<u32>,
@@ -54,16 +54,16 @@ pub struct Enrolled {
 pub struct ClaimRequest {
     /// The attempt from the job message.
     pub attempt_id: AttemptId,
-    /// Random and kept on disk before the call, so that a lost answer can be asked for again.
+    /// Random; written to disk before the call, so that a claim whose answer was lost can be repeated.
     pub nonce: Token,
 }
 
-/// 200: the attempt is the caller's. The same nonce gets the same answer.
+/// 200: the caller holds the attempt's lease. The same nonce gets the same answer.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ClaimGranted {
-    /// Authorises everything about this attempt.
+    /// Token of the lease; authorises every call about this attempt.
     pub lease_token: Token,
-    /// How long it holds without news, in seconds.
+    /// How long the lease lasts without a heartbeat, in seconds.
     pub lease_seconds: u32,
 }
 
@@ -80,15 +80,15 @@ pub struct ClaimRefused {
 pub enum ClaimRefusal {
     /// 409: another builder holds it.
     Taken,
-    /// 409: an earlier attempt failed here; another builder goes first. The task was put back.
+    /// 409: an earlier attempt of the task failed on this builder; another one goes first. The task was put back.
     Avoid,
-    /// 409: the engine's memory is promised to others. The task was put back.
+    /// 409: the engine's memory is taken by other claims. The task was put back.
     NoRoom,
     /// 410: the offer was taken back or never existed.
     Revoked,
 }
 
-/// `POST /builder/v1/decline`: an order that cannot be taken after all. Always 204.
+/// `POST /builder/v1/decline`: gives back an offer that the builder cannot take. Always 204.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DeclineRequest {
     /// Id of the attempt.
@@ -96,23 +96,23 @@ pub struct DeclineRequest {
     /// Present when the attempt was claimed already: it is handed back, uncounted.
     #[serde(default)]
     pub lease_token: Option<Token>,
-    /// Why the order is declined.
+    /// Why the offer is declined.
     pub reason: DeclineReason,
-    /// The image of the order's chroot, when the engine does not have it.
+    /// Name of the chroot's image, when the engine does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_image: Option<String>,
-    /// What keeps the builder from work now; nothing when it has no more to say.
+    /// What keeps the builder from work now; absent when nothing does.
     #[serde(default, skip_serializing_if = "Hindrances::is_nothing")]
     pub hindrances: Hindrances,
 }
 
-/// What keeps a builder from work until somebody, or time, has done something.
+/// What keeps a builder from taking work until it is resolved.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Hindrances {
-    /// Its spool's disk is short of space; it takes nothing.
+    /// The spool's disk is short of space: the builder takes no work at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskShortage>,
-    /// Images of chroots that were asked for and that its engine lacks; it takes nothing that needs one of them.
+    /// Images of chroots that offers needed and that the engine lacks: the builder takes no work that needs one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_images: Vec<String>,
 }
@@ -120,20 +120,20 @@ pub struct Hindrances {
 /// How short of space a disk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DiskShortage {
-    /// Free space in MiB; 0 when a write failed for want of it.
+    /// Free space, in MiB; 0 when a write failed because the disk was full.
     pub free_mib: u32,
     /// Below this free space the builder takes no work, in MiB.
     pub floor_mib: u32,
 }
 
 impl Hindrances {
-    /// Whether there are none.
+    /// Whether nothing keeps the builder from work.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Why an order is declined.
+/// Why an offer is declined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeclineReason {
@@ -150,15 +150,15 @@ pub struct HeartbeatRequest {
     pub free_mib: u32,
     /// Sandboxes that the builder can still start.
     pub free_sandboxes: u32,
-    /// Attempts that this builder still has.
+    /// Attempts that this builder holds.
     pub attempts: Vec<AttemptStatus>,
-    /// What keeps it from work.
+    /// What keeps the builder from taking work.
     #[serde(default, skip_serializing_if = "Hindrances::is_nothing")]
     pub hindrances: Hindrances,
-    /// It stops: it finishes what it has and takes nothing more.
+    /// True when the builder is stopping: it finishes its attempts and takes no more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopping: bool,
-    /// The self-test that was asked for under this time has passed.
+    /// The self-test passed that the answer with this time asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_test_passed: Option<DateTime<Utc>>,
 }
@@ -178,12 +178,12 @@ pub struct AttemptStatus {
     /// Stages so far, in order, with their times.
     #[serde(default)]
     pub stages: Vec<StageTime>,
-    /// What it waits for, although its work is done.
+    /// What it waits for once its work is done; absent when it does not wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
 }
 
-/// What an attempt waits for whose work is done.
+/// What an attempt waits for once its work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {
@@ -191,7 +191,7 @@ pub enum WaitsFor {
     SpoolSpace,
     /// Space in the result store, to upload them.
     ResultsSpace,
-    /// Something that a newer builder knows of.
+    /// A word of a newer builder.
     #[serde(other)]
     Other,
 }
@@ -201,20 +201,20 @@ pub enum WaitsFor {
 pub struct HeartbeatAnswer {
     /// One answer for each attempt named.
     pub attempts: Vec<AttemptAnswer>,
-    /// Take no more work.
+    /// True when the builder must take no more work.
     #[serde(default)]
     pub drain: bool,
-    /// Leave room for a large task: take nothing that needs less than this, in MiB, until one that needs as much was
+    /// Room is kept for a large task: take no offer that needs less than this, in MiB, until one that needs as much was
     /// taken.
     #[serde(default)]
     pub reserve_mib: Option<u32>,
-    /// The builder was set aside at this time for faults of its own: test the engine until that passes, and say so with
-    /// this time.
+    /// When the builder was set aside for faults of its own. It tests its engine until that passes, and then sends this
+    /// time as `self_test_passed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_test: Option<DateTime<Utc>>,
 }
 
-/// What the frontend says of one attempt.
+/// The frontend's answer about one attempt.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AttemptAnswer {
     /// Id of the attempt.
@@ -223,21 +223,21 @@ pub struct AttemptAnswer {
     pub verdict: AttemptVerdict,
 }
 
-/// What a builder does with an attempt it has.
+/// What a builder must do with an attempt that it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum AttemptVerdict {
     /// Go on; the lease was extended.
     Continue,
-    /// Stop the work and report `cancelled`.
+    /// Stop the work and report the outcome `cancelled`.
     Cancel,
-    /// The lease is gone: stop, drop everything, say no more.
+    /// The lease is gone: stop, delete everything, report nothing.
     Revoked,
-    /// The report was accepted: drop the spool.
+    /// The report was accepted: delete the attempt's spool.
     Accepted,
-    /// The report was refused: drop the spool.
+    /// The report was refused: delete the attempt's spool.
     Refused,
-    /// The report came, but these files did not: upload them, then report again.
+    /// The report arrived, but these files are not in the result store: upload them, then report again.
     Missing {
         /// Package position and file name of each.
         files: Vec<MissingFile>,

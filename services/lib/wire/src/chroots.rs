@@ -1,14 +1,14 @@
-//! `POST /builder/v1/chroots`: which chroots a builder keeps images of, and how those images are on its engine. Both in
-//! one call that the builder repeats every few seconds; a lost one is made good by the next.
+//! `POST /builder/v1/chroots`: the builder reports its engine's chroot images and gets the list of chroots to have images
+//! of. One call that the builder repeats every few seconds, so a lost one costs nothing.
 
 use chrono::{DateTime, Utc};
 use millrace_domain::ChrootName;
 use serde::{Deserialize, Serialize};
 
-/// What a builder says.
+/// Report of a builder's chroot images.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChrootsRequest {
-    /// All images that it keeps; absent when nothing has changed since it last told.
+    /// All chroot images of its engine; absent when nothing has changed since the last report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<ChrootImage>>,
 }
@@ -18,57 +18,57 @@ pub struct ChrootsRequest {
 pub struct ChrootImage {
     /// Name of the chroot that the image is of.
     pub chroot: ChrootName,
-    /// How it stands with it.
+    /// State of the image.
     pub state: ImageState,
-    /// The digest of the image that builds get now; none when there is no image.
+    /// Digest of the image that builds get now; absent when there is no image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// When that image was baked, where its label tells.
+    /// When that image was baked, from its label; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baked_at: Option<DateTime<Utc>>,
-    /// Since when it is being baked, or when that failed.
+    /// When its current bake began, or when its last bake failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
     /// Why the last bake failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// When it is tried again.
+    /// When a failed bake is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try_at: Option<DateTime<Utc>>,
 }
 
-/// How it stands with an image. An image that is there serves builds in each of these.
+/// State of a chroot's image on an engine. An existing image serves builds in each of these states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageState {
-    /// It is there and no bake is due.
+    /// The image exists and no bake is due.
     Ready,
-    /// It is not there; where the chroot has a base, its bake comes next.
+    /// There is no image; where the chroot has a base, its bake comes next.
     Missing,
-    /// It is being baked, by this builder or by another one on its engine.
+    /// A bake is running, by this builder or by another one on its engine.
     Baking,
     /// The last bake failed.
     Failed,
-    /// Something that a newer builder knows of.
+    /// A state of a newer builder.
     #[serde(other)]
     Other,
 }
 
-/// What a builder hears.
+/// Answer to the report: the chroots to have images of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChrootsAnswer {
     /// Chroots of the builder's architectures that builds may need.
     pub chroots: Vec<ChrootOrder>,
 }
 
-/// A chroot whose image a builder keeps.
+/// A chroot whose image a builder bakes and renews.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChrootOrder {
     /// Name of the chroot.
     pub name: ChrootName,
     /// The name of its image on the engine.
     pub image: String,
-    /// The image that it is baked from; none when it is made elsewhere.
+    /// Name of the base image that it is baked from; absent when the image is made outside of Millrace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// The name of mock's configuration inside the base.

@@ -1,4 +1,4 @@
-//! `control/v1`: hints to builders. Fire and forget; the next heartbeat answer says the same again.
+//! `control/v1`: hints to builders. Not confirmed; the next heartbeat's answer carries the same information.
 
 use millrace_domain::AttemptId;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,6 @@ pub enum ControlV1 {
         /// Id of the attempt to stop.
         attempt_id: AttemptId,
     },
-    /// Send a heartbeat now: its answer holds news.
+    /// Send a heartbeat now, as its answer has changed.
     Heartbeat,
 }

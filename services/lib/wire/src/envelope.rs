@@ -1,5 +1,5 @@
-//! The envelope around each message. Kind and version are decided before the body is read, so that an
-//! unknown message can be parked with a reason instead of failing as a broken one.
+//! The envelope around each message. Kind and version are checked before the body is read, so that an unknown message is
+//! parked with that reason and not as a broken one.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -11,7 +11,7 @@ use crate::{ControlV1, FinishedV1, JobV1};
 /// What every message carries before its body. Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Envelope<B> {
-    /// Names this message; the same over redeliveries.
+    /// Id of the message; the same when it is published or delivered again.
     pub id: Uuid,
     /// What the body is: `job`, `finished` or `control`.
     pub kind: String,
@@ -19,7 +19,7 @@ pub struct Envelope<B> {
     pub version: u32,
     /// When the message was made.
     pub time: DateTime<Utc>,
-    /// W3C `traceparent` of whoever caused the message.
+    /// W3C `traceparent` of the request or message that caused this one.
     #[serde(default)]
     pub trace_context: Option<String>,
     /// The body, by kind and version.
@@ -49,7 +49,7 @@ impl Message for ControlV1 {
     const VERSION: u32 = 1;
 }
 
-/// Why a message cannot be understood; the text is the parking reason.
+/// Why a message cannot be decoded; the text is the reason with which it is parked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Not JSON, or no envelope.
@@ -58,7 +58,7 @@ pub enum DecodeError {
     /// Another kind than this queue carries.
     #[error("unknown kind '{0}', expected '{1}'")]
     UnknownKind(String, &'static str),
-    /// A version this program does not know yet, or no longer.
+    /// A version that this program does not read, because it is newer or too old.
     #[error("{0} version {1} is not supported, expected {2}")]
     UnsupportedVersion(&'static str, u32, u32),
     /// The body does not fit its kind and version.

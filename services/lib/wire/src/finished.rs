@@ -1,4 +1,4 @@
-//! `finished/v1`: what a builder says of an attempt that ended.
+//! `finished/v1`: a builder's report of an attempt that ended.
 
 use chrono::{DateTime, Utc};
 use millrace_domain::{AttemptId, BuilderId, FileName, Outcome, StageTime, TaskId, Token};
@@ -13,7 +13,7 @@ pub struct FinishedV1 {
     pub task_id: TaskId,
     /// Id of the builder that reports.
     pub builder_id: BuilderId,
-    /// The token given with the claim.
+    /// Token of the attempt's lease, as the claim gave it.
     pub lease_token: Token,
     /// How the attempt ended: the first unresolved package's outcome, or success.
     pub outcome: Outcome,
@@ -23,15 +23,15 @@ pub struct FinishedV1 {
     pub stages: Vec<StageTime>,
     /// Size of the shipped log, in bytes.
     pub log_size: u64,
-    /// Digest of the chroot's image, where the engine told one.
+    /// Digest of the chroot's image; absent where the engine gives none.
     #[serde(default)]
     pub image_digest: Option<String>,
-    /// When that image was baked, where its label tells.
+    /// When that image was baked, from its label; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_baked_at: Option<DateTime<Utc>>,
 }
 
-/// What became of one package.
+/// Outcome and files of one package.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PackageReport {
     /// Position of the source within the build, from 0.
@@ -40,7 +40,7 @@ pub struct PackageReport {
     pub source: FileName,
     /// How the package's last try ended.
     pub outcome: Outcome,
-    /// Its files; complete before the attempt can be accepted.
+    /// Its files; all must be in the result store before the report is accepted.
     pub files: Vec<ManifestFile>,
 }
 

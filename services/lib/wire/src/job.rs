@@ -1,4 +1,4 @@
-//! `job/v1`: the complete order for one attempt.
+//! `job/v1`: everything a builder needs for one attempt.
 
 use millrace_domain::{
     AttemptId, BuildId, ChrootName, FileName, Limits, Name, Outcome, RepositoryUrl, SourceUrl,
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ManifestFile;
 
-/// The order for one attempt; never edited after it was published.
+/// A job message: offers one attempt to builders. Never edited after it was published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct JobV1 {
     /// The attempt that this message offers.
@@ -31,8 +31,8 @@ pub struct JobV1 {
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
-    /// Disk space of each package in MiB, where the build asked for it or the task was raised to it; a builder that gives
-    /// more by itself gives that.
+    /// Least disk space of each package in MiB, where the build asked for it or the task's limit was raised; a builder
+    /// whose own setting is larger gives that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_mib: Option<u32>,
     /// Whether the build may use the network throughout.
@@ -40,7 +40,7 @@ pub struct JobV1 {
     pub network: bool,
 }
 
-/// A chroot as a builder needs it; data, not code.
+/// A chroot as a builder needs it: names only, nothing that is executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct JobChroot {
     /// Name of the chroot, such as `fedora-44-x86_64`.
@@ -56,15 +56,15 @@ pub struct JobChroot {
 pub struct JobSource {
     /// Position within the build, from 0.
     pub position: u32,
-    /// What the source is called in logs and results.
+    /// Name of the source in logs and results.
     pub name: FileName,
     /// Where its bytes are.
     pub origin: SourceOrigin,
     /// Size in bytes, where known.
     #[serde(default)]
     pub size: Option<u64>,
-    /// What an earlier attempt of the task made of it: to be taken over rather than built again. A builder that cannot
-    /// have the files builds it anew.
+    /// Result of an earlier attempt of the task, to be reused rather than built again. A builder that cannot get the files
+    /// builds the package again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<FinishedBefore>,
 }

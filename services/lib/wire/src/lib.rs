@@ -1,4 +1,4 @@
-//! What crosses RabbitMQ and the builder API. The types generate `schemas/`.
+//! Messages on RabbitMQ and calls of the builder API. The types generate `schemas/`.
 
 mod builder_api;
 mod chroots;

@@ -120,8 +120,9 @@ mod tests {
     use lapin::options::BasicAckOptions;
 
     use super::*;
+    use crate::config::BusConfig;
     use crate::testing::TestVhost;
-    use crate::{BusConfig, EVENTS_QUEUE, Topology};
+    use crate::topology::{EVENTS_QUEUE, Topology};
     use millrace_domain::MemoryClasses;
 
     #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
-use crate::FetchError;
+use crate::fetch_error::FetchError;
 
 /// IPv4 ranges that are not the public internet (RFC 6890 and its registry).
 const REFUSED_V4: [(Ipv4Addr, u8); 16] = [

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::{Problem, http};
+use crate::http;
+use crate::problem::Problem;
 
 /// The largest answer that is read as JSON, in bytes.
 const MAX_ANSWER: usize = 16 << 20;

@@ -22,8 +22,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::Shutdown;
 use crate::logging::panic_text;
+use crate::shutdown::Shutdown;
 
 /// How long parts may take to notice that everything is dropped.
 const DROP_WITHIN: Duration = Duration::from_secs(5);

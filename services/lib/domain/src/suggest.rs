@@ -1,6 +1,7 @@
 //! Which limit to try after one was hit.
 
-use crate::{Limit, LimitName, LimitsPolicy, Unit};
+use crate::limits::LimitsPolicy;
+use crate::outcome::{Limit, LimitName, Unit};
 
 const MIB: u64 = 1 << 20;
 /// Suggestions of memory and disk space are multiples of this, in MiB, so that they are round numbers.

@@ -2,21 +2,13 @@
 
 use bytes::Bytes;
 use futures_util::Stream;
-use millrace_domain::{AttemptId, FileName};
 
+use crate::digest::Sha256;
+use crate::error::{BoxError, ResultError};
+use crate::layout::{self, AttemptFile};
+use crate::serve::StoredFile;
 use crate::staging::Staged;
-use crate::{BoxError, ResultError, ResultStore, Sha256, StoredFile, layout};
-
-/// Names one file of an attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AttemptFile {
-    /// The attempt that made it.
-    pub attempt: AttemptId,
-    /// The package's position in the build.
-    pub position: u32,
-    /// Name of the file, unique within its package.
-    pub name: FileName,
-}
+use crate::store::ResultStore;
 
 /// What the sender announced, and the largest size that is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

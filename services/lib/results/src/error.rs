@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use crate::Sha256;
+use crate::digest::Sha256;
 
 /// Any error of a sender's stream.
 pub type BoxError = Box<dyn Error + Send + Sync>;

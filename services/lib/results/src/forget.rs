@@ -8,8 +8,11 @@ use std::time::{Duration, SystemTime};
 use millrace_domain::{AttemptId, FileName};
 use tokio::fs;
 
+use crate::digest::Sha256;
+use crate::error::ResultError;
+use crate::layout::{self, AttemptFile};
+use crate::store::ResultStore;
 use crate::store::absent_is_fine;
-use crate::{ResultError, ResultStore, Sha256, layout};
 
 /// Suffix of a source's name while it is decided whether it is removed.
 const LEAVING: &str = ".leaving";
@@ -40,7 +43,7 @@ impl ResultStore {
     ) -> Result<u64, ResultError> {
         let mut names = HashSet::with_capacity(kept.len());
         for (position, name) in kept {
-            names.insert(layout::attempt_file(&crate::AttemptFile {
+            names.insert(layout::attempt_file(&AttemptFile {
                 attempt,
                 position: *position,
                 name: name.clone(),
@@ -57,7 +60,7 @@ impl ResultStore {
     }
 
     /// Removes one file of an attempt. One that does not exist is no error.
-    pub async fn delete_attempt_file(&self, file: &crate::AttemptFile) -> Result<(), ResultError> {
+    pub async fn delete_attempt_file(&self, file: &AttemptFile) -> Result<(), ResultError> {
         self.remove(&layout::attempt_file(file)?).await
     }
 

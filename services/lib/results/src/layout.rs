@@ -1,10 +1,22 @@
 //! The names of objects. Nothing but these functions makes a path, and they take only types that are safe.
 
-use millrace_domain::AttemptId;
+use millrace_domain::{AttemptId, FileName};
 use object_store::path::Path;
 use uuid::Uuid;
 
-use crate::{AttemptFile, ResultError, Sha256};
+use crate::digest::Sha256;
+use crate::error::ResultError;
+
+/// Names one file of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AttemptFile {
+    /// The attempt that made it.
+    pub attempt: AttemptId,
+    /// The package's position in the build.
+    pub position: u32,
+    /// Name of the file, unique within its package.
+    pub name: FileName,
+}
 
 /// The folder of unfinished uploads.
 pub(crate) const STAGING: &str = "staging";

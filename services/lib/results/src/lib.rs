@@ -14,9 +14,10 @@ mod source;
 mod staging;
 mod store;
 
-pub use attempt::{AttemptFile, Expected};
+pub use attempt::Expected;
 pub use digest::{InvalidDigest, Sha256};
 pub use error::{BoxError, ResultError};
+pub use layout::AttemptFile;
 pub use log::LogPart;
 pub use range::{Unsatisfiable, parse_range};
 pub use serve::{ByteStream, StoredFile};

@@ -9,7 +9,9 @@ use millrace_domain::AttemptId;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 
-use crate::{ResultError, ResultStore, layout};
+use crate::error::ResultError;
+use crate::layout;
+use crate::store::ResultStore;
 
 /// Largest log that is accepted, in bytes. Guards against wrong offsets; the limit on a build's log is the sandbox's.
 const MAX_LOG: u64 = 4 << 30;

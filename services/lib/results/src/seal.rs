@@ -5,9 +5,11 @@ use millrace_domain::AttemptId;
 use object_store::path::Path;
 use object_store::{ObjectStore, RenameOptions, RenameTargetMode};
 
+use crate::error::ResultError;
+use crate::layout;
 use crate::log::Chunk;
 use crate::staging::Upload;
-use crate::{ResultError, ResultStore, layout};
+use crate::store::ResultStore;
 
 /// How much of a chunk is copied at once.
 const COPY_SIZE: usize = 1 << 20;

@@ -13,7 +13,8 @@ use object_store::{GetOptions, GetResultPayload, ObjectMeta, ObjectStore, Object
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use crate::{ResultError, ResultStore};
+use crate::error::ResultError;
+use crate::store::ResultStore;
 
 /// Bytes that are read from a file at once.
 const READ_SIZE: usize = 128 << 10;

@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::{BoxError, ResultError, ResultStore, Sha256, StoredFile, layout};
+use crate::digest::Sha256;
+use crate::error::{BoxError, ResultError};
+use crate::layout;
+use crate::serve::StoredFile;
+use crate::store::ResultStore;
 
 /// A source that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,11 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, WriteMultipart};
 use sha2::Digest;
 
+use crate::digest::Sha256;
 use crate::error::BoxError;
-use crate::{ResultError, ResultStore, Sha256, layout};
+use crate::error::ResultError;
+use crate::layout;
+use crate::store::ResultStore;
 
 /// Bytes that are written at once; with those in flight the most that an upload holds in memory is thrice that.
 const PART_SIZE: usize = 1 << 20;

@@ -12,7 +12,8 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use url::Url;
 
-use crate::{ResultError, layout};
+use crate::error::ResultError;
+use crate::layout;
 
 /// The place where sources, files of attempts and logs are kept. Clones share one store.
 #[derive(Debug, Clone)]

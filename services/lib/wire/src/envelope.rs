@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{ControlV1, FinishedV1, JobV1};
+use crate::control::ControlV1;
+use crate::finished::FinishedV1;
+use crate::job::JobV1;
 
 /// What every message carries before its body. Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -6,7 +6,7 @@ use millrace_domain::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::ManifestFile;
+use crate::finished::ManifestFile;
 
 /// A job message: offers one attempt to builders. Never edited after it was published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use super::enforce::next_sample_in;
 use super::*;
 use crate::protocol::{LimitHit, LogCaps, Report, Rounds};
 

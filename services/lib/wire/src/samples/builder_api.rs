@@ -8,12 +8,12 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{attempt_id, finished, time};
-use crate::{
-    AttemptAnswer, AttemptStatus, AttemptVerdict, ChrootImage, ChrootOrder, ChrootsAnswer,
-    ChrootsRequest, ClaimGranted, ClaimRefusal, ClaimRefused, ClaimRequest, DeclineReason,
-    DeclineRequest, DiskShortage, EnrolRequest, Enrolled, HeartbeatAnswer, HeartbeatRequest,
-    Hindrances, ImageState, LogAccepted, MissingFile, WaitsFor,
+use crate::builder_api::{
+    AttemptAnswer, AttemptStatus, AttemptVerdict, ClaimGranted, ClaimRefusal, ClaimRefused,
+    ClaimRequest, DeclineReason, DeclineRequest, DiskShortage, EnrolRequest, Enrolled,
+    HeartbeatAnswer, HeartbeatRequest, Hindrances, LogAccepted, MissingFile, WaitsFor,
 };
+use crate::chroots::{ChrootImage, ChrootOrder, ChrootsAnswer, ChrootsRequest, ImageState};
 
 /// Looks at each type with its sample.
 pub trait Visitor {

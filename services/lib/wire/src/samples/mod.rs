@@ -18,9 +18,9 @@ use millrace_domain::{
 };
 use uuid::Uuid;
 
-use crate::{
-    ControlV1, FinishedV1, JobChroot, JobSource, JobV1, ManifestFile, PackageReport, SourceOrigin,
-};
+use crate::control::ControlV1;
+use crate::finished::{FinishedV1, ManifestFile, PackageReport};
+use crate::job::{JobChroot, JobSource, JobV1, SourceOrigin};
 
 /// The moment at which all samples were made.
 pub fn time() -> DateTime<Utc> {

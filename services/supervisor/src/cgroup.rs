@@ -1,5 +1,5 @@
-//! Reads the container's own counters, of cgroup v1 and v2. They are zero once the container has ended,
-//! and some engines never report a kill, so they are read from inside.
+//! Reads the container's own counters, of cgroup v1 and v2. They are read from inside, since they are zero once the
+//! container has ended and some engines never report a kill.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,12 +47,12 @@ impl Meter {
         meter
     }
 
-    /// Whether there is anything to read.
+    /// Whether no counters were found.
     pub(crate) fn is_blind(&self) -> bool {
         self.hierarchy.is_none()
     }
 
-    /// Takes a sample; the peak is the highest one taken.
+    /// Takes a sample; its peak is the highest memory of all samples.
     pub(crate) fn sample(&mut self) -> Memory {
         let now = match &self.hierarchy {
             Some(Hierarchy::V1 { memory, .. }) => anonymous_and_shared(
@@ -82,14 +82,14 @@ impl Meter {
         value_of(&text, "oom_kill").unwrap_or(0)
     }
 
-    /// Whether memory in use ever came up to the limit. A kill without it was for the host's want of memory. Counters
-    /// of failed charges would tell as well, but not every kernel moves them.
+    /// Whether the memory in use ever reached the limit; none where no counter says. A kill without that means that the
+    /// host ran out of memory. Counters of failed charges would show it too, but not every kernel updates them.
     pub(crate) fn is_limit_reached(&self) -> Option<bool> {
         let (peak, limit) = (self.peak_with_cache()?, self.limit()?);
         Some(peak >= limit - limit / 32)
     }
 
-    /// The kernel's own peak, which counts page cache too.
+    /// The kernel's own peak of memory, in bytes, which includes page cache; none where the kernel has no such counter.
     pub(crate) fn peak_with_cache(&self) -> Option<u64> {
         number(&match self.hierarchy.as_ref()? {
             Hierarchy::V1 { memory, .. } => read(&memory.join("memory.max_usage_in_bytes")),
@@ -97,7 +97,7 @@ impl Meter {
         })
     }
 
-    /// The memory limit; none when there is none.
+    /// The memory limit, in bytes; none when there is no limit.
     pub(crate) fn limit(&self) -> Option<u64> {
         number(&match self.hierarchy.as_ref()? {
             Hierarchy::V1 { memory, .. } => read(&memory.join("memory.limit_in_bytes")),
@@ -131,7 +131,7 @@ impl Meter {
     }
 }
 
-/// A counter that cannot be read counts as empty: a build is not ended for want of a statistic.
+/// The text of a counter's file; empty where it cannot be read, since a missing statistic must not end a build.
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }

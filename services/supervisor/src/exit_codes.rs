@@ -1,4 +1,4 @@
-//! Exit codes of the program itself. It exits with 0 once its report has reached somebody, whatever the build did.
+//! Exit codes of the program itself. It exits with 0 once its report has reached its file or its reader, whatever the build did.
 
 /// An invalid plan, or a command line that is not understood (`EX_USAGE`).
 pub(crate) const USAGE: u8 = 64;

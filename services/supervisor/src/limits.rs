@@ -5,7 +5,7 @@
 //!    └──────────────────────── builder gone ────────▲
 //! ```
 //!
-//! Each limit is one [`Cause`]; the first that is hit is what the report tells.
+//! Each limit is one [`Cause`]; the first that is hit is the one in the report.
 
 use std::time::{Duration, Instant};
 

@@ -30,7 +30,7 @@ fn links(table: &str) -> impl Iterator<Item = (&str, &str)> {
         .skip(2)
         .filter_map(|line| line.split_once(':'))
         .filter(|(name, _)| {
-            // Tunnels that the kernel makes in every namespace lead nowhere until somebody with rights sets them up.
+            // Tunnels that the kernel makes in every namespace lead nowhere until a privileged process sets them up.
             !matches!(
                 name.trim(),
                 "lo" | "tunl0"

@@ -214,13 +214,13 @@ pub enum Notice {
     },
     /// A stage began. Its `seconds` are not known yet.
     Stage(StageMark),
-    /// The counters, each sample interval. Dropped when nobody reads.
+    /// The counters, once per sample interval. Left out while older notices wait for their reader.
     Sample(Sample),
     /// A step's process ended.
     StepEnded(StepReport),
     /// The next step waits until the builder has done this to the network.
     Network {
-        /// The requested state.
+        /// State of the network that the next step needs.
         wanted: Network,
     },
     /// Everything known at the end; no notice follows.

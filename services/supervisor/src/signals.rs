@@ -37,7 +37,7 @@ impl Signals {
         self.wakeup.as_fd()
     }
 
-    /// Drains the descriptor.
+    /// Reads the descriptor empty, before the next poll.
     pub(crate) fn drain(&self) {
         let mut piece = [0; 64];
         while matches!(

@@ -29,7 +29,7 @@ pub enum Verdict {
 /// A message as a handler sees it; only the runner can settle it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Incoming {
-    /// The bytes of the message: an envelope as JSON, unless somebody else published it.
+    /// The bytes of the message: an envelope as JSON, unless another program published it.
     pub body: Vec<u8>,
     /// Id that it was published under; none where a publisher gave none.
     pub message_id: Option<String>,

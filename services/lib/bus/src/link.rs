@@ -1,4 +1,4 @@
-//! One connection to the broker that reconnects by itself: connect, declare, watch, and from the beginning.
+//! One supervised connection to the broker: connect, declare, watch until it ends, and begin again.
 //!
 //! lapin's own recovery stays off: it does not reopen channels that the broker closed, and a consumer of such a
 //! channel hangs for ever. So a connection that ended is replaced as a whole, and its users notice by the error of
@@ -29,11 +29,11 @@ const REDECLARE_PAUSE: Duration = Duration::from_secs(1);
 pub enum LinkState {
     /// Connected, and the role's topology is declared.
     Up,
-    /// Not connected.
+    /// Not connected to the broker.
     Down {
         /// Start of the outage or of the alarm, by the process's clock.
         since: Instant,
-        /// The last failure.
+        /// Reason of the last failure.
         reason: Arc<str>,
     },
     /// Connected, but the broker takes no messages (an alarm): down for publishing.
@@ -84,7 +84,7 @@ struct Shared {
 }
 
 impl Link {
-    /// Starts the supervision; `name` tells the two connections of a bus apart.
+    /// Starts the supervision; `name` distinguishes the two connections of a bus.
     pub(crate) fn start(
         config: BusConfig,
         name: &'static str,

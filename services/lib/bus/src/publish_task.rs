@@ -2,7 +2,7 @@
 //! confirms.
 //!
 //! One window at a time, because lapin hands a returned message to whichever confirm happens to be resolved next
-//! when the broker acknowledges several at once. Within a window the returned message's id tells whose it is;
+//! when the broker acknowledges several at once. Within a window the returned message's id identifies it;
 //! between windows nothing is open, so nothing can be mistaken.
 //!
 //! A channel with an open confirm is never dropped: closing it can cross the broker's own close and end the whole

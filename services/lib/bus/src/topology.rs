@@ -124,7 +124,7 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Of parked messages; the key tells the queue a message came from.
+    /// The address of parked messages; its key names the queue that a message came from.
     pub(crate) fn parked(queue: &str) -> Self {
         Self {
             exchange: PARKED,

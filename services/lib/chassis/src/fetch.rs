@@ -1,4 +1,4 @@
-//! The guarded client: the only way in which Millrace follows a URL that somebody else wrote.
+//! The guarded client: the only way in which Millrace follows a URL that came from outside.
 //!
 //! A name is resolved by [`GuardedResolver`], which hands the connector nothing but addresses that were checked.
 //! So the connection goes to what was checked, even when the name's owner changes its address in between. The

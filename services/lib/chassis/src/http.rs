@@ -34,7 +34,7 @@ pub(crate) fn build(make: impl Fn() -> ClientBuilder) -> Result<Client, String> 
     })
 }
 
-/// The innermost cause: the part of a client's error that tells a person something.
+/// The innermost cause: the part of a client's error that helps a person.
 pub(crate) fn deepest(error: &(dyn Error + 'static)) -> String {
     causes(error)
         .last()

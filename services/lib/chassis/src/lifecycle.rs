@@ -195,7 +195,7 @@ impl Lifecycle {
             Ok(()) => {
                 tracing::error!(
                     part = name,
-                    "part ended although nobody asked for it, stopping"
+                    "a part ended without a request to stop; stopping the process"
                 );
                 self.failed = true;
             }

@@ -52,7 +52,7 @@ pub enum LogError {
     Filter {
         /// The filter as it was given.
         filter: String,
-        /// The parser's error.
+        /// The filter parser's error.
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },

@@ -41,7 +41,7 @@ impl Metrics {
         self.0.render()
     }
 
-    /// Folds samples into buckets until the stop; without it, histograms that nobody scrapes would grow.
+    /// Folds samples into buckets until the stop; without it, histograms that are not scraped would grow.
     pub async fn upkeep(self, shutdown: Shutdown) {
         while shutdown.sleep(UPKEEP_EVERY).await {
             self.0.run_upkeep();

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-/// Tells the time of day.
+/// A source of the current time.
 pub trait Clock: Send + Sync {
     /// The current time, in UTC.
     fn now(&self) -> DateTime<Utc>;

@@ -26,7 +26,7 @@ impl ResultStore {
                 [only] if only.offset == 0 => self.rename_chunk(attempt, *only, &name).await,
                 _ => self.join_chunks(attempt, &name).await,
             };
-            // Whoever sealed at the same time may have taken the chunks away under our hands.
+            // Another seal at the same time may have removed the chunks meanwhile.
             if joined.is_err() && self.size(&name).await?.is_none() {
                 joined?;
             }

@@ -1,4 +1,4 @@
-//! The store itself: opening it, asking how it is, and removing what nobody needs.
+//! The store itself: opening it, checking it, and removing objects.
 
 use std::io;
 use std::path::{Path as FilePath, PathBuf};

@@ -1,4 +1,4 @@
-//! Writes the archive that fills a sandbox. The source and packages are streamed from disk: they may be larger
+//! Writes the archive of files that are put into a sandbox. The source and packages are streamed from disk: they may be larger
 //! than the builder's memory.
 
 use std::io;
@@ -15,7 +15,7 @@ use crate::spec::SandboxFiles;
 
 /// Size of a tar block, in bytes: headers and contents are padded to it.
 const BLOCK: usize = 512;
-/// Read from the source at once.
+/// Most that is read from a source or package at once, in bytes.
 const PIECE: usize = 256 * 1024;
 
 /// The archive, to be unpacked at the root.
@@ -126,7 +126,7 @@ fn entry(path: &str, kind: Kind, content: &[u8]) -> Vec<u8> {
 fn header(path: &str, kind: Kind, size: u64) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     let name = path.trim_start_matches('/').as_bytes();
-    // Our own paths are short constants; a longer one would be cut and noticed at once.
+    // All paths are short constants; a longer one would be cut.
     let room = header.as_old_mut().name.iter_mut();
     room.zip(name).for_each(|(place, byte)| *place = *byte);
     match kind {

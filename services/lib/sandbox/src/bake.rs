@@ -2,7 +2,7 @@
 //! image name, because an image build may not mount.
 //!
 //! The container's name is made from the image's and is the lock: an engine gives a name away once, so of several
-//! builders on one engine one bakes. It carries labels of its own and none of a sandbox's, since an image keeps the
+//! builders on one engine only one bakes. It carries labels of its own and none of a sandbox's, since an image keeps the
 //! labels of its container and hands them on to each sandbox that is made from it.
 
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ use crate::sandbox::{self, Container};
 use crate::spec::{SandboxLimits, bare_body, bare_host, timestamp};
 use crate::sweep::{SweepFilter, Swept};
 
-/// Containers that bake are called so, with the image's name behind it.
+/// Prefix of a baking container's name; the image's name follows.
 const NAME: &str = "millrace-bake-";
 /// Label with the id of the builder that bakes.
 const BUILDER: &str = "millrace.bake.builder";
@@ -36,18 +36,18 @@ const BUILDER: &str = "millrace.bake.builder";
 const EXPIRES: &str = "millrace.bake.expires";
 /// Label with the moment at which it was made, RFC 3339.
 const BEGUN: &str = "millrace.bake.begun";
-/// A bake that has ended, or was never started, is its builder's for so long; then its builder is gone.
+/// How long an ended or never started container belongs to its builder; after that the builder counts as gone.
 const ABANDONED: TimeDelta = TimeDelta::seconds(90);
-/// Share of the processors of a bake: a quarter of what a build has, which counts only while they are all wanted.
+/// Weight of a bake's processor time, a quarter of a build's; it matters only while processors are short.
 const CPU_SHARES: i64 = 256;
-/// Lines of mock's words that are looked at for the reason of a failure.
+/// Number of mock's last lines that are searched for the reason of a failure.
 const LAST_LINES: &str = "60";
-/// Characters of a reason at most.
+/// Longest reason, in characters.
 const MAX_REASON: usize = 500;
-/// What mock is told beside its command line: root starts it and names the user that it builds as.
+/// mock's environment: it is started by root and builds as the user named here.
 const ENVIRONMENT: [&str; 3] = ["SUDO_UID=1000", "SUDO_GID=1000", "LANG=C.UTF-8"];
 
-/// A bake to be done.
+/// Specification of a bake.
 #[derive(Debug, Clone)]
 pub struct BakeSpec {
     /// Id of the builder that bakes, for the container's label.
@@ -56,25 +56,25 @@ pub struct BakeSpec {
     pub chroot: ChrootName,
     /// The name of mock's configuration.
     pub mock_root: ChrootName,
-    /// What it is made from; pulled where the engine lacks it.
+    /// Base image that it starts from; pulled where the engine lacks it.
     pub base: ImageName,
     /// Name that the new image gets.
     pub image: ImageName,
-    /// When it began: the age of the image counts from here.
+    /// Start of the bake, from which the image's age counts.
     pub begun_at: DateTime<Utc>,
-    /// From this moment on, any builder on the engine removes its container.
+    /// From this time on, any builder on the engine removes its container.
     pub expires: DateTime<Utc>,
-    /// How much mock may do.
+    /// Capabilities and devices that mock gets.
     pub profile: Profile,
     /// Whether device nodes made in a container can be opened, as the self-test found.
     pub device_nodes: bool,
-    /// What it may use.
+    /// Limits on memory, processes and processors.
     pub limits: SandboxLimits,
     /// The network with the package mirrors.
     pub network: String,
 }
 
-/// A bake under way. Its container is there until [`Bake::remove`].
+/// A running bake. Its container exists until [`Bake::remove`].
 #[derive(Debug)]
 pub struct Bake {
     engine: Engine,
@@ -84,7 +84,7 @@ pub struct Bake {
 }
 
 impl Engine {
-    /// Begins a bake; none where one of this image is under way on the engine.
+    /// Begins a bake; none where another builder on the engine is baking this image.
     pub async fn begin_bake(&self, spec: &BakeSpec) -> Result<Option<Bake>, SandboxError> {
         let base = self.ensure_pulled(&spec.base).await?;
         let Some(container) = self.take_name(spec).await? else {
@@ -102,7 +102,8 @@ impl Engine {
         }))
     }
 
-    /// Creates the container under its name; what a builder that is gone left under it is removed first.
+    /// Creates the container under its name; none where another builder holds the name. A container that a gone builder
+    /// left there is removed first.
     async fn take_name(&self, spec: &BakeSpec) -> Result<Option<Container>, SandboxError> {
         let name = container_name(&spec.image);
         for _ in 0..2 {
@@ -130,7 +131,7 @@ impl Engine {
         Ok(None)
     }
 
-    /// Removes bakes that nobody owns any more, as [`Engine::sweep`] does sandboxes.
+    /// Removes baking containers without an owner, as [`Engine::sweep`] does sandboxes.
     pub(crate) async fn sweep_bakes(
         &self,
         filter: SweepFilter,
@@ -165,25 +166,25 @@ impl Engine {
 }
 
 impl Bake {
-    /// Waits for mock's end; an error with its own words where it failed.
+    /// Waits for mock to end; the error quotes mock where it failed.
     pub async fn wait(&self) -> Result<(), SandboxError> {
         match sandbox::until_stopped(&self.engine, self.container.id()).await? {
             (0, _) => Ok(()),
             (code, killed) => {
                 let memory = if killed {
-                    ", killed for want of memory (see MILLRACE_BAKE_MEMORY_MB)"
+                    ", killed because it was out of memory (see MILLRACE_BAKE_MEMORY_MB)"
                 } else {
                     ""
                 };
-                let words = self.last_words().await;
+                let reason = self.last_lines().await;
                 Err(SandboxError::BakeFailed {
-                    reason: format!("mock --init ended with exit code {code}{memory}: {words}"),
+                    reason: format!("mock --init ended with exit code {code}{memory}: {reason}"),
                 })
             }
         }
     }
 
-    /// Makes the image and gives it its name, which an earlier image loses in the same moment. Gives the digest.
+    /// Commits the image under its name, which an earlier image loses at the same moment. Returns the digest.
     pub async fn commit(&self) -> Result<String, SandboxError> {
         let (repository, tag) = self.spec.image.repository_and_tag();
         let options = CommitContainerOptions {
@@ -206,12 +207,12 @@ impl Bake {
         Ok(made.id)
     }
 
-    /// Ends and removes its container, whether it is done or not.
+    /// Kills and removes its container, whether mock has ended or not.
     pub async fn remove(&mut self) -> Result<(), SandboxError> {
         self.container.remove().await
     }
 
-    async fn last_words(&self) -> String {
+    async fn last_lines(&self) -> String {
         let options = LogsOptions {
             stdout: true,
             stderr: true,
@@ -231,15 +232,15 @@ impl Bake {
     }
 }
 
-/// The line that tells most: mock's last error, or its last words.
+/// mock's first error line, or else the last line of its log.
 fn reason_in(log: &str) -> String {
     let lines = || log.lines().map(str::trim).filter(|line| !line.is_empty());
-    // mock says first what is wrong and then what it was about.
-    let told = lines().find(|line| line.starts_with("ERROR: ") && !line.contains("Exception("));
-    let told = told
+    // mock prints the cause first and the failed command after it.
+    let line = lines().find(|line| line.starts_with("ERROR: ") && !line.contains("Exception("));
+    let line = line
         .or_else(|| lines().next_back())
         .unwrap_or("it said nothing");
-    let plain = told.chars().filter(|c| !c.is_control());
+    let plain = line.chars().filter(|c| !c.is_control());
     plain.take(MAX_REASON).collect()
 }
 
@@ -249,7 +250,7 @@ fn container_name(image: &ImageName) -> String {
 
 fn body(spec: &BakeSpec, has_apparmor: bool) -> ContainerCreateBody {
     let mut host = bare_host(Some(&spec.network));
-    // Nobody is attached: mock's few lines are read once it has failed.
+    // Nothing is attached to it: mock's few lines are read once it has failed.
     host.log_config = Some(HostConfigLogConfig {
         typ: Some("json-file".to_owned()),
         config: Some(HashMap::from([("max-size".to_owned(), "1m".to_owned())])),
@@ -301,7 +302,7 @@ fn is_taken(fault: &EngineFault) -> bool {
     status(fault) == Some(409) || fault.to_string().contains("already in use")
 }
 
-/// Whether the builder that made a container of this name is gone.
+/// Whether the builder that made this container counts as gone.
 fn is_abandoned(found: &ContainerInspectResponse, now: DateTime<Utc>) -> bool {
     let labels = found.config.as_ref().and_then(|c| c.labels.as_ref());
     let label = |name: &str| labels.and_then(|labels| time(labels.get(name)?));

@@ -9,12 +9,12 @@ use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 
 use crate::error::SandboxError;
 
-/// No call but the filling of a sandbox takes this long to begin its answer.
+/// Longest wait for an engine's answer to begin, for every call but an upload.
 const CALL: Duration = Duration::from_mins(1);
-/// Putting a large source in answers only when all of it is unpacked.
+/// Longest wait for the answer to an upload, which comes once everything is unpacked.
 pub(crate) const UPLOAD: Duration = Duration::from_mins(15);
 
-/// An engine needs this long to know of a change that it has told already.
+/// How long an engine may take until a query shows a change that it has already reported.
 pub(crate) const SETTLE: Duration = Duration::from_millis(20);
 
 /// A connection to a container engine. Cloning is cheap.
@@ -24,34 +24,34 @@ pub struct Engine {
     pub(crate) traits: Arc<Traits>,
 }
 
-/// What does not change while an engine runs.
+/// Properties that do not change while an engine runs.
 #[derive(Debug)]
 pub(crate) struct Traits {
     pub(crate) is_podman: bool,
     pub(crate) has_apparmor: bool,
 }
 
-/// What an engine says of itself.
+/// Properties of an engine, as it reports them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// The same for every builder on this engine, and over its restarts.
+    /// Id of the engine: the same for every builder on it, and over its restarts.
     pub id: String,
     /// `Docker` or `Podman`, and the host's name.
     pub name: String,
     /// Version of the engine's server.
     pub version: String,
-    /// The host's memory, in bytes.
+    /// Memory of the engine's host, in bytes.
     pub memory_bytes: u64,
     /// Number of the host's processors.
     pub cpus: u32,
-    /// 1 or 2; 0 when it does not say.
+    /// Version of cgroups, 1 or 2; 0 when the engine does not say.
     pub cgroup_version: u8,
     /// Whether it confines containers by `AppArmor`.
     pub has_apparmor: bool,
 }
 
 impl Engine {
-    /// Connects to `unix:///path` and makes sure that an engine answers there.
+    /// Connects to `unix:///path` and checks that an engine answers there.
     pub async fn connect(url: &str) -> Result<Self, SandboxError> {
         const DOING: &str = "connecting";
         let path = url.strip_prefix("unix://").filter(|p| p.starts_with('/'));
@@ -81,7 +81,7 @@ impl Engine {
         })
     }
 
-    /// What the engine says of itself.
+    /// Asks the engine for its properties.
     pub async fn info(&self) -> Result<EngineInfo, SandboxError> {
         let info = self.docker.info().await;
         let info = info.map_err(|fault| SandboxError::of("asking for its properties", &fault))?;
@@ -95,7 +95,7 @@ impl Engine {
         } else {
             "Docker"
         };
-        // Podman makes a new id up for each answer; host and storage tell its engines apart.
+        // Podman makes a new id up for each answer; host and storage identify its engine.
         let id = match &info.id {
             Some(id) if !self.traits.is_podman && !id.is_empty() => id.clone(),
             _ => format!(
@@ -125,19 +125,19 @@ impl Engine {
     }
 }
 
-/// Repeats a question whose answer cannot be read. Podman shows a container that is just ending in a state
-/// that Docker's API does not have, for some hundredths of a second.
+/// Repeats a query until its answer can be decoded. For some hundredths of a second Podman reports a container that is
+/// ending in a state that Docker's API does not have.
 pub(crate) async fn readable<T, F: Future<Output = Result<T, EngineFault>>>(
-    question: impl Fn() -> F,
+    query: impl Fn() -> F,
 ) -> Result<T, EngineFault> {
     const TRIES: u32 = 50;
     for _ in 0..TRIES {
-        match question().await {
+        match query().await {
             Err(EngineFault::JsonDataError { .. }) => tokio::time::sleep(SETTLE).await,
             answer => return answer,
         }
     }
-    question().await
+    query().await
 }
 
 fn has_apparmor(info: &SystemInfo) -> bool {

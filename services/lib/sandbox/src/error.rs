@@ -1,6 +1,5 @@
-//! What can go wrong with a sandbox, by cause, so that a caller can tell a broken engine from a refused
-//! setting without reading text. That a package does not build is no error here: that is an
-//! [`Ended`](crate::Ended).
+//! Errors of sandboxes by cause, so that a caller can tell a broken engine from a refused setting without reading text.
+//! A package that does not build is no error here but an [`Ended`](crate::Ended).
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use crate::profile::Profile;
 /// A sandbox could not be made, run, emptied or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The engine's address is not of a kind we speak.
+    /// The engine's address is no `unix://` URL of an absolute path.
     #[error("{url:?} is no engine address: expected unix:///path/of/a/socket")]
     BadUrl {
         /// The address as it was given.
@@ -22,7 +21,7 @@ pub enum SandboxError {
         "the container engine cannot be reached while {doing} ({reason}); check that it runs and that its socket is mounted"
     )]
     EngineUnreachable {
-        /// What was being done.
+        /// The operation, such as `connecting`.
         doing: &'static str,
         /// The engine client's error text.
         reason: String,
@@ -32,13 +31,13 @@ pub enum SandboxError {
     ProfileRefused {
         /// Profile that was asked for.
         profile: Profile,
-        /// The engine's words, or what was found.
+        /// The engine's error text, or what the self-test found.
         reason: String,
     },
     /// A container can use more memory than its limit.
     #[error("the container engine does not enforce the memory limit: {reason}")]
     LimitNotEnforced {
-        /// What was found, and what to do.
+        /// What the self-test found, and what to do.
         reason: String,
     },
     /// The engine does not have the image.
@@ -50,7 +49,7 @@ pub enum SandboxError {
     /// The image of a chroot could not be baked; another try may succeed.
     #[error("{reason}")]
     BakeFailed {
-        /// Why, in mock's words or the engine's.
+        /// mock's error text or the engine's.
         reason: String,
     },
     /// The sandboxes' network cannot be made or is not as it must be.
@@ -64,7 +63,7 @@ pub enum SandboxError {
     /// The container could not be created, filled or started.
     #[error("the sandbox failed while {doing}: {reason}")]
     CreateFailed {
-        /// What was being done.
+        /// The operation, such as `connecting`.
         doing: &'static str,
         /// The engine's error text.
         reason: String,
@@ -77,7 +76,7 @@ pub enum SandboxError {
         /// The cap in bytes.
         cap: u64,
     },
-    /// A file on the builder's own disk.
+    /// A file on the builder's disk could not be read or written.
     #[error("cannot use {}: {source}", path.display())]
     File {
         /// Path on the builder's disk.
@@ -85,19 +84,19 @@ pub enum SandboxError {
         /// Error of the file system.
         source: std::io::Error,
     },
-    /// The container is gone: removed by somebody else, or with its engine.
+    /// The container is gone: something else removed it, or its engine was replaced.
     #[error("the sandbox's container {container} is gone; it was removed from outside")]
     Vanished {
         /// The engine's id of the container.
         container: String,
     },
-    /// What the sandbox made could not be read.
+    /// The sandbox's result files could not be read.
     #[error("the results cannot be taken out of the sandbox: {reason}")]
     CollectFailed {
         /// What is wrong, as a sentence part.
         reason: String,
     },
-    /// The container is still there.
+    /// The container could not be removed and still exists.
     #[error("the sandbox's container {container} cannot be removed: {reason}")]
     RemoveFailed {
         /// The engine's id of the container.
@@ -108,7 +107,7 @@ pub enum SandboxError {
     /// The engine answered with an error that has no variant of its own.
     #[error("the container engine refused {doing}: {reason}")]
     Refused {
-        /// What was being done.
+        /// The operation, such as `connecting`.
         doing: &'static str,
         /// The engine's error text.
         reason: String,
@@ -128,7 +127,7 @@ impl SandboxError {
         }
     }
 
-    /// The error of a call that has no more to say than what it was doing.
+    /// The error of a failed call to the engine, by the operation it belonged to.
     pub(crate) fn of(doing: &'static str, fault: &EngineFault) -> Self {
         match fault {
             EngineFault::DockerResponseServerError { message, .. } => Self::Refused {

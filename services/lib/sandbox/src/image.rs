@@ -1,4 +1,4 @@
-//! Images of chroots and of self-tests: what an engine has of them, and the removal of those that newer ones replaced.
+//! Images of chroots and of self-tests: queries, pulls, and the removal of images that newer ones replaced.
 
 use bollard::models::ImageSummary;
 use bollard::query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions};
@@ -13,20 +13,20 @@ use crate::spec::MANAGED;
 /// Label of a baked image with the moment at which its bake began, RFC 3339. `deploy/bin/bake-chroots` writes it too.
 pub(crate) const BAKED: &str = "millrace.baked";
 
-/// A commit makes an image and then gives it its name: in between it looks like one that has lost it. Seconds.
+/// Age below which an image without a name stays, in seconds: a commit makes an image first and names it afterwards.
 const NAMELESS_AT_FIRST: i64 = 30;
 
 /// An image that an engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFacts {
-    /// Names its content on this engine.
+    /// Digest of its content on this engine.
     pub digest: String,
-    /// When its bake began, where its label tells.
+    /// When its bake began, from its label; none without one.
     pub baked_at: Option<DateTime<Utc>>,
 }
 
 impl Engine {
-    /// What an image is.
+    /// Digest and age of an image; an error where the engine has none of this name.
     pub async fn image_facts(&self, image: &str) -> Result<ImageFacts, SandboxError> {
         let missing = || SandboxError::ImageMissing {
             image: image.to_owned(),
@@ -43,7 +43,7 @@ impl Engine {
         })
     }
 
-    /// Gets an image from its registry unless the engine has it.
+    /// Pulls an image from its registry unless the engine has it.
     pub(crate) async fn ensure_pulled(
         &self,
         image: &ImageName,
@@ -70,7 +70,7 @@ impl Engine {
         self.image_facts(image.as_str()).await
     }
 
-    /// Removes baked images that have lost their name to a newer one, but none that a container uses. Says how many.
+    /// Removes baked images that have lost their name to a newer one, except those that a container uses. Returns how many.
     pub async fn remove_old_images(&self) -> Result<usize, SandboxError> {
         let found = self
             .labelled(&[("dangling", "true"), ("label", BAKED)])
@@ -80,8 +80,8 @@ impl Engine {
         Ok(self.remove_unused(old.map(|image| image.id.as_str())).await)
     }
 
-    /// Removes images that self-tests of other releases were made from before a moment; `keep` names this release's. Says
-    /// how many names went.
+    /// Removes self-test images of other releases that were made `before` a time; `keep` names this release's. Returns how
+    /// many.
     pub async fn remove_old_self_tests(
         &self,
         keep: &str,
@@ -107,7 +107,7 @@ impl Engine {
         found.map_err(|fault| SandboxError::of("listing old images", &fault))
     }
 
-    /// Removes images by digest or name; those that are used stay. Says how many went.
+    /// Removes images by digest or name, except those in use. Returns how many.
     async fn remove_unused(&self, images: impl Iterator<Item = &str>) -> usize {
         let mut removed = 0;
         for image in images {
@@ -118,7 +118,7 @@ impl Engine {
             };
             match self.docker.remove_image(image, Some(options), None).await {
                 Ok(_) => removed += 1,
-                // Used, or somebody else's removal came first.
+                // In use, or another builder removed it first.
                 Err(fault) if matches!(status(&fault), Some(404 | 409)) => {}
                 Err(fault) => tracing::warn!(image, "an old image cannot be removed: {fault}"),
             }

@@ -13,8 +13,9 @@ use crate::spec::MANAGED;
 
 const MTU: &str = "com.docker.network.driver.mtu";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
-/// Looks at a network whose name two have, and the time between two looks.
-const AMBIGUOUS: u32 = 50;
+/// Tries to inspect a network while two have its name.
+const AMBIGUOUS_TRIES: u32 = 50;
+/// Time between two of them.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The engines' default bridge: Docker's name and Podman's.
 const DEFAULT_BRIDGES: [&str; 2] = ["bridge", "podman"];
@@ -22,9 +23,9 @@ const DEFAULT_BRIDGES: [&str; 2] = ["bridge", "podman"];
 /// The network that sandboxes are connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSpec {
-    /// Its name on the engine.
+    /// Name of the network on the engine.
     pub name: String,
-    /// Largest packet in bytes; none means as on the engine's default bridge, which knows its host.
+    /// Largest packet, in bytes; none means that of the engine's default bridge, which fits its host.
     pub mtu: Option<u32>,
 }
 
@@ -39,8 +40,8 @@ impl NetworkSpec {
 }
 
 impl Engine {
-    /// Makes the network unless it is there. One that is there without the rule against traffic between
-    /// sandboxes is refused, whoever made it.
+    /// Creates the network unless it exists. An existing one without the rule against traffic between sandboxes is
+    /// refused.
     pub async fn ensure_network(&self, network: &NetworkSpec) -> Result<(), SandboxError> {
         let failed = |reason: String| SandboxError::NetworkFailed {
             network: network.name.clone(),
@@ -70,7 +71,7 @@ impl Engine {
             }
             // Another builder on this engine was faster.
             Err(fault) if status(&fault) == Some(409) => Ok(()),
-            // Podman's word for the same, under 500.
+            // Podman reports the same with status 500.
             Err(fault) if fault.to_string().contains("already exists") => Ok(()),
             Err(fault) => match SandboxError::of("making the sandbox network", &fault) {
                 SandboxError::Refused { reason, .. } => Err(failed(reason)),
@@ -145,7 +146,9 @@ impl Engine {
                 Ok(found) => return Ok(Some(found.options.unwrap_or_default())),
                 Err(fault) if status(&fault) == Some(404) => return Ok(None),
                 // Two were made at the same moment; one of them is about to go.
-                Err(fault) if tries < AMBIGUOUS && fault.to_string().contains("ambiguous") => {
+                Err(fault)
+                    if tries < AMBIGUOUS_TRIES && fault.to_string().contains("ambiguous") =>
+                {
                     tries += 1;
                     tokio::time::sleep(PAUSE).await;
                 }

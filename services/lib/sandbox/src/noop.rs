@@ -1,4 +1,4 @@
-//! The stand-in for an engine that measures everything around a sandbox: it succeeds at once, or after a set time,
+//! A stand-in for an engine, to measure everything around a sandbox: each one succeeds at once, or after a set time,
 //! builds nothing, and says so in the log.
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const LOG: &[u8] =
     b"millrace: this is the no-op stand-in for a sandbox; nothing was built and the result is empty\n";
 const RESULT_NAME: &str = "noop.json";
 const RESULT: &[u8] = b"{\"noop\":true}\n";
-/// What the stand-in offers, in bytes: it uses none of it.
+/// Memory that the stand-in offers, in bytes; it uses none.
 const MEMORY: u64 = 1 << 40;
 
 /// An engine that runs nothing.
@@ -34,7 +34,7 @@ pub struct NoopEngine {
 }
 
 impl NoopEngine {
-    /// An engine of its own for each name: a builder's id, so that builders do not share its memory.
+    /// A separate engine for each name: a builder's id, so that builders do not share its memory.
     pub fn new(name: &str) -> Self {
         Self {
             id: format!("noop:{name}"),
@@ -42,7 +42,7 @@ impl NoopEngine {
         }
     }
 
-    /// The same, with sandboxes that end after this time.
+    /// Sets how long its sandboxes run.
     #[must_use]
     pub fn taking(self, takes: Duration) -> Self {
         Self { takes, ..self }
@@ -102,7 +102,7 @@ impl NoopSandbox {
         (sandbox, receivers)
     }
 
-    /// Ends it before its time.
+    /// Ends it before its set time.
     pub(crate) fn stop(&self) {
         self.stopped.send_replace(true);
     }

@@ -1,12 +1,12 @@
-//! How much a sandbox may do: the two ways in which mock can work in a container.
+//! The two profiles in which mock can work in a container: all privileges, or the capabilities that it needs.
 
 use std::fmt;
 use std::str::FromStr;
 
 use bollard::models::HostConfig;
 
-/// What mock needs, and nothing else: with these it installs, mounts and builds as in a privileged
-/// container, but cannot open a device of the host.
+/// The capabilities that mock needs: with these it installs, mounts and builds as in a privileged container, but cannot
+/// open a device of the host.
 const CAPABILITIES: [&str; 11] = [
     "SYS_ADMIN",
     "SYS_CHROOT",
@@ -25,7 +25,7 @@ const MKNOD: &str = "MKNOD";
 /// The same capabilities as the kernel shows them.
 pub(crate) const CAPABILITY_BITS: u64 = 0x8824_00fb;
 
-/// How much a sandbox may do.
+/// Capabilities and devices of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// All capabilities and devices. Lets a build reach devices of its host.
@@ -48,7 +48,7 @@ impl Profile {
                 host.cap_add = Some(wanted.map(|name| (*name).to_owned()).collect());
                 let mut options = vec!["no-new-privileges".to_owned()];
                 if has_apparmor {
-                    // The engine's default AppArmor profile forbids every mount, which is mock's trade.
+                    // The engine's default AppArmor profile forbids every mount, and mock has to mount.
                     options.push("apparmor=unconfined".to_owned());
                 }
                 host.security_opt = Some(options);

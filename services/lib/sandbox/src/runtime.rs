@@ -1,4 +1,4 @@
-//! One surface for real sandboxes and for the stand-in, so that a builder has no branch for either.
+//! One interface to real sandboxes and to the stand-in, so that a builder needs no branch for either.
 
 use std::path::Path;
 
@@ -22,12 +22,12 @@ use crate::sweep::{SweepFilter, Swept};
 pub enum Runtime {
     /// Sandboxes are containers on this engine.
     Engine(Engine),
-    /// The stand-in that runs nothing.
+    /// Sandboxes are the stand-in's, which runs nothing.
     Noop(NoopEngine),
 }
 
 impl Runtime {
-    /// What the engine says of itself.
+    /// [`Engine::info`], or the stand-in's own properties.
     pub async fn info(&self) -> Result<EngineInfo, SandboxError> {
         match self {
             Self::Engine(engine) => engine.info().await,
@@ -62,7 +62,7 @@ impl Runtime {
         }
     }
 
-    /// Makes a sandbox, fills it and starts it. After an error no container is left.
+    /// Creates a sandbox, puts its files in and starts it. After an error no container is left.
     pub async fn start(
         &self,
         spec: &SandboxSpec,
@@ -93,9 +93,8 @@ enum Inner {
     Noop(NoopSandbox),
 }
 
-/// A started sandbox. As long as it lives, its supervisor hears every 5 s that its builder lives too;
-/// dropping it ends the sandbox at once, and leaves the container unless [`SandboxHandle::remove`] was
-/// called before.
+/// A started sandbox. While this handle exists, its supervisor gets a ping every 5 s. Dropping it ends the sandbox at
+/// once, and leaves the container unless [`SandboxHandle::remove`] was called before.
 #[derive(Debug)]
 pub struct SandboxHandle {
     inner: Inner,
@@ -112,19 +111,19 @@ impl SandboxHandle {
         }
     }
 
-    /// The log in pieces, once. Who takes it must read it: a full channel holds the build back. When it
-    /// is dropped, the rest of the log is thrown away. It ends with the sandbox.
+    /// The log in pieces; none after the first call. It must be read: a full channel holds the build back. When it is
+    /// dropped, the rest of the log is discarded. It ends with the sandbox.
     pub fn take_log(&mut self) -> Option<mpsc::Receiver<Bytes>> {
         self.log.take()
     }
 
-    /// What the supervisor tells meanwhile, once. What finds the channel full is lost; the report at the
-    /// end has all that matters.
+    /// The supervisor's notices; none after the first call. Notices that find the channel full are lost; the report at
+    /// the end has all that matters.
     pub fn take_notices(&mut self) -> Option<mpsc::Receiver<Notice>> {
         self.notices.take()
     }
 
-    /// Asks for the end: SIGINT to all processes now, SIGKILL after the plan's grace.
+    /// Cancels it: SIGINT to all processes now, SIGKILL after the plan's grace.
     pub fn cancel(&self) {
         match &self.inner {
             Inner::Engine(running) => running.cancel(),
@@ -132,12 +131,12 @@ impl SandboxHandle {
         }
     }
 
-    /// Waits for the end. May be dropped and called again. A log that nobody took is thrown away. A
+    /// Waits for the end. May be dropped and called again. A log that was not taken is discarded. A
     /// sandbox whose supervisor does not keep the wall limit is killed from outside.
     pub async fn wait(&mut self) -> Result<Ended, SandboxError> {
         match &mut self.inner {
             Inner::Engine(running) => {
-                // Left in place it would fill up and hold back a build that nobody listens to.
+                // Left in place it would fill up and hold the build back.
                 self.log = None;
                 running.wait().await
             }

@@ -1,4 +1,4 @@
-//! A container that is owned: made, filled, attached and started in one go, removed exactly once, loud
+//! An owned container: created, filled, attached and started in one call, removed exactly once, and logged as an error
 //! when it is left behind.
 
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::network_link::NetworkLink;
 use crate::result_files::{CollectCaps, Collected};
 use crate::spec::{SandboxFiles, SandboxSpec};
 
-/// The supervisor ends a sandbox itself; this much after it should have, it is ended from outside.
+/// The supervisor ends a sandbox itself; this long after it should have, the container is killed from outside.
 const OVERDUE: Duration = Duration::from_secs(30);
 /// How long the rest of the log may take once the container has ended.
 const LAST_LOG: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ pub struct Ended {
     pub was_overdue: bool,
     /// Other text on its stderr, such as the engine's reason for not running it.
     pub stray: String,
-    /// Bytes of log that its reader had not taken when the end was due.
+    /// Bytes of log that its reader had not read when the end was due.
     pub lost_log_bytes: u64,
 }
 
@@ -145,8 +145,8 @@ impl Running {
         let container = create(engine, body, &spec.image).await?;
         match fill_and_start(&container, files).await {
             Ok((connection, mut receivers)) => {
-                let (_, nobody) = mpsc::channel(1);
-                let network_requests = std::mem::replace(&mut receivers.network_requests, nobody);
+                let (_, unused) = mpsc::channel(1);
+                let network_requests = std::mem::replace(&mut receivers.network_requests, unused);
                 let network_link = NetworkLink::serve(
                     engine,
                     container.id(),
@@ -262,7 +262,7 @@ pub(crate) async fn until_stopped(engine: &Engine, id: &str) -> Result<(i64, boo
     let mut silence = 0;
     let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     loop {
-        // Only a hint when to ask: the state tells everything, also after a lost connection.
+        // Only a hint when to ask: the state says everything, also after a lost connection.
         let hint = Box::pin(engine.docker.wait_container(id, None))
             .next()
             .await;

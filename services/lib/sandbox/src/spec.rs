@@ -1,4 +1,4 @@
-//! What a sandbox is made of, and its translation into the engine's words.
+//! The specification of a sandbox, and its translation into an engine's request to create a container.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,28 +16,28 @@ pub(crate) const ATTEMPT: &str = "millrace.attempt";
 pub(crate) const BUILDER: &str = "millrace.builder";
 /// Label with the moment from which on anybody may remove the container, RFC 3339.
 pub(crate) const EXPIRES: &str = "millrace.expires";
-/// Label of networks and images of ours.
+/// Label of networks and images that Millrace made.
 pub(crate) const MANAGED: &str = "millrace.managed";
 
-/// The same in every sandbox, so that it leaks nothing into packages that record it.
+/// Host name of every sandbox: a fixed one, since packages may record it.
 const HOSTNAME: &str = "millrace";
 
-/// A sandbox to be made.
+/// Specification of a sandbox to start.
 #[derive(Debug, Clone)]
 pub struct SandboxSpec {
-    /// The attempt it is for.
+    /// Id of the attempt it is for, for the container's label.
     pub attempt: AttemptId,
-    /// The builder it belongs to.
+    /// Id of the builder that owns it, for the container's label.
     pub builder: BuilderId,
-    /// From this moment on, any builder on the engine removes it.
+    /// From this time on, any builder on the engine removes the container.
     pub expires: DateTime<Utc>,
     /// Name of the chroot's image on the engine.
     pub image: String,
-    /// How much it may do.
+    /// Capabilities and devices that it gets.
     pub profile: Profile,
     /// Whether device nodes made in it can be opened, as the self-test found.
     pub device_nodes: bool,
-    /// What it may use.
+    /// Limits on memory, processes and processors.
     pub limits: SandboxLimits,
     /// The network it is connected to; none means loopback only.
     pub network: Option<String>,
@@ -45,32 +45,32 @@ pub struct SandboxSpec {
     pub env: Vec<(String, String)>,
 }
 
-/// What a sandbox may use.
+/// Limits of a container that the engine enforces.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SandboxLimits {
     /// Memory and swap together, in bytes.
     pub memory_bytes: u64,
     /// Largest number of processes and threads at a time.
     pub pids: u32,
-    /// Processors; none means all.
+    /// Number of processors, fractions included; none means all.
     pub cpus: Option<f64>,
 }
 
-/// What is put into a sandbox before it starts.
+/// Files that are put into a sandbox before it starts.
 #[derive(Debug, Clone)]
 pub struct SandboxFiles {
-    /// The static supervisor, on the builder's disk.
+    /// Path of the static supervisor program on the builder's disk.
     pub supervisor: PathBuf,
-    /// What the supervisor is to do.
+    /// Plan of steps for the supervisor.
     pub plan: Plan,
-    /// The source, on the builder's disk.
+    /// Path of the source package on the builder's disk; none where the plan needs none.
     pub source: Option<PathBuf>,
-    /// The largest source that is put in, in bytes.
+    /// Largest source that is accepted, in bytes.
     pub max_source_bytes: u64,
-    /// Programs of the builder's own, each with the path that it gets.
+    /// Programs of the builder's, as pairs of path in the sandbox and text.
     pub programs: Vec<(&'static str, &'static str)>,
-    /// Packages that were built before, on the builder's disk; they are put into a folder of their own under short
-    /// names, whatever theirs were.
+    /// Paths of packages that were built before, on the builder's disk. In the sandbox they lie in one folder, under
+    /// numbers as names.
     pub packages: Vec<PathBuf>,
 }
 
@@ -116,7 +116,7 @@ impl SandboxSpec {
     }
 }
 
-/// A container of ours with neither limits nor profile yet.
+/// A request for a container that runs the supervisor, with neither limits nor profile yet.
 pub(crate) fn bare_body(
     image: &str,
     entrypoint: Vec<String>,

@@ -1,5 +1,5 @@
-//! Removes containers that nobody owns any more: those of a builder's earlier life, and any builder's
-//! once they have expired. Only containers with our labels are looked at.
+//! Removes containers without an owner: those of a builder's earlier process, and any builder's once they have expired.
+//! Only containers with Millrace's labels are considered.
 
 use std::collections::HashMap;
 
@@ -15,9 +15,9 @@ use crate::spec::{ATTEMPT, BUILDER, EXPIRES};
 /// Which containers a sweep removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SweepFilter {
-    /// All of this builder; for its start, before it makes any.
+    /// All containers of this builder; for its start, before it makes any.
     OwnedBy(BuilderId),
-    /// All whose expiry is before this moment, whoever made them.
+    /// All containers whose expiry is before this time, of any builder.
     Expired(DateTime<Utc>),
 }
 
@@ -26,12 +26,12 @@ pub enum SweepFilter {
 pub struct Swept {
     /// The engine's id of the container.
     pub container_id: String,
-    /// The attempt it was for, as its label says; empty for a self-test's or a bake's.
+    /// Id of the attempt it was for, from its label; empty for a self-test's or a bake's.
     pub attempt: String,
 }
 
 impl SweepFilter {
-    /// Whether it removes what has these labels of owner and expiry.
+    /// Whether it removes a container with these labels of owner and expiry.
     pub(crate) fn takes(self, owner: Option<&String>, expires: Option<&String>) -> bool {
         match self {
             Self::OwnedBy(builder) => owner == Some(&builder.to_string()),
@@ -44,8 +44,7 @@ impl SweepFilter {
 }
 
 impl Engine {
-    /// Removes containers of ours and tells which. One that cannot be removed is logged and left to the
-    /// next sweep.
+    /// Removes containers by the filter and returns them. One that cannot be removed is logged and left to the next sweep.
     pub async fn sweep(&self, filter: SweepFilter) -> Result<Vec<Swept>, SandboxError> {
         let options = ListContainersOptions {
             all: true,
@@ -71,7 +70,7 @@ impl Engine {
                 }),
                 Err(error) if error.is_unreachable() => return Err(error),
                 Err(error) => {
-                    tracing::error!(%error, "a sandbox that nobody owns cannot be removed");
+                    tracing::error!(%error, "a sandbox without an owner cannot be removed");
                 }
             }
         }

@@ -56,7 +56,7 @@ impl Supervisor {
         }
     }
 
-    /// Why the sandbox is ended, for the log; none where the builder is gone and nobody reads it.
+    /// Why the sandbox is ended, for the log; none where the builder is gone and the log has no reader.
     fn reason(&self) -> Option<String> {
         let plan = &self.plan;
         Some(match self.limits.causes.first()? {

@@ -178,7 +178,7 @@ impl Builder {
 
 #[test]
 fn a_cancel_ends_the_steps_and_is_reported() {
-    // Nothing is signalled here, so the step ends by itself, within the grace.
+    // Nothing is signalled here, so the step runs to its end, within the grace.
     let steps = vec![step("first", "sleep 1"), step("second", "echo never")];
     let (supervisor, mut builder) = supervisor("cancel", steps, |plan| {
         plan.cancel_grace_seconds = 20;

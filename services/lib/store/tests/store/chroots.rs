@@ -160,7 +160,7 @@ async fn a_task_waits_for_a_bake_and_says_how_it_goes() {
     assert_eq!(wait().await.bake, None);
     let images = house.store().list_images().await.unwrap();
     assert_eq!(
-        (images.len(), images[0].told.standing),
+        (images.len(), images[0].report.standing),
         (1, ImageStanding::Ready)
     );
     house.store().record_images(builder, &[]).await.unwrap();

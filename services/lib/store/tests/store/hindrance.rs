@@ -77,7 +77,7 @@ async fn a_builder_short_of_disk_is_given_nothing_until_it_has_space() {
     assert_eq!(wait.largest_open_mib, None);
     assert_eq!(wait.short_of_disk, ["b1"]);
     assert_eq!(
-        house.store().list_builders().await.unwrap()[0].hindered,
+        house.store().list_builders().await.unwrap()[0].blockers,
         short
     );
     let counts = house.store().counts().await.unwrap();

@@ -2,7 +2,7 @@
 
 use millrace_tests::{Program, Sandbox, crash_points};
 
-use crate::rig::{Ending, Rig, key, nowhere, upload_and_submit};
+use crate::environment::{Ending, Environment, key, nowhere, upload_and_submit};
 use crate::{pollers, scenes};
 
 use Program::{Builder, Frontend};
@@ -77,24 +77,24 @@ const BYTES: [Case; 6] = [
 ];
 
 async fn builds_succeed(sandbox: Sandbox, cases: &[Case]) {
-    let mut rig = Rig::start(sandbox, &[], &[]).await;
+    let mut environment = Environment::start(sandbox, &[], &[]).await;
     for Case(program, points, claimed) in cases {
         let name = format!("{program:?} {points:?}");
-        let client = rig.client.clone();
+        let client = environment.client.clone();
         let submission = async move {
             match sandbox {
                 Sandbox::Mock => upload_and_submit(client, "hello").await,
                 Sandbox::Noop => client.submit(&nowhere(), &key()).await,
             }
         };
-        let build = rig.crash(*program, points, submission).await;
+        let build = environment.crash(*program, points, submission).await;
         let ending = Ending {
             kind: "succeeded",
             claimed: *claimed,
         };
-        rig.expect(&name, build, ending).await;
+        environment.expect(&name, build, ending).await;
     }
-    rig.stop().await;
+    environment.stop().await;
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ pub use store::Store;
 pub use submit::{NewBuild, NewSource, Submission, SubmissionKey, SubmitRefused};
 pub use sweep::{SweepConfig, Swept};
 #[cfg(feature = "testing")]
-pub use testing::{Backlog, Look, TestDatabase};
+pub use testing::{Backlog, Inspector, TestDatabase};
 pub use views::{
     AttemptLimits, AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace,
     SourceView, TaskView,

@@ -1,7 +1,7 @@
 //! A database per test on a real server, dropped with the value.
 
 mod backlog;
-mod look;
+mod inspector;
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 pub use backlog::Backlog;
-pub use look::Look;
+pub use inspector::Inspector;
 
 use crate::{Store, StoreConfig};
 

@@ -46,7 +46,12 @@ impl Pipeline {
     /// Starts everything and waits until all builders are enrolled.
     pub async fn start(options: PipelineOptions) -> Self {
         let settings = Settings::from_env();
-        let services = Services::start(options.private_services, options.broker_conf).await;
+        let services = Services::start(
+            options.private_services,
+            settings.is_other_release(),
+            options.broker_conf,
+        )
+        .await;
         let port = free_port();
         let cli = Cli {
             binary: settings.bin.join("millrace"),

@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::future::Future;
+#[cfg(feature = "testing")]
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +109,16 @@ impl Store {
         let done = MIGRATIONS.run_direct(None, &mut connection, false).await;
         close(connection).await;
         Ok(done?)
+    }
+
+    /// Names the schema that all migrations make: changes when one is added or edited.
+    #[cfg(feature = "testing")]
+    pub(crate) fn schema_digest() -> String {
+        let mut digest = DefaultHasher::new();
+        for migration in MIGRATIONS.iter() {
+            migration.checksum.hash(&mut digest);
+        }
+        format!("{:016x}", digest.finish())
     }
 
     /// Takes back all migrations above `version`, and what they stored; 0 leaves an empty database.

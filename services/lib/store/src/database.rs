@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
+#[cfg(feature = "testing")]
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +111,16 @@ impl Store {
         let done = MIGRATIONS.run_direct(None, &mut connection, false).await;
         close(connection).await;
         Ok(done?)
+    }
+
+    /// Names the schema that all migrations make: changes when one is added or edited.
+    #[cfg(feature = "testing")]
+    pub(crate) fn schema_digest() -> String {
+        let mut digest = DefaultHasher::new();
+        for migration in MIGRATIONS.iter() {
+            migration.checksum.hash(&mut digest);
+        }
+        format!("{:016x}", digest.finish())
     }
 
     /// Reverts all migrations above `version` and deletes what they stored; 0 leaves an empty database.

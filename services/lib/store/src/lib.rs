@@ -63,9 +63,7 @@ pub use scheduler::image_holds::{Blockers, DiskShort};
 pub use scheduler::release::{Release, ReleaseConfig, ReleasedTask};
 pub use scheduler::reservations::{Reservation, ReservationChanges, ReserveConfig};
 pub use stats::Counts;
-pub use testing::TestDatabase;
 #[cfg(feature = "testing")]
-pub use testing::backlog::Backlog;
-pub use testing::inspector::Look;
+pub use testing::{TestDatabase, backlog::Backlog, inspector::Inspector};
 pub use wait_reasons::estimate::StartEstimate;
 pub use wait_reasons::facts::{BakeWait, HoldReason, WaitFacts};

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 use millrace_bus::testing::plant;
-use millrace_store::Look;
+use millrace_store::Inspector;
 use millrace_tests::chaos::{Ended, Kind, Options, SandboxKind, run_to_rest};
 use millrace_tests::invariants::check;
 use millrace_tests::until;
@@ -116,26 +116,35 @@ async fn what_is_really_broken_is_caught() {
     files(&ended).await;
     container(&ended).await;
     // What is broken in the database would be repaired or refused by those who run.
-    for member in ended.rig.builders.iter().chain(&ended.rig.frontends) {
+    for member in ended
+        .environment
+        .builders
+        .iter()
+        .chain(&ended.environment.frontends)
+    {
         member.process.lock().await.take().unwrap().kill();
     }
     assert_caught(&ended, "every process runs and none has panicked").await;
-    plant(&ended.rig.broker.url(), "millrace.jobs.x86_64.2g", b"{}")
-        .await
-        .unwrap();
+    plant(
+        &ended.environment.broker.url(),
+        "millrace.jobs.x86_64.2g",
+        b"{}",
+    )
+    .await
+    .unwrap();
     assert_caught(&ended, "no message is left in a queue").await;
-    let look = Look::at(&ended.rig.database.url()).unwrap();
+    let inspector = Inspector::at(&ended.environment.database.url()).unwrap();
     for (rule, statement) in STATEMENTS {
         let sql = format!(
             "do $$ begin set local session_replication_role = replica; {statement}; end $$"
         );
-        look.execute(&sql).await.unwrap();
+        inspector.execute(&sql).await.unwrap();
         assert_caught(&ended, rule).await;
     }
 }
 
 async fn files(ended: &Ended) {
-    let results = ended.rig.results();
+    let results = ended.environment.results();
     write(&results.join("staging/planted"));
     assert_caught(ended, "no upload is left half done").await;
     write(&results.join("attempts/00000000-0000-0000-0000-000000000000/0/stale.rpm"));
@@ -148,7 +157,7 @@ async fn files(ended: &Ended) {
     assert_caught(ended, "the log of an attempt is whole").await;
     std::fs::remove_file(first_below(&results.join("sources"))).unwrap();
     assert_caught(ended, "the sources of builds are stored").await;
-    write(&ended.rig.spools()[0].join("planted"));
+    write(&ended.environment.spools()[0].join("planted"));
     assert_caught(ended, "nothing is left in a spool").await;
 }
 
@@ -159,7 +168,7 @@ async fn container(ended: &Ended) {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    let image = &ended.rig.settings.image;
+    let image = &ended.environment.settings.image;
     let id = docker(&["create", "--label", &label, image, "true"]);
     assert_caught(ended, "no sandbox is left").await;
     docker(&["rm", "--force", &id]);

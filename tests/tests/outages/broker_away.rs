@@ -327,5 +327,5 @@ async fn add_owner(pipeline: &Pipeline, name: &str) {
         "with o as (insert into accounts (name) values ('{name}') returning id)
          insert into projects (account_id, name) select id, 'main' from o"
     );
-    assert_eq!(pipeline.look().execute(&sql).await.unwrap(), 1);
+    assert_eq!(pipeline.inspector().execute(&sql).await.unwrap(), 1);
 }

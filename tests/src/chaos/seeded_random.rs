@@ -1,20 +1,20 @@
-//! Chance that can be repeated: the same seed gives the same throws with every version of everything (`SplitMix64`).
+//! Random numbers from a seed: the same seed gives the same numbers with every version of everything (`SplitMix64`).
 
 use std::time::Duration;
 
-/// A sequence of throws.
+/// A generator of random numbers.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct SeededRandom(u64);
 
-impl Dice {
-    /// The sequence of a seed; `stream` tells apart those who throw.
+impl SeededRandom {
+    /// The sequence of a seed; `stream` tells apart the users of one seed.
     pub fn new(seed: u64, stream: u64) -> Self {
-        let mut dice = Self(seed ^ stream.wrapping_mul(0xA076_1D64_78BD_642F));
-        dice.throw();
-        dice
+        let mut random = Self(seed ^ stream.wrapping_mul(0xA076_1D64_78BD_642F));
+        random.advance();
+        random
     }
 
-    fn throw(&mut self) -> u64 {
+    fn advance(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -25,15 +25,15 @@ impl Dice {
     /// A number below `end`, which is at least 1.
     pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end.max(1)).unwrap_or(u64::MAX);
-        usize::try_from(self.throw() % end).unwrap_or_default()
+        usize::try_from(self.advance() % end).unwrap_or_default()
     }
 
-    /// True in so many of a hundred cases.
+    /// True in this share of calls, in percent.
     pub fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// One of them; none when there are none.
+    /// One element of a slice; none when it is empty.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         from.get(self.below(from.len()))
     }
@@ -58,26 +58,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_says_what_is_thrown() {
-        let throws = |seed, stream| {
-            let mut dice = Dice::new(seed, stream);
-            (0..20).map(|_| dice.below(1000)).collect::<Vec<_>>()
+    fn a_seed_determines_the_numbers() {
+        let numbers = |seed, stream| {
+            let mut random = SeededRandom::new(seed, stream);
+            (0..20).map(|_| random.below(1000)).collect::<Vec<_>>()
         };
-        assert_eq!(throws(7, 0), throws(7, 0));
-        assert_ne!(throws(7, 0), throws(8, 0));
-        assert_ne!(throws(7, 0), throws(7, 1));
+        assert_eq!(numbers(7, 0), numbers(7, 0));
+        assert_ne!(numbers(7, 0), numbers(8, 0));
+        assert_ne!(numbers(7, 0), numbers(7, 1));
     }
 
     #[test]
-    fn throws_stay_in_their_bounds() {
-        let mut dice = Dice::new(1, 1);
+    fn numbers_stay_in_their_bounds() {
+        let mut random = SeededRandom::new(1, 1);
         let (least, most) = (Duration::from_millis(5), Duration::from_millis(9));
         for _ in 0..200 {
-            assert!((least..=most).contains(&dice.between(least, most)));
-            assert!(dice.below(3) < 3);
+            assert!((least..=most).contains(&random.between(least, most)));
+            assert!(random.below(3) < 3);
         }
         let mut list: Vec<usize> = (0..50).collect();
-        dice.shuffle(&mut list);
+        random.shuffle(&mut list);
         assert_ne!(list, (0..50).collect::<Vec<_>>());
         list.sort_unstable();
         assert_eq!(list, (0..50).collect::<Vec<_>>());

@@ -1,11 +1,11 @@
-//! Turns among more owners, or older tasks, than a look at the first few would show.
+//! Fair share among more owners, or older tasks, than one scan reads.
 
 use std::collections::HashMap;
 
 use millrace_domain::Priority;
 use millrace_store::{Backlog, NewBuild, NewBuilder, ReleaseConfig};
 
-use crate::house::{CHROOT, House, new_builder};
+use crate::harness::{CHROOT, Harness, new_builder};
 
 const OWNERS: u32 = 300;
 
@@ -20,77 +20,77 @@ fn backlog(tasks: u32, owners: u32) -> Backlog<'static> {
 }
 
 /// Room for four: the window of one builder.
-async fn release(house: &House) -> Vec<i64> {
+async fn release(harness: &Harness) -> Vec<i64> {
     let config = ReleaseConfig::default();
-    let store = house.store();
+    let store = harness.store();
     let released = store.release_tasks(&config, |_| serde_json::Value::Null);
     let entries = released.await.unwrap().entries;
     entries.iter().map(|e| e.task_id.0).collect()
 }
 
-async fn let_tasks_age(house: &House, hours: u32) {
+async fn let_tasks_age(harness: &Harness, hours: u32) {
     let sql = format!(
         "update tasks set created_at = created_at - interval '{hours} hours' where state = 'waiting'"
     );
-    house.database.execute(&sql).await;
+    harness.database.execute(&sql).await;
 }
 
-async fn submit_for(house: &House, owner: &str, priority: Priority) -> i64 {
-    let project = house.project_of(owner).await;
+async fn submit_for(harness: &Harness, owner: &str, priority: Priority) -> i64 {
+    let project = harness.project_of(owner).await;
     let new = NewBuild {
         project,
         priority,
-        ..house.new_build(&[CHROOT])
+        ..harness.new_build(&[CHROOT])
     };
-    let build = house.submit_this(&new).await;
-    house.task(build).await.id.0
+    let build = harness.submit_this(&new).await;
+    harness.task(build).await.id.0
 }
 
 #[tokio::test]
 async fn an_owners_old_backlog_does_not_hold_back_what_another_submits() {
-    let house = House::new().await;
-    house.database.add_backlog(&backlog(100, 1)).await;
-    let_tasks_age(&house, 5).await;
-    house.builder("b1").await;
-    assert_eq!(release(&house).await.len(), 4);
-    let new = submit_for(&house, "other", Priority::Normal).await;
-    house.builder("b2").await;
-    assert_eq!(release(&house).await[0], new);
+    let harness = Harness::new().await;
+    harness.database.add_backlog(&backlog(100, 1)).await;
+    let_tasks_age(&harness, 5).await;
+    harness.builder("b1").await;
+    assert_eq!(release(&harness).await.len(), 4);
+    let new = submit_for(&harness, "other", Priority::Normal).await;
+    harness.builder("b2").await;
+    assert_eq!(release(&harness).await[0], new);
 }
 
 #[tokio::test]
 async fn whoever_has_nothing_under_way_gets_past_a_stream_of_high_priority_in_time() {
-    let house = House::new().await;
-    let starved = submit_for(&house, "patient", Priority::Background).await;
-    let_tasks_age(&house, 2).await;
-    house
+    let harness = Harness::new().await;
+    let starved = submit_for(&harness, "patient", Priority::Background).await;
+    let_tasks_age(&harness, 2).await;
+    harness
         .database
         .add_backlog(&Backlog {
             priorities: &[Priority::High],
             ..backlog(100, 2)
         })
         .await;
-    house.builder("b1").await;
-    assert!(release(&house).await.contains(&starved));
+    harness.builder("b1").await;
+    assert!(release(&harness).await.contains(&starved));
 }
 
 #[tokio::test]
 async fn of_many_owners_each_gets_its_turn_before_any_gets_a_second_one() {
-    let house = House::new().await;
-    house
+    let harness = Harness::new().await;
+    harness
         .database
         .add_backlog(&backlog(3 * OWNERS, OWNERS))
         .await;
-    house.builder("b1").await;
+    harness.builder("b1").await;
     let mut turns: HashMap<i64, u32> = HashMap::new();
     for _ in 0..OWNERS / 4 {
-        let released = release(&house).await;
+        let released = release(&harness).await;
         assert_eq!(released.len(), 4);
         for task in released {
             // Owners follow each other in the backlog.
             *turns.entry((task - 1) % i64::from(OWNERS)).or_default() += 1;
         }
-        house.database.finish_released().await;
+        harness.database.finish_released().await;
     }
     assert_eq!(turns.len(), OWNERS as usize);
     assert!(turns.values().all(|count| *count == 1), "{turns:?}");
@@ -98,13 +98,13 @@ async fn of_many_owners_each_gets_its_turn_before_any_gets_a_second_one() {
 
 #[tokio::test]
 async fn of_many_owners_the_one_that_waited_too_long_is_found_behind_higher_priorities() {
-    let house = House::new().await;
-    house.database.add_backlog(&backlog(300, 300)).await;
+    let harness = Harness::new().await;
+    harness.database.add_backlog(&backlog(300, 300)).await;
     // Old ones of three owners in the midst.
     let sql =
         "update tasks set created_at = created_at - interval '2 hours' where id in (100, 200, 290)";
-    house.database.execute(sql).await;
-    house.builder("b1").await;
+    harness.database.execute(sql).await;
+    harness.builder("b1").await;
     let mut looks = 0;
     let mut found = Vec::new();
     while found.len() < 3 {
@@ -114,10 +114,10 @@ async fn of_many_owners_the_one_that_waited_too_long_is_found_behind_higher_prio
             priorities: &[Priority::High],
             ..backlog(8, 4)
         };
-        house.database.add_backlog(&high).await;
-        let released = release(&house).await;
+        harness.database.add_backlog(&high).await;
+        let released = release(&harness).await;
         found.extend(released.into_iter().filter(|id| *id <= 300));
-        house.database.finish_released().await;
+        harness.database.finish_released().await;
     }
     found.sort_unstable();
     assert_eq!(found, [100, 200, 290]);
@@ -125,28 +125,28 @@ async fn of_many_owners_the_one_that_waited_too_long_is_found_behind_higher_prio
 
 #[tokio::test]
 async fn what_fits_is_found_behind_many_owners_of_whom_nothing_fits() {
-    let house = House::new().await;
-    house.database.add_backlog(&backlog(600, 600)).await;
-    let small = submit_for(&house, "last", Priority::Normal).await;
+    let harness = Harness::new().await;
+    harness.database.add_backlog(&backlog(600, 600)).await;
+    let small = submit_for(&harness, "last", Priority::Normal).await;
     let sql = format!("update tasks set memory_mib = 1024 where id = {small}");
-    house.database.execute(&sql).await;
+    harness.database.execute(&sql).await;
     let builder = NewBuilder {
         memory_mib: 1500,
         ..new_builder("b1")
     };
-    house.enrol(builder).await;
+    harness.enrol(builder).await;
     let mut released = Vec::new();
     for _ in 0..4 {
-        released.extend(release(&house).await);
+        released.extend(release(&harness).await);
     }
     assert_eq!(released, [small]);
 }
 
 #[tokio::test]
 async fn of_a_line_the_oldest_that_fits_goes_first() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     let needs = [(8192, "8g"), (6000, "8g"), (5000, "8g")];
-    house
+    harness
         .database
         .add_backlog(&Backlog {
             needs: &needs,
@@ -157,15 +157,15 @@ async fn of_a_line_the_oldest_that_fits_goes_first() {
         memory_mib: 7000,
         ..new_builder("b1")
     };
-    house.enrol(builder).await;
-    assert_eq!(release(&house).await, [2]);
-    house.database.finish_released().await;
-    assert_eq!(release(&house).await, [3]);
-    house.database.finish_released().await;
-    assert_eq!(release(&house).await, [5], "whatever its size");
-    house.database.finish_released().await;
+    harness.enrol(builder).await;
+    assert_eq!(release(&harness).await, [2]);
+    harness.database.finish_released().await;
+    assert_eq!(release(&harness).await, [3]);
+    harness.database.finish_released().await;
+    assert_eq!(release(&harness).await, [5], "whatever its size");
+    harness.database.finish_released().await;
     // Behind many that fit nowhere.
     let sql = "update tasks set memory_mib = 8192 where id < 60";
-    house.database.execute(sql).await;
-    assert_eq!(release(&house).await, [60], "the smallest");
+    harness.database.execute(sql).await;
+    assert_eq!(release(&harness).await, [60], "the smallest");
 }

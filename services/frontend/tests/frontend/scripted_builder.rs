@@ -1,4 +1,4 @@
-//! A builder that is played by the test: it speaks to frontend and broker, and runs nothing.
+//! A builder that a test scripts: it speaks to frontend and broker, and runs nothing.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub struct Builder {
     _consumer: JobConsumer,
 }
 
-/// An attempt that it holds.
+/// An attempt that the builder has claimed.
 pub struct HoldReason {
     pub job: JobV1,
     pub lease: String,
@@ -34,7 +34,7 @@ pub struct HoldReason {
 impl Builder {
     pub async fn start(frontend: &Frontend, vhost: &TestVhost) -> Self {
         let id = BuilderId::generate();
-        let enrol = json!({"builder_id": id, "name": "played", "engine_id": "engine", "engine_budget_mib": 16384,
+        let enrol = json!({"builder_id": id, "name": "scripted", "engine_id": "engine", "engine_budget_mib": 16384,
             "archs": ["x86_64"], "memory_mib": 16384, "sandboxes": 4, "version": "0"});
         let reply = frontend.post_as(ENROL, "/builder/v1/enrol", &enrol).await;
         let token = reply.json()["token"].as_str().unwrap().to_owned();

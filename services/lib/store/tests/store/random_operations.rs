@@ -1,11 +1,11 @@
-//! Random walks: many kinds of step in any order, several at once, and what must hold after each.
+//! Random sequences of store operations, several at once, and the invariants that hold after each.
 
 use std::collections::HashMap;
 
 use millrace_domain::{BuildId, BuilderId, OutcomeKind, Phase, TaskState};
 use millrace_store::{ClaimOutcome, ListQuery, TaskView};
 
-use crate::house::{CHROOT, Claimed, House, OTHER_CHROOT, lease_of};
+use crate::harness::{CHROOT, Claimed, Harness, OTHER_CHROOT, lease_of};
 
 /// A small generator with a seed, so that a failed walk can be walked again.
 struct Chance(u64);
@@ -25,7 +25,7 @@ impl Chance {
 }
 
 struct Walk {
-    house: House,
+    harness: Harness,
     chance: Chance,
     builders: Vec<BuilderId>,
     builds: Vec<BuildId>,
@@ -37,10 +37,10 @@ struct Walk {
 
 impl Walk {
     async fn new(seed: u64) -> Self {
-        let house = House::new().await;
-        let builders = vec![house.builder("b1").await, house.builder("b2").await];
+        let harness = Harness::new().await;
+        let builders = vec![harness.builder("b1").await, harness.builder("b2").await];
         Self {
-            house,
+            harness,
             chance: Chance(seed),
             builders,
             builds: Vec::new(),
@@ -54,12 +54,12 @@ impl Walk {
             0 | 1 => {
                 let all = [CHROOT, OTHER_CHROOT];
                 let chroots = &all[..=self.chance.below(2)];
-                let new = self.house.new_build(chroots);
-                self.builds.push(self.house.submit_this(&new).await);
+                let new = self.harness.new_build(chroots);
+                self.builds.push(self.harness.submit_this(&new).await);
             }
             2 => {
-                self.house.skip_delays().await;
-                self.house.release().await;
+                self.harness.skip_delays().await;
+                self.harness.release().await;
             }
             3 => {
                 self.publish_some().await;
@@ -70,14 +70,14 @@ impl Walk {
             10 => self.disturb().await,
             _ => {
                 if let Some(build) = self.chance.pick(&self.builds) {
-                    self.house.cancel(build).await;
+                    self.harness.cancel(build).await;
                 }
             }
         }
     }
 
     async fn publish_some(&mut self) {
-        let entries = self.house.take_all().await;
+        let entries = self.harness.take_all().await;
         let (confirmed, refused): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|_| self.chance.below(4) > 0);
         // Whatever else happens while the relay waits for the broker.
@@ -85,7 +85,7 @@ impl Walk {
             self.claim_some().await;
         }
         if self.chance.below(4) > 0 {
-            let store = self.house.store();
+            let store = self.harness.store();
             store.confirm_published(&confirmed).await.unwrap();
             store.give_back_outbox(&refused).await.unwrap();
         }
@@ -94,14 +94,14 @@ impl Walk {
     /// Two builders with a copy each of the same order.
     async fn claim_some(&mut self) {
         let sql = "select id::text from attempts order by random() limit 1";
-        let Some(attempt) = self.house.database.fetch_text(sql).await else {
+        let Some(attempt) = self.harness.database.fetch_text(sql).await else {
             return;
         };
         let attempt = attempt.parse().unwrap();
         let (first, second) = (self.builders[0], self.builders[1]);
         let (one, two) = tokio::join!(
-            self.house.try_claim(first, attempt, "nonce"),
-            self.house.try_claim(second, attempt, "nonce")
+            self.harness.try_claim(first, attempt, "nonce"),
+            self.harness.try_claim(second, attempt, "nonce")
         );
         let granted = [(first, one), (second, two)]
             .into_iter()
@@ -123,11 +123,11 @@ impl Walk {
     async fn report_some(&mut self) {
         if let Some(claimed) = self.chance.pick(&self.claims) {
             let kind = self.chance.pick(OutcomeKind::ALL).unwrap();
-            let (house, other) = (&self.house, self.chance.pick(&self.claims).unwrap());
+            let (harness, other) = (&self.harness, self.chance.pick(&self.claims).unwrap());
             tokio::join!(
-                house.accept(claimed, kind),
-                house.accept(other, OutcomeKind::Succeeded),
-                house.beat(claimed, Phase::Reported)
+                harness.accept(claimed, kind),
+                harness.accept(other, OutcomeKind::Succeeded),
+                harness.beat(claimed, Phase::Reported)
             );
         }
     }
@@ -135,7 +135,7 @@ impl Walk {
     async fn beat_some(&mut self) {
         if let Some(claimed) = self.chance.pick(&self.claims) {
             let phase = self.chance.pick(Phase::ALL).unwrap();
-            self.house.beat(claimed, phase).await;
+            self.harness.beat(claimed, phase).await;
         }
     }
 
@@ -144,26 +144,29 @@ impl Walk {
         match (self.chance.below(5), claimed) {
             (0, Some(claimed)) => {
                 let lease = Some(&claimed.lease);
-                let store = self.house.store();
+                let store = self.harness.store();
                 let done = store.decline(claimed.builder, claimed.attempt, lease, "stopping");
                 done.await.unwrap();
             }
             (1, Some(claimed)) => {
-                let revoked = self.house.store().revoke_attempt(claimed.attempt, "parked");
+                let revoked = self
+                    .harness
+                    .store()
+                    .revoke_attempt(claimed.attempt, "parked");
                 revoked.await.unwrap();
             }
             (2, Some(claimed)) => {
-                self.house.let_lease_run_out(claimed.attempt).await;
-                self.house.sweep().await;
+                self.harness.let_lease_run_out(claimed.attempt).await;
+                self.harness.sweep().await;
             }
             (3, _) => {
                 let old = "update attempts set confirmed_at = now() - interval '1 hour'
                     where state = 'offered' and confirmed_at is not null";
-                self.house.database.execute(old).await;
-                self.house.sweep().await;
+                self.harness.database.execute(old).await;
+                self.harness.sweep().await;
             }
             _ => {
-                self.house.sweep_after_gap().await;
+                self.harness.sweep_after_gap().await;
             }
         }
     }
@@ -173,7 +176,7 @@ impl Walk {
             limit: 1000,
             ..ListQuery::default()
         };
-        let builds = self.house.store().list_builds(&query).await.unwrap();
+        let builds = self.harness.store().list_builds(&query).await.unwrap();
         for task in builds.into_iter().flat_map(|build| build.tasks) {
             check_task(&task);
             if let Some(before) = self.over.get(&task.id.0) {
@@ -185,12 +188,12 @@ impl Walk {
         let broken = "select string_agg(o.attempt_id::text, ' ') from outbox o
             join attempts a on a.id = o.attempt_id join tasks t on t.id = o.task_id
             where a.state <> 'offered' or t.current_attempt is distinct from a.id";
-        assert_eq!(self.house.database.fetch_text(broken).await, None);
+        assert_eq!(self.harness.database.fetch_text(broken).await, None);
         let over_budget =
             "select b.engine_id from attempts a join builders b on b.id = a.builder_id
             where a.state = 'claimed' and a.phase in ('fetching', 'building', 'collecting')
             group by b.engine_id having sum(a.memory_mib) > 8192";
-        assert_eq!(self.house.database.fetch_text(over_budget).await, None);
+        assert_eq!(self.harness.database.fetch_text(over_budget).await, None);
     }
 }
 
@@ -231,36 +234,36 @@ fn check_task(task: &TaskView) {
 
 /// Drives all that is left to an end: nothing may be stuck.
 async fn finish(walk: &mut Walk) {
-    let arm = crate::house::new_builder("arm");
+    let arm = crate::harness::new_builder("arm");
     let arm = millrace_store::NewBuilder {
         archs: vec!["aarch64".to_owned()],
         ..arm
     };
-    walk.builders[1] = walk.house.enrol(arm).await;
+    walk.builders[1] = walk.harness.enrol(arm).await;
     for _ in 0..50 {
-        let counts = walk.house.store().counts().await.unwrap();
+        let counts = walk.harness.store().counts().await.unwrap();
         if counts.waiting + counts.queued + counts.running == 0 {
             assert_eq!(counts.outbox, 0);
             return;
         }
         let lost =
             "update attempts set lease_until = now() - interval '1 second' where state = 'claimed'";
-        walk.house.database.execute(lost).await;
-        walk.house.sweep().await;
+        walk.harness.database.execute(lost).await;
+        walk.harness.sweep().await;
         // However long the walk took, and whoever should have gone first.
         let time = "update builders set last_seen_at = now()";
-        walk.house.database.execute(time).await;
+        walk.harness.database.execute(time).await;
         let time = "update tasks set waiting_since = now() - interval '2 minutes'";
-        walk.house.database.execute(time).await;
-        walk.house.skip_delays().await;
-        walk.house.release().await;
-        walk.house.publish().await;
+        walk.harness.database.execute(time).await;
+        walk.harness.skip_delays().await;
+        walk.harness.release().await;
+        walk.harness.publish().await;
         let sql = "select a.id::text from attempts a join tasks t on t.id = a.task_id
             where a.state = 'offered' order by a.id limit 1";
-        while let Some(attempt) = walk.house.database.fetch_text(sql).await {
+        while let Some(attempt) = walk.harness.database.fetch_text(sql).await {
             let attempt = attempt.parse().unwrap();
             let builder = walk.builders[0];
-            if walk.house.try_claim(builder, attempt, "nonce").await
+            if walk.harness.try_claim(builder, attempt, "nonce").await
                 == (ClaimOutcome::Granted { already: false })
             {
                 let lease = lease_of(builder, attempt, "nonce");
@@ -269,7 +272,7 @@ async fn finish(walk: &mut Walk) {
                     builder,
                     lease,
                 };
-                walk.house.accept(claimed, OutcomeKind::Succeeded).await;
+                walk.harness.accept(claimed, OutcomeKind::Succeeded).await;
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millrace_store::Look;
+use millrace_store::Inspector;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
@@ -21,7 +21,7 @@ pub const PROJECTS: [(&str, &str); 3] = [("ann", "main"), ("bob", "tools"), ("ev
 const READY: Duration = Duration::from_mins(3);
 
 /// The running system.
-pub struct Rig {
+pub struct Environment {
     /// The suite's settings.
     pub settings: Settings,
     /// Logs, spools and results.
@@ -46,7 +46,7 @@ pub struct Rig {
     pub disk: Result<SmallDisk, String>,
 }
 
-impl Rig {
+impl Environment {
     /// Starts everything and waits until it serves.
     pub async fn start(options: &Options, folder: &Path) -> Self {
         let settings = Settings::from_env();
@@ -57,7 +57,7 @@ impl Rig {
         for port in &ports {
             clients.push(FaultProxy::start(vec![*port]).await);
         }
-        let mut rig = Self {
+        let mut environment = Self {
             disk: SmallDisk::mount(&folder.join("spool-0")),
             settings,
             folder: folder.to_owned(),
@@ -71,14 +71,14 @@ impl Rig {
             clients,
         };
         for (number, port) in ports.iter().enumerate() {
-            rig.add_frontend(number, *port, options).await;
+            environment.add_frontend(number, *port, options).await;
         }
         for number in 0..usize::from(options.builders) {
-            rig.add_builder(number, &ports, options).await;
+            environment.add_builder(number, &ports, options).await;
         }
-        rig.ready(usize::from(options.builders)).await;
-        rig.make_projects().await;
-        rig
+        environment.ready(usize::from(options.builders)).await;
+        environment.make_projects().await;
+        environment
     }
 
     /// Addresses at which clients find frontends.
@@ -213,15 +213,15 @@ impl Rig {
 
     /// There is no call that makes a project yet.
     async fn make_projects(&self) {
-        let look = Look::at(&self.database.url()).unwrap();
+        let inspector = Inspector::at(&self.database.url()).unwrap();
         for (owner, project) in PROJECTS {
             let account =
                 format!("insert into accounts (name) values ('{owner}') on conflict do nothing");
             let project = format!(
                 "insert into projects (account_id, name) select id, '{project}' from accounts where name = '{owner}'"
             );
-            look.execute(&account).await.unwrap();
-            look.execute(&project).await.unwrap();
+            inspector.execute(&account).await.unwrap();
+            inspector.execute(&project).await.unwrap();
         }
     }
 

@@ -6,7 +6,7 @@ mod options;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millrace_store::{Look, TestDatabase};
+use millrace_store::{Inspector, TestDatabase};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -46,7 +46,12 @@ impl Pipeline {
     /// Starts everything and waits until all builders are enrolled.
     pub async fn start(options: PipelineOptions) -> Self {
         let settings = Settings::from_env();
-        let services = Services::start(options.private_services, options.broker_conf).await;
+        let services = Services::start(
+            options.private_services,
+            settings.is_other_release(),
+            options.broker_conf,
+        )
+        .await;
         let port = free_port();
         let cli = Cli {
             binary: settings.bin.join("millrace"),
@@ -315,15 +320,15 @@ impl Pipeline {
         self.start_frontend(self.port).await;
     }
 
-    /// A look at the tables.
-    pub fn look(&self) -> Look {
-        Look::at(&self.services.database_url()).unwrap()
+    /// Reads and changes tables directly.
+    pub fn inspector(&self) -> Inspector {
+        Inspector::at(&self.services.database_url()).unwrap()
     }
 
     /// The first column of the only row of a query, which must be a number.
     pub async fn count(&self, query: &str) -> i64 {
         let query = format!("select ({query}) as number");
-        let rows = self.look().rows(&query).await.unwrap();
+        let rows = self.inspector().rows(&query).await.unwrap();
         rows[0]["number"]
             .as_i64()
             .unwrap_or_else(|| panic!("{query}: {rows:?}"))

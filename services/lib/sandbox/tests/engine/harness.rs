@@ -1,4 +1,4 @@
-//! What every test here needs: an engine, a builder of its own, and the proof that nothing is left.
+//! Test harness: an engine, a builder of the test's own, and the check that nothing is left behind.
 
 use std::env;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use millrace_supervisor::{Plan, Report, Step};
 pub(crate) const MIB: u64 = 1 << 20;
 
 /// A builder on the engine under test.
-pub(crate) struct House {
+pub(crate) struct Harness {
     pub(crate) engine: Engine,
     pub(crate) builder: BuilderId,
 }
@@ -99,7 +99,7 @@ pub(crate) fn plan(script: &str, wall: u32) -> Plan {
     Plan::new(vec![shell(script)], wall)
 }
 
-impl House {
+impl Harness {
     pub(crate) async fn open() -> Self {
         let engine = Engine::connect(&engine_url()).await.unwrap();
         Self {

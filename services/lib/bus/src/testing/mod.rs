@@ -19,7 +19,7 @@ use uuid::Uuid;
 pub use tamper::{Stolen, TamperError, plant, steal};
 
 /// The rights of production; read from there, so that tests notice when they do not suffice.
-const DEFINITIONS: &str = include_str!("../../../../deploy/rabbitmq/definitions.template.json");
+const DEFINITIONS: &str = include_str!("../../../../../deploy/rabbitmq/definitions.template.json");
 /// `test:test` in base64.
 const AUTHORIZATION: &str = "Basic dGVzdDp0ZXN0";
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! A database with a project, chroots and builders, and the steps that most tests begin with.
+//! Test harness: a database with a project, chroots and builders, and the steps that most tests begin with.
 
 use millrace_domain::{
     AttemptId, AttemptState, BuildId, BuilderId, Limits, Name, Outcome, OutcomeKind, Phase,
@@ -16,7 +16,7 @@ pub const OTHER_CHROOT: &str = "fedora-44-aarch64";
 /// After how long a builder counts as silent.
 pub const SILENT_SECONDS: u32 = 12;
 
-pub struct House {
+pub struct Harness {
     pub database: TestDatabase,
     pub project: ProjectRow,
 }
@@ -37,7 +37,7 @@ pub struct Claimed {
     pub lease: TokenHash,
 }
 
-impl House {
+impl Harness {
     pub async fn new() -> Self {
         Self::on(TestDatabase::create().await).await
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 const ENDED: Duration = Duration::from_mins(3);
 
 /// The pipeline with what was asked of it.
-pub struct Rig {
+pub struct Environment {
     pub pipeline: Pipeline,
     pub client: Client,
     /// Builds that were answered for.
@@ -26,7 +26,7 @@ pub struct Ending {
     pub claimed: usize,
 }
 
-impl Rig {
+impl Environment {
     pub async fn start(
         sandbox: Sandbox,
         frontend: &[(&str, &str)],

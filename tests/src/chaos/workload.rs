@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::dice::Dice;
+use super::seeded_random::SeededRandom;
 use crate::Fixture;
 
 /// A source package.
 #[derive(Debug, Clone)]
-pub struct Dish {
+pub struct SourcePackage {
     /// The fixture's name.
     pub name: String,
     /// Its bytes.
@@ -16,10 +16,10 @@ pub struct Dish {
     pub memory: u32,
 }
 
-/// What there is to choose from, the frequent ones several times.
+/// Source packages to choose from at random, the frequent ones several times.
 #[derive(Debug)]
-pub struct Menu {
-    dishes: Vec<Dish>,
+pub struct Workload {
+    packages: Vec<SourcePackage>,
 }
 
 /// Different sources of the stand-in.
@@ -50,39 +50,39 @@ pub fn endings(real: bool) -> BTreeMap<String, String> {
     }
 }
 
-impl Menu {
+impl Workload {
     /// Reads the fixtures; the stand-in takes any bytes and builds nothing.
     pub fn new(real: bool) -> Self {
-        let dishes = if real {
+        let packages = if real {
             REAL.iter()
                 .flat_map(|(name, often)| vec![from_fixture(name); *often])
                 .collect()
         } else {
             (0..STAND_INS).map(stand_in).collect()
         };
-        Self { dishes }
+        Self { packages }
     }
 
     /// One or two packages.
-    pub fn choose(&self, dice: &mut Dice) -> Vec<Dish> {
-        let count = if dice.percent(20) { 2 } else { 1 };
+    pub fn choose(&self, random: &mut SeededRandom) -> Vec<SourcePackage> {
+        let count = if random.percent(20) { 2 } else { 1 };
         (0..count)
-            .filter_map(|_| dice.pick(&self.dishes).cloned())
+            .filter_map(|_| random.pick(&self.packages).cloned())
             .collect()
     }
 }
 
-fn from_fixture(name: &str) -> Dish {
+fn from_fixture(name: &str) -> SourcePackage {
     let fixture = Fixture::named(name);
-    Dish {
+    SourcePackage {
         name: name.to_owned(),
         bytes: std::fs::read(&fixture.srpm).unwrap(),
         memory: fixture.expected.memory.unwrap_or(512),
     }
 }
 
-fn stand_in(number: usize) -> Dish {
-    Dish {
+fn stand_in(number: usize) -> SourcePackage {
+    SourcePackage {
         name: format!("noop-{number}"),
         bytes: format!("stand-in {number}, nothing reads it")
             .repeat(40)

@@ -12,24 +12,29 @@ use millrace_wire::{EnrolRequest, Enrolled};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::attempt::{adopt, recover};
-use crate::bake_args::BakeSettings;
+use crate::attempt::recover::{adopt, recover};
+use crate::attempt_registry::Registry;
+use crate::bake;
 use crate::config::Config;
+use crate::config::bake::BakeSettings;
 use crate::context::Context;
-use crate::disk::Disk;
-use crate::engine::{self, Offer, ReadyEngine};
-use crate::frontend::Frontend;
+use crate::engine::container_cleanup;
+use crate::engine::missing_images;
+use crate::engine::missing_images::Images;
+use crate::engine::prepare::{self, Offer, ReadyEngine};
+use crate::engine::room::Room;
+use crate::engine::self_test;
+use crate::engine::self_test::SelfTests;
+use crate::frontend::client::Frontend;
+use crate::frontend::session::{EnrolError, Enrolment, Session};
+use crate::health_file::StatusFile;
 use crate::heartbeat::Heartbeat;
-use crate::identity::Identity;
-use crate::images::Images;
-use crate::intake::Intake;
-use crate::live::Registry;
-use crate::room::Room;
-use crate::self_test::SelfTests;
-use crate::session::{EnrolError, Enrolment, Session};
+use crate::jobs::consumer::Intake;
+use crate::jobs::control;
 use crate::spool::Spool;
-use crate::status::StatusFile;
-use crate::{bake, control, disk, images, self_test, sweeper};
+use crate::spool::disk_space;
+use crate::spool::disk_space::Disk;
+use crate::spool::identity::Identity;
 
 /// From the end of finishing until everything is dropped.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(20);
@@ -50,8 +55,8 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     config.enrol_token()?;
     let identity = Arc::new(Identity::take(&config.spool_dir)?);
     tracing::info!(builder.id = %identity.id(), adopted = identity.adopted(), "this builder's identity");
-    let ready = engine::prepare(config, identity.id()).await?;
-    let offer = engine::offer(config, &ready.info);
+    let ready = prepare::prepare(config, identity.id()).await?;
+    let offer = prepare::offer(config, &ready.info);
     let bakes = config.bake.settings(&ready.info, offer);
     let session = session(config, &identity, &ready, offer)?;
     let enrolled = match enrol(&session, &shutdown).await {
@@ -186,7 +191,7 @@ fn leave_in_time(shutdown: &Shutdown) -> CancellationToken {
 
 /// Ends what an earlier process left running, and goes on with what it had finished.
 async fn take_up_spool(ctx: &Arc<Context>) -> anyhow::Result<()> {
-    sweeper::sweep_own(ctx).await;
+    container_cleanup::sweep_own(ctx).await;
     let found = ctx.spool.find().context("cannot read the spool")?;
     for attempt in found.into_iter().filter_map(|found| adopt(ctx, found)) {
         ctx.shutdown.tracker().spawn(recover(attempt));
@@ -209,16 +214,16 @@ async fn serve(
     // These go on as long as the heartbeat, while a stop finishes what runs too.
     let told = CancellationToken::new();
     let control = control::run(Arc::clone(&ctx), bus.clone(), told.clone());
-    let disk = disk::run(Arc::clone(&ctx), told.clone());
+    let disk = disk_space::run(Arc::clone(&ctx), told.clone());
     lifecycle.spawn("heartbeat", async move {
         let _guard = told.drop_guard();
         heartbeat.run().await
     });
     lifecycle.spawn("control", control);
     lifecycle.spawn("disk", disk);
-    lifecycle.spawn("images", images::run(Arc::clone(&ctx)));
+    lifecycle.spawn("images", missing_images::run(Arc::clone(&ctx)));
     lifecycle.spawn("bake", bake::run(Arc::clone(&ctx), bakes));
-    lifecycle.spawn("sweeper", sweeper::run(Arc::clone(&ctx)));
+    lifecycle.spawn("sweeper", container_cleanup::run(Arc::clone(&ctx)));
     lifecycle.spawn("intake", intake.run());
     lifecycle.spawn(
         "self-test",

@@ -12,14 +12,14 @@ use millrace_supervisor::LogCaps;
 use millrace_wire::{DiskShortage, Hindrances};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::disk::Disk;
-use crate::durable::Outlives;
-use crate::frontend::Frontend;
-use crate::images::Images;
-use crate::live::Registry;
-use crate::room::Room;
-use crate::self_test::SelfTests;
+use crate::attempt_registry::Registry;
+use crate::engine::missing_images::Images;
+use crate::engine::room::Room;
+use crate::engine::self_test::SelfTests;
+use crate::frontend::client::Frontend;
 use crate::spool::Spool;
+use crate::spool::atomic_file::Outlives;
+use crate::spool::disk_space::Disk;
 
 /// How sandboxes are made.
 #[derive(Debug, Clone)]

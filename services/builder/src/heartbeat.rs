@@ -10,9 +10,9 @@ use millrace_wire::{AttemptStatus, HeartbeatRequest};
 use tokio::time::Instant;
 
 use crate::context::{Context, on_disk};
-use crate::disk::Shortage;
-use crate::room::Closed;
-use crate::status::StatusFile;
+use crate::engine::room::Closed;
+use crate::health_file::StatusFile;
+use crate::spool::disk_space::Shortage;
 
 /// Attempts in one heartbeat; more are told in further ones.
 const BATCH: usize = 500;

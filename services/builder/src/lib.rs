@@ -3,35 +3,19 @@
 
 mod app;
 mod attempt;
+mod attempt_registry;
 mod bake;
-mod bake_args;
-mod caps_args;
-mod claim;
-mod command;
+mod cli;
 mod config;
 mod context;
-mod control;
-mod disk;
-mod durable;
 mod engine;
-#[cfg(test)]
-mod fake_frontend;
 mod frontend;
+mod health_file;
 mod heartbeat;
-mod identity;
-mod images;
-mod intake;
-mod live;
+mod jobs;
 mod log;
 mod mock;
-mod room;
-mod self_test;
-mod session;
 mod spool;
-mod srpm;
-mod status;
-mod sweeper;
-mod transfer;
 
-pub use command::execute;
+pub use cli::execute;
 pub use config::{Cli, Command, Config, SandboxKind};

@@ -13,17 +13,28 @@ use millrace_store::{ChrootDef, Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
-use crate::auth::BuilderCache;
-use crate::full_store::FullStore;
-use crate::hints::{HintQueue, Hints};
-use crate::legacy::{Guesses, SharedList, run_believer};
-use crate::log_watch::LogWatch;
-use crate::outage::Outage;
-use crate::sealer::{SealQueue, Sealer};
-use crate::server::{self, ServerLimits};
-use crate::settings::Settings;
+use crate::background::hints;
+use crate::background::hints::{HintQueue, Hints};
+use crate::background::janitor;
+use crate::background::log_sealer;
+use crate::background::log_sealer::{SealQueue, Sealer};
+use crate::background::parked_listener;
+use crate::background::relay;
+use crate::background::report_listener;
+use crate::background::result_checker::run as run_believer;
+use crate::background::startup;
+use crate::background::sweeper;
+use crate::config::chroots_file;
+use crate::config::settings::Settings;
+use crate::http::auth::BuilderCache;
+use crate::http::routes::router;
+use crate::http::server::{self, ServerLimits};
+use crate::state::log_followers::LogWatch;
+use crate::state::login_throttle::Guesses;
+use crate::state::outage::Outage;
+use crate::state::results_full::FullStore;
+use crate::state::shared_list::SharedList;
 use crate::state::{AppState, Readiness, Secrets, Shared};
-use crate::{boot, chroots, hints, http, janitor, listener, parker, relay, sealer, sweeper};
 
 /// How long a request waits for a connection to the database.
 const ACQUIRE: Duration = Duration::from_secs(2);
@@ -45,7 +56,7 @@ impl Application {
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
         let chroots = if let Some(path) = &settings.config.chroots_file {
-            chroots::read(path)?
+            chroots_file::read(path)?
         } else {
             tracing::warn!("MILLRACE_CHROOTS_FILE is not set: no build can be submitted");
             Vec::new()
@@ -110,14 +121,14 @@ impl Application {
             });
         }
         lifecycle.spawn("http", serve_http(state.clone(), self.listener));
-        lifecycle.spawn("boot", boot::run(state.clone(), self.chroots));
+        lifecycle.spawn("boot", startup::run(state.clone(), self.chroots));
         lifecycle.spawn("relay", relay::run(state.clone()));
-        lifecycle.spawn("listener", listener::run(state.clone()));
-        lifecycle.spawn("parker", parker::run(state.clone()));
+        lifecycle.spawn("listener", report_listener::run(state.clone()));
+        lifecycle.spawn("parker", parked_listener::run(state.clone()));
         lifecycle.spawn("sweeper", sweeper::run(state.clone()));
         lifecycle.spawn("believer", run_believer(state.clone()));
         lifecycle.spawn("janitor", janitor::run(state.clone()));
-        lifecycle.spawn("sealer", sealer::run(state.clone(), self.seal_queue));
+        lifecycle.spawn("sealer", log_sealer::run(state.clone(), self.seal_queue));
         lifecycle.spawn("hints", hints::run(state, self.hint_queue));
     }
 }
@@ -132,6 +143,6 @@ async fn serve_http(state: AppState, listener: TcpListener) -> anyhow::Result<()
     };
     let shutdown = state.shutdown.clone();
     tracing::info!(%address, "listening");
-    server::serve(listener, http::router(state), limits, shutdown).await;
+    server::serve(listener, router(state), limits, shutdown).await;
     Ok(())
 }

@@ -9,7 +9,7 @@ use millrace_store::StoreError;
 use millrace_wire::ClaimRefusal;
 use serde::Serialize;
 
-use crate::observe::request_id;
+use crate::http::request_log::request_id;
 
 /// A field of a request that cannot be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

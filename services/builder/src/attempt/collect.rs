@@ -8,12 +8,12 @@ use millrace_sandbox::{CollectCaps, Collected, SandboxHandle};
 use millrace_supervisor::RESULT_DIR;
 use millrace_wire::ManifestFile;
 
-use super::Attempt;
-use super::ending::{Unfinished, disk_failed, sandbox_failed};
-use super::patience::Patience;
+use crate::attempt::Attempt;
+use crate::attempt::outcome::{Unfinished, disk_failed, sandbox_failed};
+use crate::attempt::spool_wait::Patience;
 use crate::context::{Context, on_disk};
-use crate::durable::{Outlives, sync_folder};
 use crate::spool::AttemptFolder;
+use crate::spool::atomic_file::{Outlives, sync_folder};
 
 /// Collects the files of a package; they outlive the host afterwards.
 pub async fn collect(

@@ -8,12 +8,12 @@ use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_wire::{JobSource, SourceOrigin};
 use tokio::time::Instant;
 
-use super::Attempt;
-use super::ending::{Unfinished, disk_failed};
+use crate::attempt::Attempt;
+use crate::attempt::outcome::{Unfinished, disk_failed};
+use crate::attempt::srpm::{self, SrpmError};
 use crate::context::on_disk;
-use crate::frontend::CallError;
-use crate::srpm::{self, SrpmError};
-use crate::transfer;
+use crate::frontend::client::CallError;
+use crate::frontend::transfer;
 
 /// Why one try failed.
 enum Fault {

@@ -11,11 +11,12 @@ use millrace_chassis::{Backoff, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Phase, Stage};
 use millrace_wire::{FinishedV1, MissingFile};
 
-use super::upload::{self, NotUploaded, SpooledFile};
-use super::work::Worked;
-use super::{Attempt, ending};
-use crate::live::Reply;
-use crate::log::Unshipped;
+use crate::attempt::Attempt;
+use crate::attempt::build_packages::Worked;
+use crate::attempt::outcome;
+use crate::attempt::upload::{self, NotUploaded, SpooledFile};
+use crate::attempt_registry::Reply;
+use crate::log::ship::Unshipped;
 
 /// How long the broker is waited for to take the report of a cancelled attempt.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
@@ -134,7 +135,7 @@ fn report_of(attempt: &Attempt, refusal: Option<Box<Outcome>>, log_size: u64) ->
         task_id: record.job.task_id,
         builder_id: attempt.ctx.builder,
         lease_token: attempt.live.lease().clone(),
-        outcome: ending::of_packages(&packages),
+        outcome: outcome::of_packages(&packages),
         packages,
         stages: attempt.live.stages(),
         log_size,

@@ -10,35 +10,34 @@
 //!
 //! Up to "spooled" a restarted builder reports `builder_lost`; from there on it goes on where it was.
 
-mod collect;
-mod ending;
-mod fetch;
-mod finish;
-mod package;
-mod patience;
-mod recover;
-mod sandbox;
-mod stages;
-mod take_over;
+pub(crate) mod build_packages;
+pub(crate) mod collect;
+pub(crate) mod fetch;
+pub(crate) mod finish;
+pub(crate) mod outcome;
+pub(crate) mod package;
+pub(crate) mod package_order;
+pub(crate) mod recover;
+pub(crate) mod reuse;
+pub(crate) mod sandbox;
+pub(crate) mod spool_wait;
+pub(crate) mod srpm;
+pub(crate) mod stages;
 #[cfg(test)]
-mod tests;
-mod turns;
-mod upload;
-mod work;
+pub(crate) mod tests;
+pub(crate) mod upload;
 
 use std::sync::Arc;
 
 use millrace_chassis::crash_point;
 use millrace_wire::{DeclineReason, DeclineRequest};
 
+use crate::attempt_registry::{Interrupt, Live};
 use crate::context::Context;
-use crate::frontend::CallError;
-use crate::live::{Interrupt, Live};
-use crate::log::Shipment;
-use crate::room::Reservation;
+use crate::engine::room::Reservation;
+use crate::frontend::client::CallError;
+use crate::log::ship::Shipment;
 use crate::spool::{AttemptFolder, Record};
-
-pub use recover::{adopt, recover};
 
 /// An attempt and everything around it.
 pub struct Attempt {
@@ -129,7 +128,7 @@ pub async fn run(mut attempt: Attempt, reservation: Reservation) {
     let id = attempt.live.id();
     let job = &attempt.record.job;
     tracing::info!(attempt.id = %id, task.id = %job.task_id, build.id = %job.build_id, chroot = %job.chroot.name, "claimed");
-    let worked = work::work(&mut attempt).await;
+    let worked = build_packages::work(&mut attempt).await;
     drop(reservation);
     match worked {
         Ok(finished) => finish::finish(attempt, finished).await,

@@ -9,14 +9,18 @@ use millrace_domain::{Limits, Outcome, OutcomeKind, Phase, Stage, StageTime};
 use millrace_sandbox::SandboxHandle;
 use millrace_wire::{JobSource, ManifestFile, PackageReport};
 
-use super::ending::Unfinished;
-use super::sandbox::{Run, Setup};
-use super::turns::Turn;
-use super::{Attempt, collect, fetch, sandbox, stages};
+use crate::attempt::Attempt;
+use crate::attempt::collect;
+use crate::attempt::fetch;
+use crate::attempt::outcome::Unfinished;
+use crate::attempt::package_order::Turn;
+use crate::attempt::sandbox;
+use crate::attempt::sandbox::{Run, Setup};
+use crate::attempt::stages;
+use crate::attempt_registry::Interrupt;
 use crate::context::on_disk;
-use crate::live::Interrupt;
-use crate::log::SpooledLog;
-use crate::mock::{Evidence, judge};
+use crate::log::spool::SpooledLog;
+use crate::mock::classify::{Evidence, judge};
 
 /// A package that was built, or was not.
 pub struct Built {

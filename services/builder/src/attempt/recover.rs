@@ -8,12 +8,14 @@ use millrace_chassis::crash_point;
 use millrace_domain::{Outcome, OutcomeKind, Phase, Token};
 use millrace_wire::{ClaimRequest, JobSource, PackageReport};
 
-use super::work::Worked;
-use super::{Attempt, finish};
+use crate::attempt::Attempt;
+use crate::attempt::build_packages::Worked;
+use crate::attempt::finish;
+use crate::attempt_registry::Live;
 use crate::context::Context;
-use crate::frontend::{CallError, Claimed};
-use crate::live::Live;
-use crate::log::{LogError, SpooledLog, ship};
+use crate::frontend::client::{CallError, Claimed};
+use crate::log::ship::ship;
+use crate::log::spool::{LogError, SpooledLog};
 use crate::spool::{AttemptFolder, Found, Record};
 
 /// An attempt of an earlier process, known to this one from here on.

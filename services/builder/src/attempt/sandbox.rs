@@ -12,12 +12,13 @@ use millrace_sandbox::{
 };
 use millrace_supervisor::Sample;
 
-use super::Attempt;
-use super::ending::{Unfinished, disk_failed, sandbox_failed};
-use super::stages;
-use crate::live::Interrupt;
-use crate::log::{LogError, SpooledLog};
-use crate::mock::{self, LogFacts};
+use crate::attempt::Attempt;
+use crate::attempt::outcome::{Unfinished, disk_failed, sandbox_failed};
+use crate::attempt::stages;
+use crate::attempt_registry::Interrupt;
+use crate::log::spool::{LogError, SpooledLog};
+use crate::mock::log_scan::LogFacts;
+use crate::mock::plan::{Try, plan, programs};
 
 /// How long a cancelled sandbox may take to end itself; its supervisor gives mock three seconds.
 const CANCEL_WITHIN: Duration = Duration::from_secs(5);
@@ -110,7 +111,7 @@ fn describe(attempt: &Attempt, setup: Setup) -> (SandboxSpec, SandboxFiles) {
         network: Some(settings.network.clone()),
         env: Vec::new(),
     };
-    let plan = mock::plan(&mock::Try {
+    let plan = plan(&Try {
         job,
         caps: &settings.caps.with_disk(job.disk_mib),
         timeout_seconds: setup.timeout_seconds,
@@ -121,7 +122,7 @@ fn describe(attempt: &Attempt, setup: Setup) -> (SandboxSpec, SandboxFiles) {
         plan,
         source: (!attempt.ctx.is_noop()).then_some(setup.source),
         max_source_bytes: settings.max_source_bytes,
-        programs: mock::programs(job),
+        programs: programs(job),
         packages: setup.packages,
     };
     (spec, files)

@@ -7,7 +7,7 @@ use millrace_domain::{Stage, StageTime};
 use millrace_supervisor::{Notice, Sample, StageMark};
 use tokio::sync::mpsc;
 
-use crate::live::Live;
+use crate::attempt_registry::Live;
 
 /// A supervisor's mark; none when it is from a newer supervisor that knows more stages.
 fn stage(mark: &StageMark) -> Option<(Stage, DateTime<Utc>)> {

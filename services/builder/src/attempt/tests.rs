@@ -13,15 +13,16 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::*;
+use crate::attempt::recover::{adopt, recover};
+use crate::attempt_registry::Registry;
 use crate::context::{SandboxCaps, SandboxSettings};
-use crate::disk::Disk;
-use crate::durable::Outlives;
-use crate::fake_frontend::FakeFrontend;
-use crate::images::Images;
-use crate::live::Registry;
-use crate::room::Room;
-use crate::self_test::SelfTests;
+use crate::engine::missing_images::Images;
+use crate::engine::room::Room;
+use crate::engine::self_test::SelfTests;
+use crate::frontend::fake::FakeFrontend;
 use crate::spool::Spool;
+use crate::spool::atomic_file::Outlives;
+use crate::spool::disk_space::Disk;
 
 async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
     context_on(NoopEngine::new("test"), fake, identity).await
@@ -300,7 +301,7 @@ async fn that_results_are_on_the_spool_is_written_again_until_it_is_and_nothing_
     let in_the_way = folder.log().with_file_name("attempt.tmp");
     std::fs::create_dir(&in_the_way).unwrap();
     let keeping = tokio::spawn(async move {
-        work::keep(&mut attempt).await;
+        build_packages::keep(&mut attempt).await;
         attempt
     });
     until("the first try", || ctx.disk.shortage().is_some()).await;
@@ -320,7 +321,7 @@ async fn work_that_is_done_goes_on_although_a_restart_would_not_find_it() {
     let mut attempt = built(&ctx);
     std::fs::create_dir(attempt.folder.log().with_file_name("attempt.tmp")).unwrap();
     attempt.live.cancel();
-    work::keep(&mut attempt).await;
+    build_packages::keep(&mut attempt).await;
     assert_eq!(attempt.record.phase, Phase::Spooled);
     assert!(ctx.registry.statuses()[0].phase == Phase::Spooled);
 }

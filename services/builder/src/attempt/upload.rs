@@ -8,8 +8,8 @@ use millrace_chassis::{Backoff, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_wire::{ManifestFile, WaitsFor};
 
-use super::Attempt;
-use crate::frontend::CallError;
+use crate::attempt::Attempt;
+use crate::frontend::client::CallError;
 
 /// Files of one attempt on their way at once.
 const AT_ONCE: usize = 4;

@@ -4,7 +4,7 @@
 //!
 //! What is known is looked up on the engine each time, so a restart forgets nothing but the distance of failures.
 
-mod book;
+pub(crate) mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use millrace_wire::{ChrootImage, ChrootOrder, ChrootsRequest};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use self::book::Book;
-use crate::bake_args::BakeSettings;
+use crate::bake::schedule::Book;
+use crate::config::bake::BakeSettings;
 use crate::context::Context;
-use crate::frontend::CallError;
+use crate::frontend::client::CallError;
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(5);

@@ -12,10 +12,10 @@ use millrace_chassis::{Backoff, CancellationToken, crash_point};
 use millrace_domain::{AttemptId, Token};
 use tokio::sync::watch;
 
-use super::INLINE;
-use super::spool::Written;
 use crate::context::on_disk;
-use crate::frontend::{CallError, Frontend};
+use crate::frontend::client::{CallError, Frontend};
+use crate::log::INLINE;
+use crate::log::spool::Written;
 
 /// The largest piece, in bytes.
 const PIECE: u64 = 1 << 20;
@@ -180,8 +180,8 @@ async fn read_piece(file: &Arc<File>, offset: u64, size: u64) -> std::io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake_frontend::FakeFrontend;
-    use crate::log::SpooledLog;
+    use crate::frontend::fake::FakeFrontend;
+    use crate::log::spool::SpooledLog;
     use millrace_chassis::Shutdown;
 
     struct Shipping {

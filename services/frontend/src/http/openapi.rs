@@ -5,7 +5,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::routes::api;
+use crate::http::routes::api;
 
 /// What the document says of the API as a whole.
 #[derive(OpenApi)]

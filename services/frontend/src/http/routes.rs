@@ -11,13 +11,30 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{
-    attempt_files, builder_api, builds, cancel_build, chroots, drain_builder, health,
-    import_builds, list_builders, list_parked, logs, openapi, pollers, projects, resubmit_build,
-    result_folders, status, submit_build, tasks, update_builds, upload_source, waiting_builds,
-};
 use crate::error::ApiError;
-use crate::observe::observe;
+use crate::http::api::attempt_files;
+use crate::http::api::build_cancel;
+use crate::http::api::build_import;
+use crate::http::api::build_resubmit;
+use crate::http::api::build_submit;
+use crate::http::api::builder_drain;
+use crate::http::api::builders;
+use crate::http::api::builds;
+use crate::http::api::chroots;
+use crate::http::api::health;
+use crate::http::api::logs;
+use crate::http::api::parked;
+use crate::http::api::pollers;
+use crate::http::api::projects;
+use crate::http::api::source_upload;
+use crate::http::api::status;
+use crate::http::api::tasks;
+use crate::http::builder_api;
+use crate::http::downloads::result_folders;
+use crate::http::legacy::update_builds;
+use crate::http::legacy::waiting_builds;
+use crate::http::openapi;
+use crate::http::request_log::observe;
 use crate::state::AppState;
 
 /// How long a handler may take that reads no large body.
@@ -54,10 +71,10 @@ pub fn api() -> OpenApiRouter<AppState> {
 
 fn quick_api() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(builds::list_builds, submit_build::submit_build))
+        .routes(routes!(builds::list_builds, build_submit::submit_build))
         .routes(routes!(builds::show_build))
-        .routes(routes!(cancel_build::cancel_build))
-        .routes(routes!(resubmit_build::resubmit_build))
+        .routes(routes!(build_cancel::cancel_build))
+        .routes(routes!(build_resubmit::resubmit_build))
         .routes(routes!(tasks::show_task))
         .routes(routes!(tasks::show_attempt))
         .routes(routes!(logs::attempt_log))
@@ -69,21 +86,21 @@ fn quick_api() -> OpenApiRouter<AppState> {
         .routes(routes!(chroots::refresh_chroot))
         .routes(routes!(chroots::disable_chroot))
         .routes(routes!(chroots::enable_chroot))
-        .routes(routes!(list_builders::list_builders))
-        .routes(routes!(drain_builder::drain_builder))
-        .routes(routes!(drain_builder::undrain_builder))
-        .routes(routes!(list_parked::list_parked))
+        .routes(routes!(builders::list_builders))
+        .routes(routes!(builder_drain::drain_builder))
+        .routes(routes!(builder_drain::undrain_builder))
+        .routes(routes!(parked::list_parked))
         .routes(routes!(pollers::list_pollers, pollers::add_poller))
         .routes(routes!(pollers::show_poller, pollers::remove_poller))
         .routes(routes!(pollers::rotate_poller))
         .routes(routes!(pollers::poller_lens))
-        .routes(routes!(import_builds::import_builds))
+        .routes(routes!(build_import::import_builds))
         .routes(routes!(projects::show_project, projects::change_project))
 }
 
 /// What lasts as long as its body.
 fn upload_api() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(upload_source::upload_source))
+    OpenApiRouter::new().routes(routes!(source_upload::upload_source))
 }
 
 /// What answers also while the frontend starts.

@@ -7,7 +7,7 @@ use millrace_domain::{Outcome, OutcomeKind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::played_builder::{Builder, Held, PATIENCE, task, until_state};
+use crate::played_builder::{Builder, HoldReason, PATIENCE, task, until_state};
 use crate::support::{Frontend, send};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +37,7 @@ async fn a_submission_becomes_a_job_a_log_files_and_a_result() {
         (409, &json!("taken"))
     );
     let lease = first.json()["lease_token"].as_str().unwrap().to_owned();
-    let held = Held { job, lease };
+    let held = HoldReason { job, lease };
     let list = frontend.get("/waiting_builds/").await.json();
     assert_eq!(
         list,
@@ -224,7 +224,7 @@ async fn a_wrong_lease_and_a_broken_message_change_nothing_but_the_parked_list()
     let mut builder = Builder::start(&frontend, &vhost).await;
     frontend.submit(json!({})).await;
     let held = builder.take(&frontend).await;
-    let forged = Held {
+    let forged = HoldReason {
         job: held.job.clone(),
         lease: "f".repeat(64),
     };

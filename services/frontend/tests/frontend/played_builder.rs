@@ -26,7 +26,7 @@ pub struct Builder {
 }
 
 /// An attempt that it holds.
-pub struct Held {
+pub struct HoldReason {
     pub job: JobV1,
     pub lease: String,
 }
@@ -64,7 +64,7 @@ impl Builder {
         reply.json()
     }
 
-    pub async fn verdict(&self, frontend: &Frontend, held: &Held, phase: &str) -> Value {
+    pub async fn verdict(&self, frontend: &Frontend, held: &HoldReason, phase: &str) -> Value {
         let attempt =
             json!({"attempt_id": held.job.attempt_id, "lease_token": held.lease, "phase": phase});
         self.beat(frontend, json!([attempt])).await["attempts"][0]["verdict"].clone()
@@ -86,15 +86,21 @@ impl Builder {
     }
 
     /// Takes the next job.
-    pub async fn take(&mut self, frontend: &Frontend) -> Held {
+    pub async fn take(&mut self, frontend: &Frontend) -> HoldReason {
         let job = self.receive().await;
         let reply = self.claim(frontend, job.attempt_id, "nonce").await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         let lease = reply.json()["lease_token"].as_str().unwrap().to_owned();
-        Held { job, lease }
+        HoldReason { job, lease }
     }
 
-    pub async fn log(&self, frontend: &Frontend, held: &Held, offset: usize, text: &str) -> Reply {
+    pub async fn log(
+        &self,
+        frontend: &Frontend,
+        held: &HoldReason,
+        offset: usize,
+        text: &str,
+    ) -> Reply {
         let path = format!(
             "/builder/v1/attempts/{}/log?offset={offset}",
             held.job.attempt_id
@@ -104,7 +110,13 @@ impl Builder {
         send(request.body(text.to_owned())).await
     }
 
-    pub async fn upload(&self, frontend: &Frontend, held: &Held, name: &str, text: &str) -> Reply {
+    pub async fn upload(
+        &self,
+        frontend: &Frontend,
+        held: &HoldReason,
+        name: &str,
+        text: &str,
+    ) -> Reply {
         let path = format!(
             "/builder/v1/attempts/{}/files/0/{name}",
             held.job.attempt_id
@@ -116,12 +128,12 @@ impl Builder {
         send(request.body(text.to_owned())).await
     }
 
-    pub async fn report(&self, held: &Held, outcome: Outcome, files: &[(&str, &str)]) {
+    pub async fn report(&self, held: &HoldReason, outcome: Outcome, files: &[(&str, &str)]) {
         self.publish(self.words(held, outcome, files)).await;
     }
 
     /// The message of a report.
-    pub fn words(&self, held: &Held, outcome: Outcome, files: &[(&str, &str)]) -> Vec<u8> {
+    pub fn words(&self, held: &HoldReason, outcome: Outcome, files: &[(&str, &str)]) -> Vec<u8> {
         let files = files
             .iter()
             .map(|(name, text)| ManifestFile {
@@ -170,12 +182,12 @@ pub fn digest(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-pub async fn task(frontend: &Frontend, held: &Held) -> Value {
+pub async fn task(frontend: &Frontend, held: &HoldReason) -> Value {
     let path = format!("/api/v1/tasks/{}", held.job.task_id);
     frontend.get(&path).await.json()
 }
 
-pub async fn until_state(frontend: &Frontend, held: &Held, state: &str) -> Value {
+pub async fn until_state(frontend: &Frontend, held: &HoldReason, state: &str) -> Value {
     frontend
         .until(state, async |f| task(f, held).await["state"] == state)
         .await;

@@ -2,89 +2,71 @@
 //! lost and nothing happens twice.
 #![doc = include_str!("../README.md")]
 
-mod accept;
-mod aside;
+mod attempts;
 mod builders;
 mod builds;
-mod cancel;
-mod catalog;
-mod choice;
 mod chroots;
-mod claim;
 mod config;
-mod deeper;
+mod database;
 mod error;
-mod finished;
-mod hindrance;
-mod import;
-mod keep;
-mod lease;
 mod legacy;
-mod line;
-mod lines;
+mod notify;
 mod outbox;
-mod pace;
 mod parked;
-mod picture;
-mod poller;
+mod periodic;
 mod projects;
-mod raise;
-mod release;
-mod reservation;
-mod room;
-mod rota;
+mod retention;
 mod row;
-mod silence;
+mod scheduler;
 mod stats;
-mod store;
-mod submit;
-mod sweep;
 #[cfg(feature = "testing")]
 mod testing;
-mod transition;
-mod turns;
-mod usage;
-mod views;
-mod wait;
-mod wakeups;
-mod window;
+mod wait_reasons;
 
-pub use accept::{Acceptance, Finished, FinishedPackage};
-pub use aside::Standing;
-pub use builders::{BuilderRow, BuilderView, Enrolment, NewBuilder};
-pub use builds::ListQuery;
-pub use cancel::CancelResult;
-pub use catalog::{ChrootDef, ChrootRow, ProjectRow};
-pub use chroots::{ChrootAdded, ImageStanding, ImageTold, ImageView, WantedImage};
-pub use claim::{ClaimInput, ClaimOutcome};
-pub use config::StoreConfig;
-pub use error::StoreError;
-pub use finished::PackageBefore;
-pub use hindrance::{DiskShort, Hindered};
-pub use import::{Imported, ImportedBuild, ImportedProject};
-pub use keep::{Forgotten, Keeping, Untidy};
-pub use lease::{FileKey, Heartbeat, HeldAttempt, LogAppend, UploadedFile, Verdict};
-pub use legacy::{LegacyBuild, LegacyProject};
-pub use outbox::OutboxEntry;
-pub use pace::Pace;
-pub use parked::ParkedMessage;
-pub use poller::{
-    Fetch, NewPoller, Owned, PollerCaller, PollerReport, PollerSwept, PollerView, Reported,
-    ToBelieve,
+pub use attempts::accept::{Acceptance, Finished, FinishedPackage};
+pub use attempts::claim::{ClaimInput, ClaimOutcome};
+pub use attempts::expire::{SweepConfig, Swept};
+pub use attempts::finished_packages::FinishedEarlier;
+pub use attempts::heartbeat::{
+    FileKey, Heartbeat, HeartbeatVerdict, HeldAttempt, LogAppend, UploadedFile,
 };
-pub use projects::ProjectView;
-pub use raise::{Raise, may_be_raised};
-pub use release::{Release, ReleaseConfig, ReleasedTask};
-pub use reservation::{Kept, ReserveConfig, Reserved};
-pub use stats::Counts;
-pub use store::Store;
-pub use submit::{NewBuild, NewSource, Submission, SubmissionKey, SubmitRefused};
-pub use sweep::{SweepConfig, Swept};
-#[cfg(feature = "testing")]
-pub use testing::{Backlog, Look, TestDatabase};
-pub use views::{
+pub use attempts::raise_limit::{Raise, may_be_raised};
+pub use builders::availability::Availability;
+pub use builders::registry::{BuilderRow, BuilderView, Enrolment, NewBuilder};
+pub use builds::cancel::CancelResult;
+pub use builds::read::ListQuery;
+pub use builds::submit::{NewBuild, NewSource, Submission, SubmissionKey, SubmitRefused};
+pub use builds::views::{
     AttemptLimits, AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace,
     SourceView, TaskView,
 };
-pub use wait::{BakeWait, Held, Wait};
-pub use wakeups::Wakeups;
+pub use chroots::{
+    ChrootAdded, ChrootDef, ChrootRow, ImageReport, ImageStanding, ImageView, WantedImage,
+};
+pub use config::StoreConfig;
+pub use database::Store;
+pub use error::StoreError;
+pub use legacy::claim::Fetch;
+pub use legacy::expire::PollerSwept;
+pub use legacy::finish::UnverifiedSuccess;
+pub use legacy::import::types::{Imported, ImportedBuild, ImportedProject};
+pub use legacy::inspect::Owned;
+pub use legacy::list::{LegacyBuild, LegacyProject};
+pub use legacy::pollers::{NewPoller, PollerCaller, PollerView};
+pub use legacy::types::{PollerReport, Reported};
+pub use notify::Notifications;
+pub use outbox::OutboxEntry;
+pub use parked::ParkedMessage;
+pub use projects::defaults::ProjectRow;
+pub use projects::settings::ProjectView;
+pub use retention::{Deleted, Retention, UncleanedAttempt};
+pub use scheduler::image_holds::{Blockers, DiskShort};
+pub use scheduler::release::{Release, ReleaseConfig, ReleasedTask};
+pub use scheduler::reservations::{Reservation, ReservationChanges, ReserveConfig};
+pub use stats::Counts;
+pub use testing::TestDatabase;
+#[cfg(feature = "testing")]
+pub use testing::backlog::Backlog;
+pub use testing::inspector::Look;
+pub use wait_reasons::estimate::StartEstimate;
+pub use wait_reasons::facts::{BakeWait, HoldReason, WaitFacts};

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use axum::Json;
 use axum::extract::State;
-use millrace_store::{ImageStanding, ImageTold, WantedImage};
+use millrace_store::{ImageReport, ImageStanding, WantedImage};
 use millrace_wire::{ChrootImage, ChrootOrder, ChrootsAnswer, ChrootsRequest, ImageState};
 
-use crate::add_chroot::MAX_CHROOTS;
-use crate::auth::BuilderCaller;
 use crate::error::{ApiError, FieldError};
-use crate::extract::ApiJson;
+use crate::http::api::new_chroot::MAX_CHROOTS;
+use crate::http::auth::BuilderCaller;
+use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
 /// Characters of a digest at most, and of the reason of a failure.
@@ -24,7 +24,7 @@ pub async fn chroots(
 ) -> Result<Json<ChrootsAnswer>, ApiError> {
     if let Some(images) = request.images {
         let told = told(images)?;
-        state.store.tell_images(builder, &told).await?;
+        state.store.record_images(builder, &told).await?;
     }
     let wanted = state.store.wanted_images(builder, MAX_CHROOTS).await?;
     Ok(Json(ChrootsAnswer {
@@ -33,7 +33,7 @@ pub async fn chroots(
 }
 
 /// What is told, each chroot once and within bounds; what this frontend does not understand is left out.
-fn told(images: Vec<ChrootImage>) -> Result<Vec<ImageTold>, FieldError> {
+fn told(images: Vec<ChrootImage>) -> Result<Vec<ImageReport>, FieldError> {
     if images.len() > MAX_CHROOTS as usize {
         return Err(FieldError::new("images", "too many").accepted(format!("{MAX_CHROOTS} images")));
     }
@@ -44,12 +44,12 @@ fn told(images: Vec<ChrootImage>) -> Result<Vec<ImageTold>, FieldError> {
     Ok(once.filter_map(one).collect())
 }
 
-fn one(image: ChrootImage) -> Option<ImageTold> {
+fn one(image: ChrootImage) -> Option<ImageReport> {
     let cut = |text: String, most: usize| -> String {
         let plain = text.chars().filter(|c| !c.is_control());
         plain.take(most).collect()
     };
-    Some(ImageTold {
+    Some(ImageReport {
         standing: match image.state {
             ImageState::Ready => ImageStanding::Ready,
             ImageState::Missing => ImageStanding::Missing,

@@ -8,10 +8,10 @@ use millrace_chassis::crash_point;
 use millrace_store::{ClaimInput, ClaimOutcome};
 use millrace_wire::{ClaimGranted, ClaimRefusal, ClaimRequest, DeclineReason, DeclineRequest};
 
-use super::heartbeat::hindered;
-use crate::auth::BuilderCaller;
 use crate::error::ApiError;
-use crate::extract::ApiJson;
+use crate::http::auth::BuilderCaller;
+use crate::http::builder_api::heartbeat::hindered;
+use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
 pub async fn claim(
@@ -62,7 +62,7 @@ pub async fn decline(
     let hindered = hindered(request.hindrances)?;
     if !hindered.is_nothing() {
         // Before the task is put back: what is released next must not count on this builder.
-        state.store.note_hindered(builder_id, &hindered).await?;
+        state.store.note_blockers(builder_id, &hindered).await?;
     }
     crash_point!("decline.asked");
     let id = request.attempt_id;

@@ -10,9 +10,9 @@ use millrace_domain::Token;
 use millrace_store::{Enrolment, NewBuilder};
 use millrace_wire::{EnrolRequest, Enrolled};
 
-use crate::auth::Enroller;
 use crate::error::{ApiError, FieldError};
-use crate::extract::ApiJson;
+use crate::http::auth::Enroller;
+use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
 /// Columns are signed 32-bit integers, and no machine has more.

@@ -5,15 +5,15 @@ use axum::Json;
 use axum::extract::State;
 use millrace_chassis::crash_point;
 use millrace_domain::AttemptId;
-use millrace_store::{DiskShort, FileKey, Heartbeat, HeldAttempt, Hindered, Verdict};
+use millrace_store::{Blockers, DiskShort, FileKey, Heartbeat, HeartbeatVerdict, HeldAttempt};
 use millrace_wire::{
     AttemptAnswer, AttemptStatus, AttemptVerdict, HeartbeatAnswer, HeartbeatRequest, Hindrances,
     MissingFile, WaitsFor,
 };
 
-use crate::auth::BuilderCaller;
 use crate::error::{ApiError, FieldError};
-use crate::extract::ApiJson;
+use crate::http::auth::BuilderCaller;
+use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
 /// Attempts of one builder at most.
@@ -95,7 +95,7 @@ fn waits_for(what: WaitsFor) -> Option<&'static str> {
 }
 
 /// What keeps a builder from work, within bounds.
-pub fn hindered(hindrances: Hindrances) -> Result<Hindered, FieldError> {
+pub fn hindered(hindrances: Hindrances) -> Result<Blockers, FieldError> {
     let images = &hindrances.missing_images;
     if images.len() > MAX_IMAGES || images.iter().any(|image| image.len() > MAX_IMAGE) {
         return Err(
@@ -108,20 +108,20 @@ pub fn hindered(hindrances: Hindrances) -> Result<Hindered, FieldError> {
         free_mib: disk.free_mib.min(MAX_NUMBER),
         floor_mib: disk.floor_mib.min(MAX_NUMBER),
     });
-    Ok(Hindered {
+    Ok(Blockers {
         disk,
         missing_images: hindrances.missing_images,
     })
 }
 
-fn answer((attempt_id, verdict): (AttemptId, Verdict)) -> AttemptAnswer {
+fn answer((attempt_id, verdict): (AttemptId, HeartbeatVerdict)) -> AttemptAnswer {
     let verdict = match verdict {
-        Verdict::Continue => AttemptVerdict::Continue,
-        Verdict::Cancel => AttemptVerdict::Cancel,
-        Verdict::Revoked => AttemptVerdict::Revoked,
-        Verdict::Accepted => AttemptVerdict::Accepted,
-        Verdict::Refused => AttemptVerdict::Refused,
-        Verdict::Missing(files) => AttemptVerdict::Missing {
+        HeartbeatVerdict::Continue => AttemptVerdict::Continue,
+        HeartbeatVerdict::Cancel => AttemptVerdict::Cancel,
+        HeartbeatVerdict::Revoked => AttemptVerdict::Revoked,
+        HeartbeatVerdict::Accepted => AttemptVerdict::Accepted,
+        HeartbeatVerdict::Refused => AttemptVerdict::Refused,
+        HeartbeatVerdict::Missing(files) => AttemptVerdict::Missing {
             files: files.into_iter().map(missing).collect(),
         },
     };

@@ -6,10 +6,10 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use millrace_results::AttemptFile;
 
-use crate::auth::BuilderCaller;
 use crate::error::ApiError;
-use crate::extract::{Segments, segment};
-use crate::http::serve_file::serve_file;
+use crate::http::auth::BuilderCaller;
+use crate::http::downloads::serve_file::serve_file;
+use crate::http::extract::{Segments, segment};
 use crate::state::AppState;
 
 pub async fn read_file(

@@ -10,10 +10,10 @@ use millrace_results::{AttemptFile, Expected, Sha256};
 use millrace_store::UploadedFile;
 use millrace_wire::SHA256_HEADER;
 
-use super::Lease;
-use crate::auth::BuilderCaller;
 use crate::error::{ApiError, FieldError};
-use crate::extract::{Segments, body_stream, content_length, header_text, segment};
+use crate::http::auth::BuilderCaller;
+use crate::http::builder_api::Lease;
+use crate::http::extract::{Segments, body_stream, content_length, header_text, segment};
 use crate::state::AppState;
 
 /// Positions are those of sources; far more than anyone submits.

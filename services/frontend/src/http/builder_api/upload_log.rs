@@ -11,10 +11,10 @@ use millrace_store::LogAppend;
 use millrace_wire::LogAccepted;
 use serde::Deserialize;
 
-use super::Lease;
-use crate::auth::BuilderCaller;
 use crate::error::ApiError;
-use crate::extract::{ApiQuery, IdPath, read_body};
+use crate::http::auth::BuilderCaller;
+use crate::http::builder_api::Lease;
+use crate::http::extract::{ApiQuery, IdPath, read_body};
 use crate::state::AppState;
 
 /// Size of a chunk at most, in bytes.
@@ -50,7 +50,9 @@ pub async fn upload_log(
                 .await?,
         )?;
         crash_point!("log.counted");
-        state.logs.tell_end(attempt, offset.saturating_add(length));
+        state
+            .logs
+            .record_success(attempt, offset.saturating_add(length));
     }
     Ok(Json(LogAccepted {
         size: offset.saturating_add(length),

@@ -3,8 +3,8 @@
 use millrace_domain::Priority;
 use sqlx::AssertSqlSafe;
 
-use super::TestDatabase;
 use crate::row::{int4, rank};
+use crate::testing::TestDatabase;
 
 /// Waiting tasks of owners, needs and priorities that follow each other in turn.
 #[derive(Debug, Clone)]

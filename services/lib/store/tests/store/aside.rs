@@ -56,7 +56,7 @@ async fn a_drained_builder_gets_no_claim_and_opens_no_window() {
     assert_eq!(task.attempts_counted, 0);
     let wait = house
         .store()
-        .waits(&[task.id], 100)
+        .wait_facts(&[task.id], 100)
         .await
         .unwrap()
         .remove(0);
@@ -104,7 +104,12 @@ async fn three_faults_in_a_row_set_a_builder_aside_until_its_self_test_has_passe
     let build = house.submit().await;
     assert_eq!(released(&house).await, 0);
     let task = house.task(build).await.id;
-    let wait = house.store().waits(&[task], 100).await.unwrap().remove(0);
+    let wait = house
+        .store()
+        .wait_facts(&[task], 100)
+        .await
+        .unwrap()
+        .remove(0);
     assert_eq!(wait.set_aside, ["b1"]);
 
     let earlier = at - chrono::TimeDelta::seconds(1);

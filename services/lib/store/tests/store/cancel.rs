@@ -1,5 +1,5 @@
 use millrace_domain::{AttemptState, BuildId, BuildState, OutcomeKind, Phase, TaskState};
-use millrace_store::{Acceptance, CancelResult, ClaimOutcome, Verdict};
+use millrace_store::{Acceptance, CancelResult, ClaimOutcome, HeartbeatVerdict};
 
 use crate::house::{CHROOT, House, OTHER_CHROOT, SILENT_SECONDS};
 
@@ -85,7 +85,10 @@ async fn running_work_is_asked_to_stop_and_the_rest_of_the_build_never_starts() 
     assert_eq!(view.tasks[0].state, TaskState::Running);
     assert!(view.tasks[0].cancel_requested_at.is_some());
     assert_eq!(view.tasks[1].state, TaskState::Cancelled);
-    assert_eq!(house.beat(claimed, Phase::Building).await, Verdict::Cancel);
+    assert_eq!(
+        house.beat(claimed, Phase::Building).await,
+        HeartbeatVerdict::Cancel
+    );
     assert_eq!(house.cancel(build).await, hints);
     let answer = house.accept(claimed, OutcomeKind::Cancelled).await;
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Chroots are data: the operator's file only adds those that are not known, and builders say how their images are.
 
 use chrono::DateTime;
-use millrace_store::{ChrootAdded, ChrootDef, ImageStanding, ImageTold};
+use millrace_store::{ChrootAdded, ChrootDef, ImageReport, ImageStanding};
 
 use crate::house::{CHROOT, House, OTHER_CHROOT};
 
@@ -14,8 +14,8 @@ fn chroot(name: &str, image: &str, base: Option<&str>) -> ChrootDef {
     }
 }
 
-fn told(name: &str, standing: ImageStanding) -> ImageTold {
-    ImageTold {
+fn told(name: &str, standing: ImageStanding) -> ImageReport {
+    ImageReport {
         chroot: name.parse().unwrap(),
         standing,
         digest: None,
@@ -118,25 +118,32 @@ async fn a_task_waits_for_a_bake_and_says_how_it_goes() {
         .await;
     let build = house.submit().await;
     let attempt = house.offer().await;
-    let lacking = millrace_store::Hindered {
+    let lacking = millrace_store::Blockers {
         disk: None,
         missing_images: vec![format!("image/{CHROOT}")],
     };
     house
         .store()
-        .note_hindered(builder, &lacking)
+        .note_blockers(builder, &lacking)
         .await
         .unwrap();
     let declined = house.store().decline_hindered(attempt, true, "no image");
     assert!(declined.await.unwrap());
     let task = house.build(build).await.tasks[0].id;
-    let wait = async || house.store().waits(&[task], 100).await.unwrap().remove(0);
+    let wait = async || {
+        house
+            .store()
+            .wait_facts(&[task], 100)
+            .await
+            .unwrap()
+            .remove(0)
+    };
     assert_eq!(wait().await.base.as_deref(), Some("b"));
     assert_eq!(wait().await.bake, None);
 
     let tell = async |standing| {
         let all = [told(CHROOT, standing), told("unknown-1-x", standing)];
-        house.store().tell_images(builder, &all).await.unwrap();
+        house.store().record_images(builder, &all).await.unwrap();
     };
     tell(ImageStanding::Baking).await;
     let bake = wait().await.bake.unwrap();
@@ -151,11 +158,11 @@ async fn a_task_waits_for_a_bake_and_says_how_it_goes() {
     assert_eq!(house.store().counts().await.unwrap().bakes_failing, 1);
     tell(ImageStanding::Ready).await;
     assert_eq!(wait().await.bake, None);
-    let images = house.store().told_images().await.unwrap();
+    let images = house.store().list_images().await.unwrap();
     assert_eq!(
-        (images.len(), images[0].told.standing),
+        (images.len(), images[0].report.standing),
         (1, ImageStanding::Ready)
     );
-    house.store().tell_images(builder, &[]).await.unwrap();
-    assert_eq!(house.store().told_images().await.unwrap(), []);
+    house.store().record_images(builder, &[]).await.unwrap();
+    assert_eq!(house.store().list_images().await.unwrap(), []);
 }

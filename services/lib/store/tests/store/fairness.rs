@@ -1,7 +1,7 @@
 //! Whose turn it is, and what those are told whose turn it is not.
 
 use millrace_domain::{Priority, TaskId};
-use millrace_store::{NewBuild, ProjectRow, Release, ReleaseConfig, Wait};
+use millrace_store::{NewBuild, ProjectRow, Release, ReleaseConfig, WaitFacts};
 
 use crate::house::{CHROOT, House};
 
@@ -26,8 +26,12 @@ fn of(house: &House, project: &ProjectRow, priority: Priority) -> NewBuild {
     }
 }
 
-async fn wait(house: &House, task: i64) -> Wait {
-    let waits = house.store().waits(&[TaskId(task)], 100).await.unwrap();
+async fn wait(house: &House, task: i64) -> WaitFacts {
+    let waits = house
+        .store()
+        .wait_facts(&[TaskId(task)], 100)
+        .await
+        .unwrap();
     waits.into_iter().next().unwrap()
 }
 
@@ -136,7 +140,10 @@ async fn what_does_not_wait_has_no_reason() {
     let house = House::new().await;
     let builder = house.builder("b1").await;
     house.running(builder).await;
-    assert_eq!(house.store().waits(&[TaskId(1)], 100).await.unwrap(), []);
+    assert_eq!(
+        house.store().wait_facts(&[TaskId(1)], 100).await.unwrap(),
+        []
+    );
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! itself.
 
 use millrace_domain::{AttemptId, BuildId, BuilderId, TaskState};
-use millrace_store::{DiskShort, Heartbeat, Hindered, Wait};
+use millrace_store::{Blockers, DiskShort, Heartbeat, WaitFacts};
 
 use crate::house::{CHROOT, House};
 
@@ -10,15 +10,15 @@ fn image() -> String {
     format!("image/{CHROOT}")
 }
 
-fn lacking() -> Hindered {
-    Hindered {
+fn lacking() -> Blockers {
+    Blockers {
         disk: None,
         missing_images: vec![image()],
     }
 }
 
 impl House {
-    async fn say(&self, builder: BuilderId, hindered: Hindered) {
+    async fn say(&self, builder: BuilderId, hindered: Blockers) {
         let beat = Heartbeat {
             builder_id: builder,
             free_mib: 1,
@@ -32,16 +32,20 @@ impl House {
         self.store().heartbeat(&beat).await.unwrap();
     }
 
-    async fn wait_of(&self, build: BuildId) -> Wait {
+    async fn wait_of(&self, build: BuildId) -> WaitFacts {
         let build = self.build(build).await;
-        let waits = self.store().waits(&[build.tasks[0].id], 100).await.unwrap();
+        let waits = self
+            .store()
+            .wait_facts(&[build.tasks[0].id], 100)
+            .await
+            .unwrap();
         waits.into_iter().next().unwrap()
     }
 
     /// As a builder does that has looked for the image in vain.
     async fn decline_for_image(&self, builder: BuilderId, attempt: AttemptId) {
         self.store()
-            .note_hindered(builder, &lacking())
+            .note_blockers(builder, &lacking())
             .await
             .unwrap();
         let declined = self.store().decline_hindered(attempt, true, "no image");
@@ -58,7 +62,7 @@ impl House {
 async fn a_builder_short_of_disk_is_given_nothing_until_it_has_space() {
     let house = House::new().await;
     let builder = house.builder("b1").await;
-    let short = Hindered {
+    let short = Blockers {
         disk: Some(DiskShort {
             free_mib: 312,
             floor_mib: 1024,
@@ -73,7 +77,7 @@ async fn a_builder_short_of_disk_is_given_nothing_until_it_has_space() {
     assert_eq!(wait.largest_open_mib, None);
     assert_eq!(wait.short_of_disk, ["b1"]);
     assert_eq!(
-        house.store().list_builders().await.unwrap()[0].hindered,
+        house.store().list_builders().await.unwrap()[0].blockers,
         short
     );
     let counts = house.store().counts().await.unwrap();
@@ -82,7 +86,7 @@ async fn a_builder_short_of_disk_is_given_nothing_until_it_has_space() {
         (1, 1)
     );
 
-    house.say(builder, Hindered::default()).await;
+    house.say(builder, Blockers::default()).await;
     assert_eq!(house.wait_of(build).await.largest_open_mib, Some(8192));
     assert_eq!(house.release().await.len(), 1);
 }
@@ -108,7 +112,7 @@ async fn what_needs_an_image_that_no_builder_has_waits_for_it_uncounted_and_star
     assert_eq!(wait.lacking_image, Some(image()));
     assert!(!wait.is_image_somewhere);
 
-    house.say(builder, Hindered::default()).await;
+    house.say(builder, Blockers::default()).await;
     assert_eq!(house.store().release_held().await.unwrap(), 2);
     assert_eq!(house.wait_of(build).await.lacking_image, None);
     assert_eq!(house.release().await.len(), 2);

@@ -5,10 +5,10 @@ use millrace_domain::{
     Priority, TaskState, Token, TokenHash,
 };
 use millrace_store::{
-    Acceptance, AttemptView, BuildView, CancelResult, ChrootDef, ClaimInput, ClaimOutcome,
-    Enrolment, FileView, Finished, FinishedPackage, Heartbeat, HeldAttempt, Hindered, NewBuild,
-    NewBuilder, NewSource, OutboxEntry, ProjectRow, ReleaseConfig, SourcePlace, Store, Submission,
-    SweepConfig, Swept, TaskView, TestDatabase, Verdict,
+    Acceptance, AttemptView, Blockers, BuildView, CancelResult, ChrootDef, ClaimInput,
+    ClaimOutcome, Enrolment, FileView, Finished, FinishedPackage, Heartbeat, HeartbeatVerdict,
+    HeldAttempt, NewBuild, NewBuilder, NewSource, OutboxEntry, ProjectRow, ReleaseConfig,
+    SourcePlace, Store, Submission, SweepConfig, Swept, TaskView, TestDatabase,
 };
 
 pub const CHROOT: &str = "fedora-44-x86_64";
@@ -209,13 +209,13 @@ impl House {
         self.store().accept(&report(claimed, kind)).await.unwrap()
     }
 
-    pub async fn beat(&self, claimed: Claimed, phase: Phase) -> Verdict {
+    pub async fn beat(&self, claimed: Claimed, phase: Phase) -> HeartbeatVerdict {
         let beat = Heartbeat {
             stopping: false,
             builder_id: claimed.builder,
             free_mib: 1,
             free_sandboxes: 1,
-            hindered: Hindered::default(),
+            hindered: Blockers::default(),
             attempts: vec![held(claimed, phase)],
             lease_seconds: 45,
             finish_lease_seconds: 1800,

@@ -1,16 +1,16 @@
 use millrace_domain::{AttemptId, OutcomeKind};
-use millrace_store::{Forgotten, Keeping, UploadedFile};
+use millrace_store::{Deleted, Retention, UploadedFile};
 
 use crate::house::{Claimed, House, file, report};
 
-const KEEPING: Keeping = Keeping {
+const KEEPING: Retention = Retention {
     keys_days: 7,
     parked: 100,
     parked_days: 90,
     builders_days: 30,
 };
 
-async fn forget(house: &House) -> Forgotten {
+async fn forget(house: &House) -> Deleted {
     house.store().forget(&KEEPING).await.unwrap()
 }
 

@@ -1,5 +1,7 @@
 use millrace_domain::{OutcomeKind, Phase, Stage, StageTime, Token};
-use millrace_store::{Acceptance, FileKey, Heartbeat, Hindered, LogAppend, UploadedFile, Verdict};
+use millrace_store::{
+    Acceptance, Blockers, FileKey, Heartbeat, HeartbeatVerdict, LogAppend, UploadedFile,
+};
 
 use crate::house::{House, file, held, report};
 
@@ -29,13 +31,13 @@ async fn a_heartbeat_extends_the_lease_and_tells_how_far_the_builder_is() {
         builder_id: builder,
         free_mib: 11,
         free_sandboxes: 3,
-        hindered: Hindered::default(),
+        hindered: Blockers::default(),
         attempts: vec![beating],
         lease_seconds: 45,
         finish_lease_seconds: 1800,
     };
     let verdicts = house.store().heartbeat(&beat).await.unwrap();
-    assert_eq!(verdicts, [(claimed.attempt, Verdict::Continue)]);
+    assert_eq!(verdicts, [(claimed.attempt, HeartbeatVerdict::Continue)]);
     let lease = "select (lease_until > now() + interval '40 seconds'
         and lease_until < now() + interval '50 seconds')::text from attempts";
     assert_eq!(house.database.fetch_text(lease).await.unwrap(), "true");
@@ -64,7 +66,7 @@ async fn safe_results_get_the_finish_line_lease() {
     house.sweep().await;
     assert_eq!(
         house.beat(claimed, Phase::Reported).await,
-        Verdict::Continue
+        HeartbeatVerdict::Continue
     );
 }
 
@@ -79,13 +81,22 @@ async fn only_the_holder_of_the_lease_extends_it() {
         .await;
     let mut forged = claimed;
     forged.lease = Token::new("guess").hash();
-    assert_eq!(house.beat(forged, Phase::Building).await, Verdict::Revoked);
+    assert_eq!(
+        house.beat(forged, Phase::Building).await,
+        HeartbeatVerdict::Revoked
+    );
     let mut stolen = claimed;
     stolen.builder = second;
-    assert_eq!(house.beat(stolen, Phase::Building).await, Verdict::Revoked);
+    assert_eq!(
+        house.beat(stolen, Phase::Building).await,
+        HeartbeatVerdict::Revoked
+    );
     let mut unknown = claimed;
     unknown.attempt = millrace_domain::AttemptId::generate();
-    assert_eq!(house.beat(unknown, Phase::Building).await, Verdict::Revoked);
+    assert_eq!(
+        house.beat(unknown, Phase::Building).await,
+        HeartbeatVerdict::Revoked
+    );
     let lease = "select (lease_until < now() + interval '2 seconds')::text from attempts";
     assert_eq!(house.database.fetch_text(lease).await.unwrap(), "true");
 }
@@ -115,7 +126,7 @@ async fn each_attempt_of_a_heartbeat_gets_its_own_verdict_in_the_order_asked() {
         builder_id: builder,
         free_mib: 0,
         free_sandboxes: 0,
-        hindered: Hindered::default(),
+        hindered: Blockers::default(),
         attempts: vec![
             held(working, Phase::Building),
             held(lost, Phase::Reported),
@@ -132,13 +143,13 @@ async fn each_attempt_of_a_heartbeat_gets_its_own_verdict_in_the_order_asked() {
     assert_eq!(
         words,
         [
-            Verdict::Continue,
-            Verdict::Refused,
-            Verdict::Cancel,
-            Verdict::Revoked,
-            Verdict::Accepted,
+            HeartbeatVerdict::Continue,
+            HeartbeatVerdict::Refused,
+            HeartbeatVerdict::Cancel,
+            HeartbeatVerdict::Revoked,
+            HeartbeatVerdict::Accepted,
             // What is already safe is not thrown away.
-            Verdict::Continue,
+            HeartbeatVerdict::Continue,
         ]
     );
 }
@@ -177,13 +188,16 @@ async fn a_report_without_its_files_asks_for_them_and_is_accepted_once_they_came
     assert_eq!(answer, Acceptance::Missing(missing.clone()));
     assert_eq!(
         house.beat(claimed, Phase::Reported).await,
-        Verdict::Missing(missing)
+        HeartbeatVerdict::Missing(missing)
     );
-    assert_eq!(house.beat(claimed, Phase::Spooled).await, Verdict::Continue);
+    assert_eq!(
+        house.beat(claimed, Phase::Spooled).await,
+        HeartbeatVerdict::Continue
+    );
     assert!(upload("b.rpm", 'b').await);
     assert_eq!(
         house.beat(claimed, Phase::Reported).await,
-        Verdict::Continue
+        HeartbeatVerdict::Continue
     );
     let answer = house.store().accept(&full).await.unwrap();
     assert!(matches!(answer, Acceptance::Accepted { .. }));
@@ -195,7 +209,7 @@ async fn a_report_without_its_files_asks_for_them_and_is_accepted_once_they_came
     );
     assert_eq!(
         house.beat(claimed, Phase::Reported).await,
-        Verdict::Accepted
+        HeartbeatVerdict::Accepted
     );
 }
 

@@ -237,10 +237,10 @@ async fn a_success_that_is_looked_into_stays_the_pollers_until_it_is_judged() {
     assert_eq!(again.ignored, [build.0], "it was reported");
     assert!(house.store().sweep_pollers().await.unwrap().to_believe);
 
-    let taken = house.store().take_unbelieved(10, 60).await.unwrap();
+    let taken = house.store().take_unverified(10, 60).await.unwrap();
     assert_eq!(taken.len(), 1);
     assert_eq!(
-        house.store().take_unbelieved(10, 60).await.unwrap(),
+        house.store().take_unverified(10, 60).await.unwrap(),
         [],
         "another has it"
     );

@@ -2,15 +2,15 @@
 
 use millrace_domain::{BuildId, BuilderId, OutcomeKind, Priority, TaskId};
 use millrace_store::{
-    CancelResult, ClaimOutcome, Kept, NewBuild, NewBuilder, ReleaseConfig, ReserveConfig, Reserved,
-    Wait,
+    CancelResult, ClaimOutcome, NewBuild, NewBuilder, ReleaseConfig, Reservation,
+    ReservationChanges, ReserveConfig, WaitFacts,
 };
 
 use crate::house::{CHROOT, Claimed, House, new_builder};
 
 const AFTER: u32 = 300;
 
-async fn reserve(house: &House) -> Reserved {
+async fn reserve(house: &House) -> ReservationChanges {
     let config = ReserveConfig {
         after_seconds: AFTER,
         owner_running: 100,
@@ -52,12 +52,17 @@ async fn kept_free(house: &House, builder: BuilderId) -> Option<u32> {
     house.store().kept_free(builder).await.unwrap()
 }
 
-async fn wait(house: &House, task: TaskId) -> Wait {
-    house.store().waits(&[task], 100).await.unwrap().remove(0)
+async fn wait(house: &House, task: TaskId) -> WaitFacts {
+    house
+        .store()
+        .wait_facts(&[task], 100)
+        .await
+        .unwrap()
+        .remove(0)
 }
 
-fn made(builder_id: BuilderId, task_id: TaskId) -> Vec<Kept> {
-    vec![Kept {
+fn made(builder_id: BuilderId, task_id: TaskId) -> Vec<Reservation> {
+    vec![Reservation {
         builder_id,
         task_id,
     }]
@@ -70,7 +75,11 @@ async fn a_builder_is_kept_free_until_the_large_task_fits_and_goes_first() {
     let (small, task, _) = crowded(&house, builder).await;
     house.submit().await;
     assert_eq!(reserve(&house).await.made, made(builder, task));
-    assert_eq!(reserve(&house).await, Reserved::default(), "it holds");
+    assert_eq!(
+        reserve(&house).await,
+        ReservationChanges::default(),
+        "it holds"
+    );
     assert_eq!(kept_free(&house, builder).await, Some(8192));
     assert!(released(&house).await.is_empty(), "small ones stand back");
     let told = wait(&house, task).await;
@@ -96,7 +105,11 @@ async fn only_a_task_that_waited_and_is_passed_over_gets_a_builder() {
         .database
         .execute("update tasks set waiting_since = now()")
         .await;
-    assert_eq!(reserve(&house).await, Reserved::default(), "not yet");
+    assert_eq!(
+        reserve(&house).await,
+        ReservationChanges::default(),
+        "not yet"
+    );
     house.cancel(build).await;
     // All the room is taken by tasks of one size: turns decide.
     for _ in 0..3 {
@@ -104,13 +117,13 @@ async fn only_a_task_that_waited_and_is_passed_over_gets_a_builder() {
     }
     house.submit().await;
     let_time_pass(&house).await;
-    assert_eq!(reserve(&house).await, Reserved::default());
+    assert_eq!(reserve(&house).await, ReservationChanges::default());
     // None is large enough for this one.
     let mut huge = large(&house);
     huge.limits.memory_mib = 8193;
     house.submit_this(&huge).await;
     let_time_pass(&house).await;
-    assert_eq!(reserve(&house).await, Reserved::default());
+    assert_eq!(reserve(&house).await, ReservationChanges::default());
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Cancelled work of builders that are not heard of.
 
 use millrace_domain::{AttemptState, OutcomeKind, Phase, TaskState};
-use millrace_store::{Acceptance, CancelResult, LogAppend, Verdict};
+use millrace_store::{Acceptance, CancelResult, HeartbeatVerdict, LogAppend};
 
 use crate::house::House;
 
@@ -18,7 +18,7 @@ async fn a_cancel_takes_work_back_at_once_from_a_silent_builder_whose_words_are_
     let builder = house.builder("b1").await;
     for phase in [Phase::Building, Phase::Spooled] {
         let (build, claimed) = house.running(builder).await;
-        assert_eq!(house.beat(claimed, phase).await, Verdict::Continue);
+        assert_eq!(house.beat(claimed, phase).await, HeartbeatVerdict::Continue);
         house.let_fall_silent(builder, 13).await;
         assert_eq!(revoked(&house.cancel(build).await), 1);
         house
@@ -34,8 +34,14 @@ async fn a_cancel_takes_work_back_at_once_from_a_silent_builder_whose_words_are_
         );
         assert_eq!(task.attempts_counted, 0);
 
-        assert_eq!(house.beat(claimed, Phase::Building).await, Verdict::Revoked);
-        assert_eq!(house.beat(claimed, Phase::Reported).await, Verdict::Refused);
+        assert_eq!(
+            house.beat(claimed, Phase::Building).await,
+            HeartbeatVerdict::Revoked
+        );
+        assert_eq!(
+            house.beat(claimed, Phase::Reported).await,
+            HeartbeatVerdict::Refused
+        );
         let log = house
             .store()
             .append_log_size(claimed.attempt, &claimed.lease, 0, 7);
@@ -76,7 +82,10 @@ async fn silence_while_something_of_ours_was_away_is_not_the_builders() {
     assert!(house.sweep_after_gap().await.cancelled.is_empty());
     assert!(house.sweep().await.cancelled.is_empty(), "and after it");
     assert_eq!(revoked(&house.cancel(build).await), 0);
-    assert_eq!(house.beat(claimed, Phase::Building).await, Verdict::Cancel);
+    assert_eq!(
+        house.beat(claimed, Phase::Building).await,
+        HeartbeatVerdict::Cancel
+    );
 
     let later = "update sweeper_ticks set resumed_at = now() - interval '13 seconds'";
     house.database.execute(later).await;

@@ -1,5 +1,5 @@
 use millrace_domain::{AttemptState, OutcomeKind, Phase, TaskState};
-use millrace_store::{ClaimOutcome, Verdict};
+use millrace_store::{ClaimOutcome, HeartbeatVerdict};
 
 use crate::house::{House, SILENT_SECONDS};
 
@@ -19,7 +19,10 @@ async fn a_lease_that_ran_out_makes_the_attempt_lost_and_another_builder_goes_fi
     let outcome = house.attempt(claimed.attempt).await.outcome.unwrap();
     assert_eq!(outcome.kind, OutcomeKind::BuilderLost);
     assert!(outcome.message.contains("b1"), "{}", outcome.message);
-    assert_eq!(house.beat(claimed, Phase::Building).await, Verdict::Revoked);
+    assert_eq!(
+        house.beat(claimed, Phase::Building).await,
+        HeartbeatVerdict::Revoked
+    );
     let attempt = house.offer().await;
     assert_eq!(
         house.try_claim(first, attempt, "nonce").await,

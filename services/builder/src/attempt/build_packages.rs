@@ -1,0 +1,267 @@
+//! The working part of an attempt: all its packages in order, until everything is safe on the spool.
+
+use millrace_chassis::crash_point;
+use millrace_domain::{OutcomeKind, Phase, Stage};
+use millrace_sandbox::SandboxHandle;
+use millrace_wire::{JobSource, PackageReport};
+use tokio::task::JoinHandle;
+
+use crate::attempt::Attempt;
+use crate::attempt::outcome::{self, disk_failed, ends_the_attempt};
+use crate::attempt::package;
+use crate::attempt::package::say;
+use crate::attempt::package_order::{Turn, Turns, may_be_cured};
+use crate::attempt::reuse::take_over;
+use crate::attempt::sandbox;
+use crate::attempt::spool_wait::Patience;
+use crate::attempt_registry::Interrupt;
+use crate::log::ship::{Unshipped, ship};
+use crate::log::spool::{LogError, SpooledLog};
+use crate::spool::atomic_file::Outlives;
+
+/// An attempt that needs no sandbox any more.
+pub struct Worked {
+    /// Ships the log to its end.
+    pub shipping: JoinHandle<Result<u64, Unshipped>>,
+}
+
+/// Builds all packages. The error says that nothing is to be reported.
+pub async fn work(attempt: &mut Attempt) -> Result<Worked, Interrupt> {
+    let mut log = match SpooledLog::open(&attempt.folder.log()) {
+        Ok(log) => log,
+        Err(LogError(error)) => return Ok(without_log(attempt, &error)),
+    };
+    let shipping = tokio::spawn(ship(
+        attempt.shipment(),
+        log.progress(),
+        attempt.ctx.leaving.clone(),
+    ));
+    let built = build_all(attempt, &mut log).await;
+    let outcome = outcome::of_packages(&attempt.record.packages);
+    if built.is_ok() {
+        say(
+            attempt,
+            &mut log,
+            &format!("{}: {}", outcome.kind, outcome.message),
+        )
+        .await;
+    }
+    let ended = log.end().await;
+    let last = match built {
+        Ok(last) => last,
+        Err(interrupt) => {
+            shipping.abort();
+            return Err(interrupt);
+        }
+    };
+    if let Err(error) = ended {
+        tracing::error!(attempt.id = %attempt.live.id(), "{error}");
+    }
+    tracing::info!(attempt.id = %attempt.live.id(), outcome = %outcome.kind, "ended: {}", outcome.message);
+    crash_point!("results.judged");
+    keep(attempt).await;
+    crash_point!("results.kept");
+    // Not before a restart would find the results.
+    if let Some(handle) = last {
+        sandbox::discard(attempt, handle);
+    }
+    Ok(Worked { shipping })
+}
+
+/// Without a spool there is no log; another builder may have one.
+fn without_log(attempt: &mut Attempt, error: &std::io::Error) -> Worked {
+    let outcome = disk_failed(error, Stage::Fetch);
+    tracing::error!(attempt.id = %attempt.live.id(), "cannot open the log in the spool: {error}");
+    let first = attempt.record.job.sources.first();
+    attempt.record.packages = first
+        .map(|source| PackageReport {
+            position: source.position,
+            source: source.name.clone(),
+            outcome,
+            files: Vec::new(),
+        })
+        .into_iter()
+        .collect();
+    attempt.live.advance(Phase::Spooled);
+    Worked {
+        shipping: tokio::spawn(async { Ok(0) }),
+    }
+}
+
+/// Gives the last sandbox, which still holds its results.
+async fn build_all(
+    attempt: &mut Attempt,
+    log: &mut SpooledLog,
+) -> Result<Option<SandboxHandle>, Interrupt> {
+    greet(attempt, log).await;
+    if !attempt.ctx.is_noop() {
+        // That the image is missing comes out when the sandbox is made.
+        let image = &attempt.record.job.chroot.image;
+        if let Ok(facts) = attempt.ctx.runtime.image_facts(image).await {
+            attempt.record.image_digest = Some(facts.digest);
+            attempt.record.image_baked_at = facts.baked_at;
+        }
+    }
+    let sources = attempt.record.job.sources.clone();
+    let mut turns = Turns::new(sources.len(), attempt.record.job.limits.timeout_seconds);
+    for (index, source) in sources.iter().enumerate() {
+        match take_over(attempt, log, source).await {
+            Ok(true) => turns.pass_over(index),
+            Ok(false) => {}
+            Err(unfinished) => {
+                let report = package::unfinished(source, unfinished)?;
+                attempt.record.packages.push(report);
+                add_cancelled(attempt, &sources);
+                return Ok(None);
+            }
+        }
+    }
+    let mut last = None;
+    while let Some(turn) = turns.next() {
+        let Some(source) = sources.get(turn.index) else {
+            break;
+        };
+        announce(attempt, log, &turn).await;
+        if let Some(handle) = last.take() {
+            sandbox::discard(attempt, handle);
+        }
+        let built = package::build(attempt, log, source, &turn).await?;
+        last = built.sandbox;
+        let kind = built.report.outcome.kind;
+        turns.note(&turn, kind, built.took);
+        note(attempt, &turn, built.report);
+        if !may_be_cured(kind) {
+            package::remove_source(attempt, source).await;
+        }
+        // A package that fails does not keep the others from being built; a fault of ours and a cancel do.
+        if ends_the_attempt(kind) {
+            break;
+        }
+        if sources.len() > 1 {
+            attempt.record.stages = attempt.live.stages();
+            write_outcome(attempt).await;
+        }
+    }
+    for source in &sources {
+        package::remove_source(attempt, source).await;
+    }
+    add_cancelled(attempt, &sources);
+    Ok(last)
+}
+
+/// Says in the log which package begins, where there are several.
+async fn announce(attempt: &Attempt, log: &mut SpooledLog, turn: &Turn) {
+    let sources = &attempt.record.job.sources;
+    let Some(source) = sources.get(turn.index).filter(|_| sources.len() > 1) else {
+        return;
+    };
+    let again = if turn.is_again {
+        ", once more since another was built"
+    } else {
+        ""
+    };
+    let (number, count) = (turn.index + 1, sources.len());
+    let line = format!("package {number} of {count}: {}{again}", source.name);
+    say(attempt, log, &line).await;
+}
+
+/// Notes what became of a package, in place of what an earlier try said. A try that had less time than the package's
+/// limit, and ran out of it, says nothing new.
+fn note(attempt: &mut Attempt, turn: &Turn, report: PackageReport) {
+    let packages = &mut attempt.record.packages;
+    let earlier = packages
+        .iter_mut()
+        .find(|package| package.position == report.position);
+    match earlier {
+        Some(earlier) if turn.is_cut_short && report.outcome.kind == OutcomeKind::TimedOut => {
+            let note =
+                "; tried again, until the packages together had used the sum of their time limits";
+            earlier.outcome.message.push_str(note);
+            earlier.files = report.files;
+        }
+        Some(earlier) => *earlier = report,
+        None => packages.push(report),
+    }
+    packages.sort_by_key(|package| package.position);
+}
+
+/// After a cancel the packages that were not begun have an outcome, too.
+fn add_cancelled(attempt: &mut Attempt, sources: &[JobSource]) {
+    let packages = &mut attempt.record.packages;
+    let is_cancelled = packages
+        .iter()
+        .any(|package| package.outcome.kind == OutcomeKind::Cancelled);
+    let begun: Vec<u32> = packages.iter().map(|package| package.position).collect();
+    for source in sources.iter().filter(|_| is_cancelled) {
+        if !begun.contains(&source.position) {
+            packages.push(PackageReport {
+                position: source.position,
+                source: source.name.clone(),
+                outcome: package::cancelled(),
+                files: Vec::new(),
+            });
+        }
+    }
+    packages.sort_by_key(|package| package.position);
+}
+
+async fn greet(attempt: &Attempt, log: &mut SpooledLog) {
+    let job = &attempt.record.job;
+    let line = format!(
+        "build {}, task {}, attempt {}, chroot {}, {} MiB, {} s, on builder {}",
+        job.build_id,
+        job.task_id,
+        job.attempt_number,
+        job.chroot.name,
+        job.limits.memory_mib,
+        job.limits.timeout_seconds,
+        attempt.ctx.name,
+    );
+    say(attempt, log, &line).await;
+}
+
+/// Writes down that the results are on the spool, again where the disk is full, so that a restarted builder goes on
+/// with them.
+pub(super) async fn keep(attempt: &mut Attempt) {
+    let packages = &attempt.record.packages;
+    let has_files = packages.iter().any(|package| !package.files.is_empty());
+    attempt.record.phase = Phase::Spooled;
+    attempt.record.stages = attempt.live.stages();
+    if has_files {
+        write_record(attempt).await;
+    } else if !attempt.ctx.is_noop() {
+        write_outcome(attempt).await;
+    }
+    attempt.live.advance(Phase::Spooled);
+    if has_files {
+        attempt.ctx.nudge.notify_one();
+    }
+}
+
+/// An outcome without files was work, too: it is not found out anew because the builder ends before its report. A full
+/// disk is not waited for, since the report goes out at once.
+async fn write_outcome(attempt: &Attempt) {
+    let (folder, record) = (attempt.folder.clone(), attempt.record.clone());
+    let write = move || folder.write(&record, Outlives::Process);
+    if let Err(error) = attempt.ctx.on_disk(write).await {
+        tracing::warn!(attempt.id = %attempt.live.id(), "cannot note in the spool how the attempt ended: {error}");
+    }
+}
+
+async fn write_record(attempt: &Attempt) {
+    let mut patience = Patience::new(&attempt.ctx);
+    let outlives = attempt.ctx.results_outlive();
+    loop {
+        let (folder, record) = (attempt.folder.clone(), attempt.record.clone());
+        let write = move || folder.write(&record, outlives);
+        let Err(error) = attempt.ctx.on_disk(write).await else {
+            return;
+        };
+        tracing::warn!(attempt.id = %attempt.live.id(), "cannot note in the spool that the results are there: {error}");
+        // Whoever interrupts hears of the results: work that is done goes on to the frontend.
+        if !patience.pause(attempt, &error).await.unwrap_or(false) {
+            tracing::error!(attempt.id = %attempt.live.id(), "a restart before the upload would lose the results");
+            return;
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! How a step ends when it does not succeed: by an interrupt, or with an outcome to report.
+
+use millrace_domain::{Origin, Outcome, OutcomeKind, Stage};
+use millrace_sandbox::SandboxError;
+use millrace_wire::PackageReport;
+
+use crate::attempt_registry::Interrupt;
+use crate::spool::atomic_file;
+
+/// Why a step did not succeed.
+#[derive(Debug)]
+pub enum Unfinished {
+    /// Something wants the work to end.
+    Interrupted(Interrupt),
+    /// The package, or this builder, failed.
+    Failed(Box<Outcome>),
+}
+
+impl From<Interrupt> for Unfinished {
+    fn from(interrupt: Interrupt) -> Self {
+        Self::Interrupted(interrupt)
+    }
+}
+
+impl From<Outcome> for Unfinished {
+    fn from(outcome: Outcome) -> Self {
+        Self::Failed(Box::new(outcome))
+    }
+}
+
+/// The disk of the spool is full. It is the operator's to do something.
+fn disk_full(stage: Stage) -> Outcome {
+    let message = "the builder's spool disk is full; make room on the disk of its MILLRACE_SPOOL_DIR, \
+                   or let it stop taking work earlier (MILLRACE_SPOOL_FLOOR_MB)";
+    Outcome::new(OutcomeKind::BuilderDiskFull, message).at(stage)
+}
+
+/// A failure of this builder's disk.
+pub fn disk_failed(error: &std::io::Error, stage: Stage) -> Outcome {
+    if atomic_file::is_full(error) {
+        disk_full(stage)
+    } else {
+        Outcome::new(
+            OutcomeKind::InternalError,
+            format!("the builder's spool cannot be used: {error}"),
+        )
+        .at(stage)
+    }
+}
+
+/// A failure of the engine or the container.
+pub fn sandbox_failed(error: &SandboxError, stage: Stage) -> Outcome {
+    match error {
+        SandboxError::File { source, .. } => disk_failed(source, stage),
+        SandboxError::SourceTooLarge { .. } => {
+            Outcome::new(OutcomeKind::SourceFailed, error.to_string()).at(stage)
+        }
+        _ if is_disk_full(error) => disk_full(stage),
+        _ => Outcome::new(OutcomeKind::SandboxFailed, error.to_string()).at(stage),
+    }
+}
+
+/// Whether results could not be taken because the own disk is full. The sandbox tells it in words only.
+fn is_disk_full(error: &SandboxError) -> bool {
+    match error {
+        SandboxError::File { source, .. } => atomic_file::is_full(source),
+        SandboxError::CollectFailed { reason } => {
+            reason.contains("No space left on device") || reason.contains("Disk quota exceeded")
+        }
+        _ => false,
+    }
+}
+
+/// The outcome of a whole attempt: what ended it early, else the first package's that is unresolved, or success with
+/// the usage of all. A fault of ours may be why an earlier package was not tried again, so it comes first.
+pub fn of_packages(packages: &[PackageReport]) -> Outcome {
+    let kinds = || packages.iter().map(|package| package.outcome.kind);
+    let ended_early = kinds().position(ends_the_attempt);
+    let unresolved = ended_early
+        .or_else(|| kinds().position(|kind| !kind.is_success()))
+        .and_then(|at| packages.get(at));
+    match (unresolved, packages) {
+        (_, [package]) => package.outcome.clone(),
+        (Some(package), _) => {
+            let mut outcome = package.outcome.clone();
+            outcome.message = format!("{}: {}", package.source, outcome.message);
+            outcome
+        }
+        (None, []) => Outcome::new(OutcomeKind::InternalError, "the job has no sources"),
+        (None, all) => success_of(all),
+    }
+}
+
+/// Whether the packages behind it are not begun: after a fault of ours, and after a cancel.
+pub fn ends_the_attempt(kind: OutcomeKind) -> bool {
+    matches!(kind.origin(), Origin::Infrastructure | Origin::Requester)
+}
+
+fn success_of(packages: &[PackageReport]) -> Outcome {
+    let outcomes = || packages.iter().map(|package| &package.outcome);
+    let noted = outcomes().find(|outcome| outcome.oom_kills.is_some_and(|kills| kills > 0));
+    let message = noted.map_or_else(
+        || format!("built {} packages", packages.len()),
+        |outcome| outcome.message.clone(),
+    );
+    let mut outcome = Outcome::new(OutcomeKind::Succeeded, message);
+    outcome.exit_code = Some(0);
+    outcome.peak_memory_bytes = outcomes().filter_map(|o| o.peak_memory_bytes).max();
+    outcome.peak_memory_with_cache_bytes = outcomes()
+        .filter_map(|o| o.peak_memory_with_cache_bytes)
+        .max();
+    outcome.oom_kills = Some(outcomes().filter_map(|o| o.oom_kills).sum());
+    outcome.cpu_seconds = Some(outcomes().filter_map(|o| o.cpu_seconds).sum());
+    outcome.wall_seconds = Some(outcomes().filter_map(|o| o.wall_seconds).sum());
+    outcome.log_bytes = Some(outcomes().filter_map(|o| o.log_bytes).sum());
+    outcome.result_bytes = Some(outcomes().filter_map(|o| o.result_bytes).sum());
+    outcome.source_bytes = Some(outcomes().filter_map(|o| o.source_bytes).sum());
+    outcome.received_bytes = Some(outcomes().filter_map(|o| o.received_bytes).sum());
+    outcome.disk_bytes = outcomes().filter_map(|o| o.disk_bytes).max();
+    for (stage, seconds) in outcomes().flat_map(|o| &o.stage_seconds) {
+        *outcome.stage_seconds.entry(*stage).or_default() += seconds;
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(kind: OutcomeKind, message: &str, cpu: f64) -> PackageReport {
+        let mut outcome = Outcome::new(kind, message);
+        outcome.cpu_seconds = Some(cpu);
+        PackageReport {
+            position: 0,
+            source: "a-1-1.src.rpm".parse().unwrap(),
+            outcome,
+            files: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_first_unresolved_package_decides() {
+        let outcome = of_packages(&[
+            package(OutcomeKind::Succeeded, "built", 1.0),
+            package(OutcomeKind::BuildFailed, "%build failed", 1.0),
+            package(OutcomeKind::SourceFailed, "gone", 1.0),
+        ]);
+        assert_eq!(outcome.kind, OutcomeKind::BuildFailed);
+        assert_eq!(outcome.message, "a-1-1.src.rpm: %build failed");
+    }
+
+    #[test]
+    fn what_ended_the_attempt_early_comes_before_a_failure_that_might_have_been_cured() {
+        for kind in [OutcomeKind::SandboxFailed, OutcomeKind::Cancelled] {
+            let outcome = of_packages(&[
+                package(OutcomeKind::DependencyFailed, "no repository has 'a'", 1.0),
+                package(kind, "x", 1.0),
+            ]);
+            assert_eq!(outcome.kind, kind);
+        }
+    }
+
+    #[test]
+    fn success_has_the_usage_of_all() {
+        let outcome = of_packages(&[
+            package(OutcomeKind::Succeeded, "built", 1.5),
+            package(OutcomeKind::Succeeded, "built", 2.0),
+        ]);
+        assert_eq!(
+            (outcome.kind, outcome.cpu_seconds),
+            (OutcomeKind::Succeeded, Some(3.5))
+        );
+        assert_eq!(of_packages(&[]).kind, OutcomeKind::InternalError);
+    }
+
+    #[test]
+    fn a_full_disk_is_the_builders_matter() {
+        let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert_eq!(
+            disk_failed(&error, Stage::Fetch).kind,
+            OutcomeKind::BuilderDiskFull
+        );
+        let error = SandboxError::CollectFailed {
+            reason: "x: No space left on device (os error 28)".to_owned(),
+        };
+        assert_eq!(
+            sandbox_failed(&error, Stage::Collect).kind,
+            OutcomeKind::BuilderDiskFull
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! Moves parked messages and dead letters from the broker into a table that people can list, without the secrets
+//! they may carry. The attempt that such a message was about is taken back, so that its task goes on. A report is taken
+//! in after all where that works now: an outage of the database that outlasts all its deliveries must not cost the work.
+
+use std::sync::Arc;
+
+use millrace_bus::{ConsumerOptions, EVENTS_QUEUE, Incoming, PARKED_QUEUE, Verdict, run_consumer};
+use millrace_domain::AttemptId;
+use millrace_store::StoreError;
+use millrace_wire::FinishedV1;
+use serde_json::Value;
+
+use crate::background::redact::redact;
+use crate::background::report_listener;
+use crate::state::AppState;
+
+/// Longest reason that is kept, in characters.
+const MAX_REASON: usize = 500;
+
+/// Parks until the stop.
+pub async fn run(state: AppState) -> anyhow::Result<()> {
+    if !state.wait_ready().await {
+        return Ok(());
+    }
+    let options = ConsumerOptions::new(PARKED_QUEUE, 1);
+    let stop = state.shutdown.soft().clone();
+    let bus = state.bus.clone();
+    run_consumer(&bus, options, stop, move |incoming| {
+        handle(state.clone(), incoming)
+    })
+    .await;
+    Ok(())
+}
+
+async fn handle(state: AppState, incoming: Arc<Incoming>) -> Verdict {
+    match park(&state, &incoming).await {
+        Ok(()) => Verdict::Done,
+        // There is nowhere else to put it, so it stays with the broker.
+        Err(error) => {
+            tracing::warn!("a parked message waits: {error}");
+            Verdict::Again
+        }
+    }
+}
+
+async fn park(state: &AppState, incoming: &Incoming) -> Result<(), StoreError> {
+    let (queue, reason) = match &incoming.origin {
+        Some(origin) => (
+            origin.queue.as_deref().unwrap_or("unknown"),
+            origin.reason.as_str(),
+        ),
+        None => ("unknown", "published here without a reason"),
+    };
+    if queue == EVENTS_QUEUE && is_taken_in(state, incoming).await? {
+        return Ok(());
+    }
+    let reason: String = redact(reason.as_bytes()).chars().take(MAX_REASON).collect();
+    let queue: String = redact(queue.as_bytes()).chars().take(MAX_REASON).collect();
+    state
+        .store
+        .park(&queue, &reason, &redact(&incoming.body))
+        .await?;
+    tracing::warn!(queue, reason, "message parked");
+    metrics::counter!("millrace_messages_parked_total").increment(1);
+    if let Some(attempt) = concerned(&incoming.body)
+        && state
+            .store
+            .revoke_attempt(attempt, &format!("its message was parked: {reason}"))
+            .await?
+    {
+        tracing::warn!(attempt.id = %attempt, "attempt taken back, its message was parked");
+        state.relay_wake.notify_one();
+        state.logs.tell(attempt);
+    }
+    Ok(())
+}
+
+/// Whether this is a report that can be accepted or refused by now: then it needs nobody's eyes.
+async fn is_taken_in(state: &AppState, incoming: &Incoming) -> Result<bool, StoreError> {
+    let Ok(envelope) = incoming.decode::<FinishedV1>() else {
+        return Ok(false);
+    };
+    let attempt = envelope.body.attempt_id;
+    match report_listener::take_in(state, envelope.body).await {
+        Ok(()) => {
+            tracing::warn!(attempt.id = %attempt, "a report that had been given up was taken in after all");
+            Ok(true)
+        }
+        Err(error) if error.is_unavailable() => Err(error),
+        Err(error) => {
+            tracing::error!(attempt.id = %attempt, "a report that had been given up cannot be accepted: {error}");
+            Ok(false)
+        }
+    }
+}
+
+/// The attempt that a message is about, as far as it can be read.
+fn concerned(body: &[u8]) -> Option<AttemptId> {
+    let message: Value = serde_json::from_slice(body).ok()?;
+    message
+        .get("body")?
+        .get("attempt_id")?
+        .as_str()?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_attempt_is_found_in_messages_of_later_versions_too() {
+        let id = AttemptId::generate();
+        let later =
+            format!(r#"{{"kind":"job","version":9,"body":{{"attempt_id":"{id}","new":1}}}}"#);
+        assert_eq!(concerned(later.as_bytes()), Some(id));
+        assert_eq!(concerned(b"{\"body\":{\"attempt_id\":7}}"), None);
+        assert_eq!(concerned(b"\xff"), None);
+    }
+}

@@ -1,0 +1,35 @@
+//! `POST /api/v1/builds/{id}/cancel`.
+
+use axum::Json;
+use axum::extract::State;
+use millrace_chassis::Problem;
+use millrace_domain::BuildId;
+
+use crate::builds::cancel::cancel;
+use crate::error::ApiError;
+use crate::http::api::builds::load;
+use crate::http::api::model::Build;
+use crate::http::auth::Admin;
+use crate::http::extract::IdPath;
+use crate::state::AppState;
+
+/// Cancel a build
+#[utoipa::path(
+    post,
+    path = "/api/v1/builds/{id}/cancel",
+    tag = "builds",
+    params(("id" = i64, Path, description = "The build")),
+    responses(
+        (status = 200, description = "The build; what runs is stopped within seconds", body = Build),
+        (status = "default", description = "There is no such build, or it has ended", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("admin" = []))
+)]
+pub async fn cancel_build(
+    _: Admin,
+    State(state): State<AppState>,
+    IdPath(id): IdPath<BuildId>,
+) -> Result<Json<Build>, ApiError> {
+    cancel(&state, id).await?;
+    load(&state, id).await.map(Json)
+}

@@ -1,0 +1,22 @@
+//! `/api/v1`: the native API, a file per resource or endpoint.
+
+pub(crate) mod attempt_files;
+pub(crate) mod build_cancel;
+pub(crate) mod build_import;
+pub(crate) mod build_resubmit;
+pub(crate) mod build_submit;
+pub(crate) mod builder_drain;
+pub(crate) mod builders;
+pub(crate) mod builds;
+pub(crate) mod chroots;
+pub(crate) mod health;
+pub(crate) mod logs;
+pub(crate) mod model;
+pub(crate) mod new_chroot;
+pub(crate) mod parked;
+pub(crate) mod pollers;
+pub(crate) mod projects;
+pub(crate) mod source_upload;
+pub(crate) mod status;
+pub(crate) mod tasks;
+pub(crate) mod wait_reason;

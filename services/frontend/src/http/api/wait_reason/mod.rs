@@ -1,0 +1,399 @@
+//! Says why a task waits, in words for a person and one for a script.
+
+pub(crate) mod image;
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use millrace_domain::{TaskId, TaskState};
+use millrace_store::{HoldReason, StoreError, WaitFacts};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::api::model::Task;
+use crate::state::AppState;
+use crate::state::broker_health;
+
+/// Why a task waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct WaitReason {
+    /// The reason as a word for scripts.
+    pub reason: WaitWord,
+    /// The same in a sentence.
+    pub message: String,
+    /// Tasks whose turn comes first, by their priorities as submitted.
+    pub ahead: u64,
+    /// Its place in the line, 1 being the next; null when it is out of the line.
+    pub position: Option<u64>,
+    /// When it is expected to start, from how long tasks took lately; null when that cannot be told.
+    pub estimated_start: Option<DateTime<Utc>>,
+    /// Not released before this time.
+    pub not_before: Option<DateTime<Utc>>,
+}
+
+/// Reasons to wait, in the order in which they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitWord {
+    /// It is for a poller of 2012, which has not asked for it yet.
+    Poller,
+    /// It came from another site and was not released.
+    Imported,
+    /// No live builder offers the architecture.
+    NoBuilder,
+    /// No live builder is large enough.
+    TooLarge,
+    /// All builders that could run it are drained, or set aside for faults of their own.
+    BuildersDrained,
+    /// Builders that are large enough are short of disk space.
+    ShortOfDisk,
+    /// No builder that is large enough has the image of its chroot.
+    ImageMissing,
+    /// The image of its chroot is being baked, or its bake comes next.
+    ChrootBaking,
+    /// The bake of the image of its chroot failed and is tried again.
+    BakeFailed,
+    /// RabbitMQ is away; nothing is released.
+    BrokerAway,
+    /// It is released; its order is on the way to RabbitMQ.
+    OnItsWay,
+    /// It is released; its order waits in a job queue for a builder to take it.
+    Released,
+    /// An earlier attempt was given back, and the next one keeps its distance.
+    BackOff,
+    /// The owner has as many tasks under way as it may have.
+    OwnerLimit,
+    /// Others come first.
+    Behind,
+    /// Its turn has come; no builder has room.
+    BuildersFull,
+}
+
+/// Fills in why those of these tasks wait that no builder has.
+pub async fn explain(state: &AppState, tasks: &mut [&mut Task]) -> Result<(), StoreError> {
+    let waiting: Vec<TaskId> = tasks
+        .iter()
+        .filter(|task| matches!(task.state, TaskState::Waiting | TaskState::Queued))
+        .map(|task| task.id)
+        .collect();
+    let limit = state.settings.config.fairness.owner_running;
+    let waits = state.store.wait_facts(&waiting, limit).await?;
+    let mut waits: HashMap<TaskId, WaitFacts> = waits.into_iter().map(|w| (w.task_id, w)).collect();
+    let broker_up = broker_health::trouble(state).is_none();
+    for task in tasks {
+        task.wait = waits.remove(&task.id).map(|wait| reason(&wait, broker_up));
+    }
+    Ok(())
+}
+
+fn reason(wait: &WaitFacts, broker_up: bool) -> WaitReason {
+    let (word, message) = told(wait, broker_up);
+    let is_out = matches!(
+        word,
+        WaitWord::Poller
+            | WaitWord::Imported
+            | WaitWord::NoBuilder
+            | WaitWord::TooLarge
+            | WaitWord::BuildersDrained
+            | WaitWord::ShortOfDisk
+            | WaitWord::ImageMissing
+            | WaitWord::ChrootBaking
+            | WaitWord::BakeFailed
+            | WaitWord::OnItsWay
+            | WaitWord::Released
+    );
+    let ahead = place(wait);
+    WaitReason {
+        reason: word,
+        message,
+        ahead,
+        position: (!is_out).then(|| ahead.saturating_add(1)),
+        estimated_start: estimate(wait, word),
+        not_before: wait.not_before,
+    }
+}
+
+fn told(wait: &WaitFacts, broker_up: bool) -> (WaitWord, String) {
+    match &wait.held {
+        Some(HoldReason::Poller(name)) => {
+            let message = format!("for poller {name}; the queue gets it if that does not poll");
+            return (WaitWord::Poller, message);
+        }
+        Some(HoldReason::Import) => {
+            let message = "imported; `millrace import FILE --release` gives it to the queue";
+            return (WaitWord::Imported, message.to_owned());
+        }
+        None => {}
+    }
+    let fits = wait.largest_mib.is_some_and(|mib| mib >= wait.memory_mib);
+    if let (false, Some(message)) = (fits, resting(wait)) {
+        return (WaitWord::BuildersDrained, message);
+    }
+    match wait.largest_mib {
+        None => (
+            WaitWord::NoBuilder,
+            format!("no builder offers this architecture ({})", wait.arch),
+        ),
+        Some(largest) if largest < wait.memory_mib => (
+            WaitWord::TooLarge,
+            format!(
+                "needs {}, largest builder offers {}",
+                size(wait.memory_mib),
+                size(largest)
+            ),
+        ),
+        Some(_) if wait.largest_open_mib < Some(wait.memory_mib) => {
+            (WaitWord::ShortOfDisk, short_of_disk(wait))
+        }
+        Some(_) if wait.lacking_image.is_some() && !wait.is_image_somewhere => image::missing(wait),
+        Some(_) if !broker_up => (
+            WaitWord::BrokerAway,
+            "broker away; it goes on by itself when RabbitMQ is back".to_owned(),
+        ),
+        Some(_) => by_turn(wait),
+    }
+}
+
+/// Builders that could run it, were they ready for work.
+fn resting(wait: &WaitFacts) -> Option<String> {
+    let told = |what: &str, names: &[String]| {
+        (!names.is_empty()).then(|| format!("builders {what}: {}", names.join(", ")))
+    };
+    let drained = told("drained", &wait.drained);
+    let set_aside = told("set aside", &wait.set_aside);
+    match (drained, set_aside) {
+        (Some(drained), Some(set_aside)) => Some(format!("{drained}; {set_aside}")),
+        (drained, set_aside) => drained.or(set_aside),
+    }
+}
+
+/// What is released, or has a builder kept free for it, waits for nobody's turn.
+fn place(wait: &WaitFacts) -> u64 {
+    if wait.is_queued || wait.kept_builder.is_some() {
+        0
+    } else {
+        wait.ahead
+    }
+}
+
+fn estimate(wait: &WaitFacts, word: WaitWord) -> Option<DateTime<Utc>> {
+    match word {
+        // Somebody has to do something first, or an end of the owner's other tasks is waited for.
+        WaitWord::Poller
+        | WaitWord::Imported
+        | WaitWord::NoBuilder
+        | WaitWord::TooLarge
+        | WaitWord::BuildersDrained
+        | WaitWord::ShortOfDisk
+        | WaitWord::ImageMissing
+        | WaitWord::ChrootBaking
+        | WaitWord::BakeFailed
+        | WaitWord::BrokerAway
+        | WaitWord::OwnerLimit => None,
+        WaitWord::OnItsWay => Some(Utc::now()),
+        WaitWord::Released | WaitWord::BackOff | WaitWord::Behind | WaitWord::BuildersFull => {
+            #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
+            let millis = (wait.starts_in? * 1000.0) as i64;
+            let start = Utc::now().checked_add_signed(TimeDelta::try_milliseconds(millis)?)?;
+            Some(wait.not_before.map_or(start, |time| time.max(start)))
+        }
+    }
+}
+
+/// Memory for people: in GB where it is whole.
+fn size(mib: u32) -> String {
+    if mib.is_multiple_of(1024) && mib > 0 {
+        format!("{} GB", mib / 1024)
+    } else {
+        format!("{mib} MB")
+    }
+}
+
+fn short_of_disk(wait: &WaitFacts) -> String {
+    format!(
+        "builders short of disk ({}); make room on the disks of their spools (MILLRACE_SPOOL_DIR), and it starts by itself",
+        wait.short_of_disk.join(", ")
+    )
+}
+
+fn by_turn(wait: &WaitFacts) -> (WaitWord, String) {
+    if wait.is_queued {
+        (
+            WaitWord::Released,
+            "released; the next builder with room takes it".to_owned(),
+        )
+    } else if wait.is_offered {
+        (
+            WaitWord::OnItsWay,
+            "released; its order is on the way to RabbitMQ".to_owned(),
+        )
+    } else if let Some(image) = &wait.lacking_image {
+        (
+            WaitWord::BuildersFull,
+            format!("builders that have the image {image} are full"),
+        )
+    } else if let Some(time) = wait.not_before {
+        let time = time.format("%H:%M:%S UTC");
+        (WaitWord::BackOff, format!("tried again at {time}"))
+    } else if wait.owner_active >= u64::from(wait.owner_limit) {
+        (
+            WaitWord::OwnerLimit,
+            format!("owner at its limit: {} tasks under way", wait.owner_active),
+        )
+    } else if let Some(builder) = &wait.kept_builder {
+        (
+            WaitWord::BuildersFull,
+            format!("builders full; {builder} is kept free for it"),
+        )
+    } else if wait.ahead > 0 {
+        let tasks = if wait.ahead == 1 { "task" } else { "tasks" };
+        (WaitWord::Behind, format!("behind {} {tasks}", wait.ahead))
+    } else {
+        (WaitWord::BuildersFull, full(wait))
+    }
+}
+
+/// Its turn has come.
+fn full(wait: &WaitFacts) -> String {
+    match &wait.kept_for_other {
+        Some((builder, mib)) => format!(
+            "builders full; {builder} is kept free for a task that needs {}",
+            size(*mib)
+        ),
+        None => "builders full; next in turn".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait() -> WaitFacts {
+        WaitFacts {
+            held: None,
+            task_id: TaskId(1),
+            arch: "x86_64".to_owned(),
+            memory_mib: 2048,
+            largest_mib: Some(16384),
+            drained: Vec::new(),
+            set_aside: Vec::new(),
+            largest_open_mib: Some(16384),
+            short_of_disk: Vec::new(),
+            chroot: "fedora-44-x86_64".to_owned(),
+            lacking_image: None,
+            base: None,
+            bake: None,
+            is_image_somewhere: true,
+            not_before: None,
+            owner_active: 0,
+            owner_limit: 4,
+            ahead: 0,
+            is_offered: false,
+            is_queued: false,
+            kept_builder: None,
+            kept_for_other: None,
+            starts_in: None,
+        }
+    }
+
+    fn word(change: impl FnOnce(&mut WaitFacts), broker_up: bool) -> (WaitWord, String) {
+        let mut wait = wait();
+        change(&mut wait);
+        let reason = reason(&wait, broker_up);
+        (reason.reason, reason.message)
+    }
+
+    #[test]
+    fn the_reason_that_a_person_can_act_on_comes_first() {
+        let alone = word(|w| w.largest_mib = None, false);
+        assert_eq!(alone.0, WaitWord::NoBuilder);
+        let large = word(|w| w.memory_mib = 65536, false);
+        assert_eq!(large.0, WaitWord::TooLarge);
+        assert_eq!(large.1, "needs 64 GB, largest builder offers 16 GB");
+        let short = |w: &mut WaitFacts| {
+            w.largest_open_mib = None;
+            w.short_of_disk = vec!["b1".to_owned(), "b2".to_owned()];
+        };
+        let short = word(short, false);
+        assert_eq!(short.0, WaitWord::ShortOfDisk);
+        assert!(short.1.starts_with("builders short of disk (b1, b2);"));
+        let lacks = |w: &mut WaitFacts| w.lacking_image = Some("i/1".to_owned());
+        let alone = word(
+            |w| {
+                lacks(w);
+                w.is_image_somewhere = false;
+            },
+            false,
+        );
+        assert_eq!(alone.0, WaitWord::ImageMissing);
+        let named = "no builder has the image i/1 of chroot fedora-44-x86_64;";
+        assert!(alone.1.starts_with(named), "{}", alone.1);
+        assert_eq!(
+            word(lacks, true).1,
+            "builders that have the image i/1 are full"
+        );
+        assert_eq!(word(|w| w.ahead = 3, false).0, WaitWord::BrokerAway);
+        let resting = |w: &mut WaitFacts| {
+            w.largest_mib = None;
+            w.drained = vec!["b1".to_owned(), "b2".to_owned()];
+            w.set_aside = vec!["b3".to_owned()];
+        };
+        let drained = word(resting, false);
+        assert_eq!(drained.0, WaitWord::BuildersDrained);
+        assert_eq!(
+            drained.1,
+            "builders drained: b1, b2; builders set aside: b3"
+        );
+        assert_eq!(
+            word(|w| w.not_before = Some(Utc::now()), true).0,
+            WaitWord::BackOff
+        );
+        assert_eq!(word(|w| w.is_offered = true, true).0, WaitWord::OnItsWay);
+        let released = |w: &mut WaitFacts| (w.is_offered, w.is_queued) = (true, true);
+        assert_eq!(word(released, true).0, WaitWord::Released);
+        assert_eq!(word(released, false).0, WaitWord::BrokerAway);
+        let deserted = |w: &mut WaitFacts| (w.is_queued, w.largest_mib) = (true, None);
+        assert_eq!(word(deserted, true).0, WaitWord::NoBuilder);
+        assert_eq!(word(|w| w.owner_active = 4, true).0, WaitWord::OwnerLimit);
+        assert_eq!(word(|w| w.ahead = 3, true).1, "behind 3 tasks");
+        assert_eq!(word(|w| w.ahead = 1, true).1, "behind 1 task");
+        assert_eq!(word(|_| (), true).0, WaitWord::BuildersFull);
+        let kept = word(
+            |w| {
+                w.ahead = 3;
+                w.kept_builder = Some("b1".to_owned());
+            },
+            true,
+        );
+        assert_eq!(kept.1, "builders full; b1 is kept free for it");
+        let small = word(|w| w.kept_for_other = Some(("b1".to_owned(), 7000)), true);
+        assert_eq!(
+            small.1,
+            "builders full; b1 is kept free for a task that needs 7000 MB"
+        );
+    }
+
+    #[test]
+    fn place_and_start_are_told_where_they_can_be() {
+        let told = |change: fn(&mut WaitFacts), broker_up| {
+            let mut wait = wait();
+            wait.ahead = 3;
+            wait.starts_in = Some(60.0);
+            change(&mut wait);
+            let reason = reason(&wait, broker_up);
+            let seconds = reason
+                .estimated_start
+                .map(|t| (t - Utc::now()).num_seconds());
+            (reason.position, seconds)
+        };
+        assert!(matches!(told(|_| (), true), (Some(4), Some(58..=60))));
+        assert_eq!(told(|_| (), false), (Some(4), None));
+        assert_eq!(told(|w| w.largest_mib = None, true), (None, None));
+        assert_eq!(told(|w| w.owner_active = 4, true), (Some(4), None));
+        assert_eq!(told(|w| w.starts_in = None, true), (Some(4), None));
+        let delayed = |w: &mut WaitFacts| {
+            w.not_before = Utc::now().checked_add_signed(TimeDelta::seconds(90));
+        };
+        assert!(matches!(told(delayed, true), (Some(4), Some(88..=90))));
+    }
+}

@@ -1,0 +1,198 @@
+//! `POST` and `PUT /update_builds/` and its twins: what pollers report. HTTP basic with any user name; the password says
+//! whose report it is, and below a poller's own address it must be that poller's.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use metrics::counter;
+use millrace_chassis::crash_point;
+use millrace_domain::{Fence, Token};
+use millrace_store::{PollerCaller, PollerReport, Reported};
+use serde_json::{Value, json};
+
+use crate::background::result_checker::check_template;
+use crate::error::ApiError;
+use crate::http::extract::read_body;
+use crate::http::legacy::basic_auth::credentials;
+use crate::http::legacy::report::parse_report;
+use crate::http::legacy::waiting_builds::may_poll;
+use crate::state::AppState;
+
+/// Said in 2012 to whoever had no or a wrong password.
+const WRONG_PASSWORD: &str = "You have to provide the correct password";
+/// A report is shown to people up to this size, in bytes.
+const MAX_SHOWN: usize = 16 * 1024;
+
+/// Takes a report of whoever's password it is.
+pub async fn update_builds(
+    State(state): State<AppState>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    take(&state, peer, None, request).await
+}
+
+/// Takes a report of the poller whose address this is.
+pub async fn poller_update(
+    State(state): State<AppState>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(token): Path<String>,
+    request: Request,
+) -> Response {
+    take(&state, peer, Some(Token::new(token)), request).await
+}
+
+async fn take(
+    state: &AppState,
+    peer: SocketAddr,
+    token: Option<Token>,
+    request: Request,
+) -> Response {
+    if !may_poll(state, peer.ip()) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let poller = match authenticate(state, peer, token, request.headers()).await {
+        Ok(poller) => poller,
+        Err(refusal) => return refusal,
+    };
+    let body = match read_body(request, state.settings.config.caps.max_json_bytes).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
+    };
+    let entries = match parse_report(&body) {
+        Ok(entries) => entries,
+        Err(reason) => return json_answer(StatusCode::BAD_REQUEST, &json!({ "error": reason })),
+    };
+    match apply(state, &poller, &entries, &body).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Whose report it is, or the answer of 2012.
+async fn authenticate(
+    state: &AppState,
+    peer: SocketAddr,
+    token: Option<Token>,
+    headers: &HeaderMap,
+) -> Result<PollerCaller, Response> {
+    if state.guesses.are_too_many(peer.ip()) {
+        let wait = [(header::RETRY_AFTER, "60")];
+        return Err((StatusCode::TOO_MANY_REQUESTS, wait, WRONG_PASSWORD).into_response());
+    }
+    let given = credentials(headers);
+    let found = match &given {
+        Some(given) => find(state, token, &given.secret).await,
+        None => Ok(None),
+    };
+    match found {
+        Ok(Some(poller)) => {
+            let user = given.map(|given| given.user).unwrap_or_default();
+            let user: String = user.chars().filter(|c| !c.is_control()).take(64).collect();
+            tracing::debug!(poller = %poller.name, user, "a poller reports");
+            Ok(poller)
+        }
+        Ok(None) => {
+            state.guesses.note_wrong(peer.ip());
+            tracing::warn!(%peer, "a report without the right password");
+            Err((StatusCode::UNAUTHORIZED, WRONG_PASSWORD).into_response())
+        }
+        Err(error) => Err(error.into_response()),
+    }
+}
+
+/// Secrets are looked up by digest, and compared as digests in constant time.
+async fn find(
+    state: &AppState,
+    token: Option<Token>,
+    secret: &Token,
+) -> Result<Option<PollerCaller>, ApiError> {
+    let found = match token {
+        Some(token) => state.store.poller_by_token(&token.hash()).await?,
+        None => state.store.poller_by_secret(&secret.hash()).await?,
+    };
+    Ok(found.filter(|poller| secret.hash().matches(&poller.secret_hash)))
+}
+
+async fn apply(
+    state: &AppState,
+    poller: &PollerCaller,
+    entries: &[PollerReport],
+    body: &[u8],
+) -> Result<Response, ApiError> {
+    if entries.is_empty() {
+        let warning = json!({ "warning": "No parsed builds" });
+        return Ok(json_answer(StatusCode::OK, &warning));
+    }
+    let legacy = &state.settings.config.legacy;
+    let believes = matches!(check_template(&legacy.legacy_results_check), Ok(None));
+    let margin = legacy.legacy_margin_seconds;
+    crash_point!("update.unstored");
+    let reported = state
+        .store
+        .report_of_poller(poller.id, entries, margin, believes)
+        .await?;
+    crash_point!("update.stored");
+    if reported.to_believe {
+        state.believer_wake.notify_one();
+    }
+    if !reported.ended.is_empty() {
+        state.relay_wake.notify_one();
+    }
+    state.store.note_report(poller.id, &shown(body)).await?;
+    tell(poller, &reported);
+    let answer = json!({
+        "updated_builds_ids": reported.updated,
+        "non_existing_builds_ids": reported.unknown,
+        "ignored_builds_ids": reported.ignored,
+    });
+    let status = if reported.fenced && poller.fence == Fence::Reject {
+        StatusCode::CONFLICT
+    } else {
+        StatusCode::OK
+    };
+    Ok(json_answer(status, &answer))
+}
+
+fn tell(poller: &PollerCaller, reported: &Reported) {
+    for (what, ids) in [
+        ("updated", &reported.updated),
+        ("unknown", &reported.unknown),
+        ("ignored", &reported.ignored),
+    ] {
+        let labels = [
+            ("poller", poller.name.to_string()),
+            ("result", what.to_owned()),
+        ];
+        counter!("millrace_poller_reports_total", &labels).increment(ids.len() as u64);
+    }
+    if !reported.ignored.is_empty() {
+        tracing::warn!(poller = %poller.name, builds = ?reported.ignored, "a poller reported builds that are not its own");
+    }
+}
+
+/// The report as people may see it.
+fn shown(body: &[u8]) -> Value {
+    let value = serde_json::from_slice(body).ok();
+    match value.filter(|_| body.len() <= MAX_SHOWN) {
+        Some(value) => without_nul(value),
+        None => json!(format!("a report of {} bytes", body.len())),
+    }
+}
+
+/// The database takes no NUL in a text.
+fn without_nul(value: Value) -> Value {
+    let text = value.to_string();
+    if text.contains("\\u0000") {
+        return json!(format!("a report of {} bytes with a NUL in it", text.len()));
+    }
+    value
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Response {
+    let mut text = serde_json::to_vec_pretty(body).unwrap_or_default();
+    text.push(b'\n');
+    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}

@@ -1,0 +1,182 @@
+//! `GET /waiting_builds/` and its twins, as pollers of 2012 call them, and the same below a poller's own address. They
+//! know no error but an empty list.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Path, RawQuery, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use metrics::counter;
+use millrace_chassis::crash_point;
+use millrace_domain::{PollerMode, Token};
+use millrace_store::{Fetch, LegacyBuild, PollerCaller};
+
+use crate::error::{ApiError, RETRY_AFTER};
+use crate::http::legacy::list::{LegacyList, Shape};
+use crate::http::legacy::query::{DEFAULT_LIMIT, ListQuery};
+use crate::state::AppState;
+
+/// An answer comes within 2 s, also when the database does not.
+const DEADLINE: Duration = Duration::from_millis(1800);
+
+/// Lists what waits, oldest first; claims nothing.
+pub async fn waiting_builds(
+    State(state): State<AppState>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = ListQuery::new(query.as_deref());
+    answer(&state, peer, query.shape, async {
+        state.require_ready()?;
+        let builds = observed(&state, query.limit).await?;
+        count_fetch("", builds.len(), 0);
+        Ok(Some(LegacyList::new(&builds, &state.settings.links)))
+    })
+    .await
+}
+
+/// What waits. The usual question is answered to all who ask it at the same time with one look.
+async fn observed(state: &AppState, limit: u32) -> Result<Arc<Vec<LegacyBuild>>, ApiError> {
+    if limit != DEFAULT_LIMIT {
+        return Ok(Arc::new(state.store.waiting_builds(limit).await?));
+    }
+    let read = state.waiting.read(&state.store, limit).await;
+    read.map_err(|reason| ApiError::Unavailable {
+        reason: reason.to_string(),
+    })
+}
+
+/// Lists to the poller whose address this is. A GET of one that executes is a claim of what it lists.
+pub async fn poller_builds(
+    State(state): State<AppState>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(token): Path<String>,
+    method: Method,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = ListQuery::new(query.as_deref());
+    let only_looks = query.peek || method == Method::HEAD;
+    answer(&state, peer, query.shape, async {
+        state.require_ready()?;
+        let Some(poller) = state
+            .store
+            .poller_by_token(&Token::new(token).hash())
+            .await?
+        else {
+            return Ok(None);
+        };
+        let list = if only_looks {
+            peek(&state, &poller, query.limit).await?
+        } else {
+            fetch(&state, &poller, query.limit).await?
+        };
+        Ok(Some(list))
+    })
+    .await
+}
+
+/// What a poller would be listed now.
+pub async fn peek(
+    state: &AppState,
+    poller: &PollerCaller,
+    limit: u32,
+) -> Result<LegacyList, ApiError> {
+    let builds = match poller.mode {
+        PollerMode::Observe => state.store.waiting_builds(limit).await?,
+        PollerMode::Execute => state.store.peek_for_poller(poller.id, limit).await?,
+    };
+    Ok(LegacyList::new(&builds, &state.settings.links))
+}
+
+async fn fetch(
+    state: &AppState,
+    poller: &PollerCaller,
+    limit: u32,
+) -> Result<LegacyList, ApiError> {
+    let fetch = Fetch {
+        poller: poller.id,
+        limit,
+        silence_seconds: state.settings.config.legacy.legacy_silence_seconds,
+    };
+    let (builds, claimed) = match poller.mode {
+        PollerMode::Observe => (state.store.waiting_builds(limit).await?, 0),
+        PollerMode::Execute => claim(state, &fetch).await?,
+    };
+    let list = LegacyList::new(&builds, &state.settings.links);
+    if poller.mode == PollerMode::Observe {
+        state.store.note_observed(&fetch, &list.ids()).await?;
+    }
+    count_fetch(poller.name.as_str(), builds.len(), claimed);
+    if claimed > 0 {
+        tracing::info!(poller = %poller.name, builds = claimed, "builds claimed by a poller");
+    }
+    Ok(list)
+}
+
+/// What a poller has and gets, and how much of it is new to it.
+async fn claim(state: &AppState, fetch: &Fetch) -> Result<(Vec<LegacyBuild>, u64), ApiError> {
+    crash_point!("poll.unclaimed");
+    let fetched = state.store.fetch_for_poller(fetch).await?;
+    crash_point!("poll.claimed");
+    Ok(fetched)
+}
+
+fn count_fetch(poller: &str, listed: usize, claimed: u64) {
+    let labels = [("poller", poller.to_owned())];
+    counter!("millrace_poller_fetches_total", &labels).increment(1);
+    counter!("millrace_poller_listed_total", &labels).increment(listed as u64);
+    counter!("millrace_poller_claims_total", &labels).increment(claimed);
+}
+
+/// Whether this address may poll at all.
+pub fn may_poll(state: &AppState, from: IpAddr) -> bool {
+    let allowed = &state.settings.config.legacy.legacy_allow;
+    allowed.is_empty() || allowed.contains(from)
+}
+
+/// The list, or an empty one with a status that says why: an answer is always JSON.
+async fn answer(
+    state: &AppState,
+    peer: SocketAddr,
+    shape: Shape,
+    list: impl Future<Output = Result<Option<LegacyList>, ApiError>>,
+) -> Response {
+    if !may_poll(state, peer.ip()) {
+        return respond(StatusCode::FORBIDDEN, &LegacyList::default(), shape);
+    }
+    match tokio::time::timeout(DEADLINE, list).await {
+        Ok(Ok(Some(list))) => respond(StatusCode::OK, &list, shape),
+        Ok(Ok(None)) => respond(StatusCode::NOT_FOUND, &LegacyList::default(), shape),
+        Ok(Err(error)) => {
+            tracing::warn!("a legacy list is empty for want of the database: {error:?}");
+            respond(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &LegacyList::default(),
+                shape,
+            )
+        }
+        Err(_) => {
+            tracing::warn!("a legacy list is empty: the database did not answer in time");
+            respond(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &LegacyList::default(),
+                shape,
+            )
+        }
+    }
+}
+
+fn respond(status: StatusCode, list: &LegacyList, shape: Shape) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    let mut response = (status, headers, list.to_json(shape)).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+    }
+    response
+}

@@ -1,0 +1,4 @@
+//! Builders: who is enrolled, who is available, and what keeps one from taking work.
+
+pub(crate) mod availability;
+pub(crate) mod registry;

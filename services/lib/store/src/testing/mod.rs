@@ -1,0 +1,171 @@
+//! A database per test on a real server, dropped with the value.
+
+pub(crate) mod backlog;
+pub(crate) mod inspector;
+
+use std::str::FromStr;
+
+use secrecy::SecretString;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::config::StoreConfig;
+use crate::database::Store;
+
+const SERVER: &str = "MILLRACE_TEST_DATABASE_URL";
+const DEFAULT_SERVER: &str = "postgres://postgres@127.0.0.1:54329/postgres";
+
+/// A database of one test. All its functions panic when something is wrong, as tests want it.
+#[derive(Debug)]
+pub struct TestDatabase {
+    server: PgConnectOptions,
+    name: String,
+    url: SecretString,
+    store: Store,
+}
+
+#[expect(
+    clippy::missing_panics_doc,
+    reason = "everything here panics, as the type says"
+)]
+impl TestDatabase {
+    /// A new database with the present schema.
+    pub async fn create() -> Self {
+        Self::create_empty().await.migrated().await
+    }
+
+    /// One whose store has a single connection, so that statements share their plans and the server's counters.
+    pub async fn create_narrow() -> Self {
+        Self::create_with(1).await.migrated().await
+    }
+
+    async fn migrated(self) -> Self {
+        let database = self;
+        if let Err(error) = database.store.migrate().await {
+            panic!("the test database could not be migrated: {error}");
+        }
+        database
+    }
+
+    /// A new database without any table.
+    pub async fn create_empty() -> Self {
+        Self::create_with(StoreConfig::DEFAULT_CONNECTIONS).await
+    }
+
+    async fn create_with(max_connections: u32) -> Self {
+        let url = std::env::var(SERVER).unwrap_or_else(|_| DEFAULT_SERVER.to_owned());
+        let server = PgConnectOptions::from_str(&url)
+            .unwrap_or_else(|error| panic!("{SERVER} is no PostgreSQL URL: {error}"));
+        let name = format!("millrace_test_{}", Uuid::new_v4().simple());
+        administer(&server, format!("create database {name}"))
+            .await
+            .unwrap_or_else(|error| {
+                panic!(
+                    "no PostgreSQL for tests ({error}); start one with scripts/test-postgres start, or name one in {SERVER}"
+                )
+            });
+        let url = SecretString::from(with_database(&url, &name));
+        let config = StoreConfig {
+            max_connections,
+            ..StoreConfig::new(url.clone())
+        };
+        let store = Store::connect(&config).unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            server,
+            name,
+            url,
+            store,
+        }
+    }
+
+    /// The store on this database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The database's address, for programs under test.
+    pub fn url(&self) -> SecretString {
+        self.url.clone()
+    }
+
+    /// Runs a statement, such as one that moves a time; returns the number of rows touched.
+    pub async fn execute(&self, sql: &str) -> u64 {
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&self.store.pool)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+            .rows_affected()
+    }
+
+    /// The first column of the first row, which must be text.
+    pub async fn fetch_text(&self, sql: &str) -> Option<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_optional(&self.store.pool)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+            .flatten()
+    }
+}
+
+/// The same URL with another database's name as its path.
+fn with_database(url: &str, name: &str) -> String {
+    let (address, query) = url
+        .split_once('?')
+        .map_or((url, String::new()), |(a, q)| (a, format!("?{q}")));
+    let start = address.find("://").map_or(0, |at| at + 3);
+    let server = address[start..]
+        .find('/')
+        .map_or(address, |slash| &address[..start + slash]);
+    format!("{server}/{name}{query}")
+}
+
+async fn administer(server: &PgConnectOptions, sql: String) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect_with(server).await?;
+    sqlx::query(AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await?;
+    connection.close().await
+}
+
+impl Drop for TestDatabase {
+    /// Dropping cannot wait, so a thread with a runtime of its own does it, also while a test panics.
+    fn drop(&mut self) {
+        let server = self.server.clone();
+        let sql = format!("drop database if exists {} with (force)", self.name);
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime
+                .block_on(administer(&server, sql))
+                .map_err(std::io::Error::other)
+        })
+        .join();
+        if !matches!(dropped, Ok(Ok(()))) {
+            eprintln!(
+                "test database {} could not be dropped: {dropped:?}",
+                self.name
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_database;
+
+    #[test]
+    fn another_database_of_the_same_server_is_named_in_the_url() {
+        for (url, wanted) in [
+            ("postgres://u:p@h:1/postgres", "postgres://u:p@h:1/mine"),
+            ("postgres://h", "postgres://h/mine"),
+            (
+                "postgres://h/x?sslmode=disable",
+                "postgres://h/mine?sslmode=disable",
+            ),
+        ] {
+            assert_eq!(with_database(url, "mine"), wanted);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Why a task waits: the same facts by which the release chooses, told about those it did not choose, and about those
+//! whose order no builder has taken yet.
+
+use std::collections::{BTreeSet, HashMap};
+
+use millrace_domain::TaskId;
+use sqlx::FromRow;
+
+use crate::database::Store;
+use crate::database::Tx;
+use crate::error::StoreError;
+use crate::row::{RowOf, Time, int4};
+use crate::scheduler::room::room;
+use crate::wait_reasons::estimate::paces;
+use crate::wait_reasons::position::{Line, Place};
+
+/// Why a task is kept from the queue, whoever has room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HoldReason {
+    /// It was routed to this poller of 2012.
+    Poller(String),
+    /// It came from another site, and nobody has released it.
+    Import,
+}
+
+/// What keeps a task from being released or, once it is queued, from being taken, as far as the database knows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WaitFacts {
+    /// The task.
+    pub task_id: TaskId,
+    /// Its architecture.
+    pub arch: String,
+    /// Its memory limit in MiB.
+    pub memory_mib: u32,
+    /// Memory of the largest live builder of the architecture, in MiB; none when there is no such builder.
+    pub largest_mib: Option<u32>,
+    /// Builders that could run it and were drained, by name.
+    pub drained: Vec<String>,
+    /// Builders that could run it and were set aside, by name.
+    pub set_aside: Vec<String>,
+    /// The same of those whose disks have space.
+    pub largest_open_mib: Option<u32>,
+    /// Live builders of the architecture that are large enough and whose disks are short of space, by name.
+    pub short_of_disk: Vec<String>,
+    /// Its chroot.
+    pub chroot: String,
+    /// Why it is kept from the queue: it is a poller's, or imported and not released.
+    pub held: Option<HoldReason>,
+    /// The chroot's image, where the task waits for it.
+    pub lacking_image: Option<String>,
+    /// What builders bake that image from; none when it is made elsewhere.
+    pub base: Option<String>,
+    /// How that goes, where a builder has begun.
+    pub bake: Option<BakeWait>,
+    /// Whether a live builder that is large enough has that image, as far as is known.
+    pub is_image_somewhere: bool,
+    /// Not before this time: an earlier attempt was given back.
+    pub not_before: Option<Time>,
+    /// Its owner's tasks on offer or running.
+    pub owner_active: u64,
+    /// As many as the owner may have.
+    pub owner_limit: u32,
+    /// Tasks whose turn comes first, of its owner and of others; without what waiting adds to a priority.
+    pub ahead: u64,
+    /// Its order is written and waits for the broker's confirm.
+    pub is_offered: bool,
+    /// Its order is in a job queue and no builder has taken it.
+    pub is_queued: bool,
+    /// The builder that is kept free for it.
+    pub kept_builder: Option<String>,
+    /// A builder of its architecture that is kept free for a larger task: its name and what is kept free, in MiB.
+    pub kept_for_other: Option<(String, u32)>,
+    /// Seconds until it starts, estimated from what ran lately; none when that cannot be told.
+    pub starts_in: Option<f64>,
+}
+
+/// How the bake goes that a task waits for, on the builder that is furthest with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BakeWait {
+    /// The builder's name.
+    pub builder: String,
+    /// It failed; otherwise it is under way.
+    pub has_failed: bool,
+    /// Since when, in the builder's time.
+    pub since: Option<Time>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it is tried again, in the builder's time.
+    pub next_try_at: Option<Time>,
+}
+
+#[derive(FromRow)]
+struct WaitColumns {
+    id: i64,
+    arch: String,
+    memory_class: String,
+    owner_id: i64,
+    priority: i16,
+    memory_mib: i32,
+    largest_mib: Option<i32>,
+    drained: Vec<String>,
+    set_aside: Vec<String>,
+    largest_open_mib: Option<i32>,
+    short_of_disk: Vec<String>,
+    chroot: String,
+    held: Option<String>,
+    poller: Option<String>,
+    lacking_image: Option<String>,
+    base: Option<String>,
+    bake_builder: Option<String>,
+    bake_failed: Option<bool>,
+    bake_since: Option<Time>,
+    bake_error: Option<String>,
+    bake_next_try_at: Option<Time>,
+    is_image_somewhere: bool,
+    not_before: Option<Time>,
+    owner_limit: i32,
+    is_offered: bool,
+    is_queued: bool,
+    kept_builder: Option<String>,
+    other_builder: Option<String>,
+    other_mib: Option<i32>,
+}
+
+const ASKED: &str = concat!(
+    room!(),
+    " select t.id, t.arch, t.memory_class, t.owner_id, t.priority, t.memory_mib,
+        (select max(l.memory_mib) from live l where t.arch = any(l.archs)) as largest_mib,
+        resting.drained, resting.set_aside,
+        (select max(l.memory_mib) from live l where t.arch = any(l.archs) and l.disk_floor_mib is null) as largest_open_mib,
+        array(select l.name from live l where t.arch = any(l.archs) and l.memory_mib >= t.memory_mib
+            and l.disk_floor_mib is not null order by l.name limit 10) as short_of_disk,
+        t.chroot, t.held, (select p.name from builds b join legacy_pollers p on p.id = b.poller_id where b.id = t.build_id) as poller,
+        case when t.lacks_image then c.image end as lacking_image, c.base,
+        bake.name as bake_builder, bake.state = 'failed' as bake_failed, bake.since as bake_since,
+        bake.error as bake_error, bake.next_try_at as bake_next_try_at,
+        exists (select from live l where t.arch = any(l.archs) and l.memory_mib >= t.memory_mib
+            and c.image <> all(l.missing_images)) as is_image_somewhere,
+        case when t.not_before > now() then t.not_before end as not_before,
+        coalesce(a.max_running, $2) as owner_limit, t.current_attempt is not null as is_offered,
+        t.state = 'queued' as is_queued,
+        (select k.name from kept k where k.task_id = t.id) as kept_builder,
+        other.name as other_builder, other.memory_mib as other_mib
+    from tasks t join accounts a on a.id = t.owner_id join chroots c on c.name = t.chroot
+    left join lateral (
+        select k.name, k.memory_mib from kept k join live l on l.id = k.builder_id
+        where t.arch = any(l.archs) and k.task_id <> t.id and k.memory_mib > t.memory_mib
+        order by k.name limit 1
+    ) other on true
+    left join lateral (
+        select l.name, i.state, i.since, i.error, i.next_try_at
+        from chroot_images i join live l on l.id = i.builder_id
+        where t.lacks_image and i.chroot = t.chroot and i.state in ('baking', 'failed')
+        -- One that bakes comes before those that failed.
+        order by i.state, i.since, l.name limit 1
+    ) bake on true
+    cross join lateral (
+        select coalesce(array_agg(b.name order by b.name) filter (where b.drained_at is not null), '{}') as drained,
+            coalesce(array_agg(b.name order by b.name) filter (where b.drained_at is null), '{}') as set_aside
+        from builders b
+        where b.last_seen_at > now() - interval '25 seconds' and not b.stopping
+            and (b.drained_at is not null or b.set_aside_at is not null)
+            and t.arch = any(b.archs) and b.memory_mib >= t.memory_mib
+    ) resting
+    where t.id = any($1) and t.state in ('waiting', 'queued')"
+);
+
+impl Store {
+    /// Why these tasks wait, be it for their release or for a builder; those that do not wait are left out. The backlog of their routes is counted once, however
+    /// many tasks are asked about.
+    pub async fn wait_facts(
+        &self,
+        tasks: &[TaskId],
+        owner_limit: u32,
+    ) -> Result<Vec<WaitFacts>, StoreError> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.within(async {
+            let mut tx = self.snapshot().await?;
+            let rows: Vec<WaitColumns> = sqlx::query_as(ASKED)
+                .bind(tasks.iter().map(|id| id.0).collect::<Vec<_>>())
+                .bind(int4(owner_limit))
+                .fetch_all(&mut *tx)
+                .await?;
+            let waits = if rows.is_empty() {
+                Vec::new()
+            } else {
+                complete(&mut tx, rows).await?
+            };
+            tx.commit().await?;
+            Ok(waits)
+        })
+        .await
+    }
+}
+
+async fn complete(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<WaitFacts>, StoreError> {
+    let asked: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let line = Line::read(tx, &asked).await?;
+    let mut waits = Vec::with_capacity(rows.len());
+    let mut needs = BTreeSet::new();
+    for columns in &rows {
+        let wait = wait(columns, &line)?;
+        needs.insert((
+            columns.arch.as_str(),
+            columns.memory_class.as_str(),
+            wait.memory_mib,
+        ));
+        waits.push(wait);
+    }
+    let needs: Vec<_> = needs.into_iter().collect();
+    let paces: HashMap<_, _> = paces(tx, &needs).await?.into_iter().collect();
+    for (wait, columns) in waits.iter_mut().zip(&rows) {
+        let need = (
+            columns.arch.clone(),
+            columns.memory_class.clone(),
+            wait.memory_mib,
+        );
+        // What is released, or has a builder kept free for it, waits for nobody's turn.
+        let ahead = if wait.is_queued || wait.kept_builder.is_some() {
+            0
+        } else {
+            wait.ahead
+        };
+        wait.starts_in = paces.get(&need).and_then(|pace| pace.starts_in(ahead));
+    }
+    Ok(waits)
+}
+
+fn wait(columns: &WaitColumns, line: &Line) -> Result<WaitFacts, StoreError> {
+    let row = RowOf::new("tasks", columns.id);
+    let number = |mib: i32| row.number(mib);
+    let other_mib: Option<u32> = columns.other_mib.map(number).transpose()?;
+    let place = Place {
+        id: columns.id,
+        arch: &columns.arch,
+        memory_class: &columns.memory_class,
+        owner_id: columns.owner_id,
+        priority: columns.priority,
+    };
+    Ok(WaitFacts {
+        task_id: TaskId(columns.id),
+        arch: columns.arch.clone(),
+        memory_mib: row.number(columns.memory_mib)?,
+        largest_mib: columns.largest_mib.map(number).transpose()?,
+        drained: columns.drained.clone(),
+        set_aside: columns.set_aside.clone(),
+        largest_open_mib: columns.largest_open_mib.map(number).transpose()?,
+        short_of_disk: columns.short_of_disk.clone(),
+        chroot: columns.chroot.clone(),
+        held: held(columns),
+        lacking_image: columns.lacking_image.clone(),
+        base: columns.base.clone(),
+        bake: columns.bake_builder.clone().map(|builder| BakeWait {
+            builder,
+            has_failed: columns.bake_failed == Some(true),
+            since: columns.bake_since,
+            error: columns.bake_error.clone(),
+            next_try_at: columns.bake_next_try_at,
+        }),
+        is_image_somewhere: columns.is_image_somewhere,
+        not_before: columns.not_before,
+        owner_active: line.active(columns.owner_id),
+        owner_limit: row.number(columns.owner_limit)?,
+        ahead: line.ahead(&place),
+        is_offered: columns.is_offered,
+        is_queued: columns.is_queued,
+        kept_builder: columns.kept_builder.clone(),
+        kept_for_other: columns.other_builder.clone().zip(other_mib),
+        starts_in: None,
+    })
+}
+
+fn held(columns: &WaitColumns) -> Option<HoldReason> {
+    match columns.held.as_deref()? {
+        "poller" => Some(HoldReason::Poller(
+            columns.poller.clone().unwrap_or_default(),
+        )),
+        _ => Some(HoldReason::Import),
+    }
+}

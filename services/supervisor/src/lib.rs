@@ -1,5 +1,6 @@
 //! PID 1 of a sandbox: runs the steps of a plan under limits, streams the log, counts, reports, and ends
 //! everything when its builder is gone. The types are shared with the builder; the rest is the program's.
+#![doc = include_str!("../README.md")]
 
 mod cgroup;
 mod clock;

@@ -1,4 +1,5 @@
 //! What the words of Millrace mean. No IO happens here: every type is valid by having been built.
+#![doc = include_str!("../README.md")]
 
 mod chroot;
 mod clock;

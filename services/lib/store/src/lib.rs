@@ -1,5 +1,6 @@
 //! PostgreSQL: the only crate that knows sqlx. It keeps the truth, and with it the promises that nothing is
 //! lost and nothing happens twice.
+#![doc = include_str!("../README.md")]
 
 mod attempts;
 mod builders;

@@ -133,7 +133,7 @@ async fn a_task_waits_for_a_bake_and_says_how_it_goes() {
     };
     harness
         .store()
-        .note_hindered(builder, &lacking)
+        .note_blockers(builder, &lacking)
         .await
         .unwrap();
     let declined = harness.store().decline_hindered(attempt, true, "no image");

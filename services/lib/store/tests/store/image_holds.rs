@@ -45,7 +45,7 @@ impl Harness {
     /// As a builder does that has looked for the image in vain.
     async fn decline_for_image(&self, builder: BuilderId, attempt: AttemptId) {
         self.store()
-            .note_hindered(builder, &lacking())
+            .note_blockers(builder, &lacking())
             .await
             .unwrap();
         let declined = self.store().decline_hindered(attempt, true, "no image");

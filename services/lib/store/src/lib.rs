@@ -27,11 +27,11 @@ pub use attempts::accept::{Acceptance, Finished, FinishedPackage};
 pub use attempts::claim::{ClaimInput, ClaimOutcome};
 pub use attempts::expire::{SweepConfig, Swept};
 pub use attempts::finished_packages::FinishedEarlier;
-pub use attempts::heartbeat::{
-    FileKey, Heartbeat, HeartbeatVerdict, HeldAttempt, LogAppend, UploadedFile,
-};
+pub use attempts::heartbeat::{Heartbeat, HeartbeatVerdict, HeldAttempt};
 pub use attempts::raise_limit::{Raise, may_be_raised};
+pub use attempts::uploads::{FileKey, LogAppend, UploadedFile};
 pub use builders::availability::Availability;
+pub use builders::blockers::{Blockers, DiskShort};
 pub use builders::registry::{BuilderRow, BuilderView, Enrolment, NewBuilder};
 pub use builds::cancel::CancelResult;
 pub use builds::read::ListQuery;
@@ -60,9 +60,8 @@ pub use parked::ParkedMessage;
 pub use projects::defaults::ProjectRow;
 pub use projects::settings::ProjectView;
 pub use retention::{Deleted, Retention, UncleanedAttempt};
-pub use scheduler::image_holds::{Blockers, DiskShort};
-pub use scheduler::release::{Release, ReleaseConfig, ReleasedTask};
 pub use scheduler::reservations::{Reservation, ReservationChanges, ReserveConfig};
+pub use scheduler::types::{Release, ReleaseConfig, ReleasedTask};
 pub use stats::Counts;
 #[cfg(feature = "testing")]
 pub use testing::{TestDatabase, backlog::Backlog, inspector::Inspector};

@@ -5,7 +5,7 @@
 use millrace_domain::AttemptId;
 use uuid::Uuid;
 
-use crate::attempts::heartbeat::FileKey;
+use crate::attempts::uploads::FileKey;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::{RowOf, Time, int4};

@@ -4,10 +4,10 @@ use millrace_domain::{BuilderId, TokenHash};
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use crate::builders::blockers::{Blockers, DiskShort};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::{RowOf, Time, int4};
-use crate::scheduler::image_holds::{Blockers, DiskShort};
 
 /// What a builder sends when it enrols.
 #[derive(Debug, Clone, PartialEq, Eq)]

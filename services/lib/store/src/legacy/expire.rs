@@ -4,8 +4,7 @@
 use millrace_domain::{AttemptId, AttemptState, BuildId, Outcome, OutcomeKind, TaskState};
 use uuid::Uuid;
 
-use crate::attempts::claim::put_back;
-use crate::attempts::transition::{End, Next, lock, settle};
+use crate::attempts::transition::{End, Next, lock, put_back, settle};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;

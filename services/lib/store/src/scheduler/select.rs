@@ -17,8 +17,7 @@ use crate::scheduler::candidates::Found;
 use crate::scheduler::cursor::Rota;
 use crate::scheduler::fair_share::{Choice, choose};
 use crate::scheduler::more_candidates::read_on;
-use crate::scheduler::release::{ReleaseConfig, ReleasedTask};
-use crate::scheduler::reservations::Ready;
+use crate::scheduler::types::{Ready, ReleaseConfig, ReleasedTask};
 use crate::scheduler::window::Window;
 
 /// Each time lines are read at least twice as far, up to the size of their window.

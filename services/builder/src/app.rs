@@ -17,11 +17,12 @@ use crate::attempt_registry::Registry;
 use crate::bake;
 use crate::config::Config;
 use crate::config::bake::BakeSettings;
+use crate::config::sandbox::Offer;
 use crate::context::Context;
 use crate::engine::container_cleanup;
 use crate::engine::missing_images;
 use crate::engine::missing_images::Images;
-use crate::engine::prepare::{self, Offer, ReadyEngine};
+use crate::engine::prepare::{self, ReadyEngine};
 use crate::engine::room::Room;
 use crate::engine::self_test;
 use crate::engine::self_test::SelfTests;
@@ -66,9 +67,23 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     };
     let frontend = Frontend::new(session);
     let bus = Bus::start(amqp, Topology::builder(identity.id()));
-    let ctx = context(config, &identity, ready, offer, (frontend, &bus, &shutdown))?;
-    take_up_spool(&ctx).await?;
-    let code = serve(lifecycle, config, (ctx, &bus, bakes), &enrolled).await?;
+    let parts = Parts {
+        identity: &identity,
+        ready,
+        offer,
+        frontend,
+        bus: &bus,
+        shutdown,
+    };
+    let ctx = context(config, parts)?;
+    resume_spool(&ctx).await?;
+    let running = Running {
+        ctx,
+        bus: bus.clone(),
+        bakes,
+        enrolled,
+    };
+    let code = serve(lifecycle, config, running).await?;
     bus.close().await;
     // The identity is free for the next builder only now.
     drop(identity);
@@ -140,13 +155,25 @@ fn archs() -> Vec<String> {
     vec![arch.to_owned()]
 }
 
-fn context(
-    config: &Config,
-    identity: &Identity,
+/// What the [`Context`] is made of, each part started or connected already.
+struct Parts<'a> {
+    identity: &'a Identity,
     ready: ReadyEngine,
     offer: Offer,
-    (frontend, bus, shutdown): (Frontend, &Bus, &Shutdown),
-) -> anyhow::Result<Arc<Context>> {
+    frontend: Frontend,
+    bus: &'a Bus,
+    shutdown: Shutdown,
+}
+
+fn context(config: &Config, parts: Parts<'_>) -> anyhow::Result<Arc<Context>> {
+    let Parts {
+        identity,
+        ready,
+        offer,
+        frontend,
+        bus,
+        shutdown,
+    } = parts;
     let limits = FetchLimits {
         max_bytes: config.max_source_bytes,
         ..FetchLimits::default()
@@ -172,8 +199,8 @@ fn context(
         self_tests: SelfTests::default(),
         nudge,
         uploads: Semaphore::new(UPLOADS),
-        shutdown: shutdown.clone(),
-        leaving: leave_in_time(shutdown),
+        leaving: leave_in_time(&shutdown),
+        shutdown,
     }))
 }
 
@@ -190,8 +217,8 @@ fn leave_in_time(shutdown: &Shutdown) -> CancellationToken {
 }
 
 /// Ends what an earlier process left running, and goes on with what it had finished.
-async fn take_up_spool(ctx: &Arc<Context>) -> anyhow::Result<()> {
-    container_cleanup::sweep_own(ctx).await;
+async fn resume_spool(ctx: &Arc<Context>) -> anyhow::Result<()> {
+    container_cleanup::sweep_own(&ctx.runtime, ctx.builder).await;
     let found = ctx.spool.find().context("cannot read the spool")?;
     for attempt in found.into_iter().filter_map(|found| adopt(ctx, found)) {
         ctx.shutdown.tracker().spawn(recover(attempt));
@@ -199,35 +226,66 @@ async fn take_up_spool(ctx: &Arc<Context>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the loops of an enrolled builder run with.
+struct Running {
+    ctx: Arc<Context>,
+    bus: Bus,
+    bakes: BakeSettings,
+    enrolled: Enrolled,
+}
+
+/// Starts every loop of the builder and runs them until the stop.
 async fn serve(
     mut lifecycle: Lifecycle,
     config: &Config,
-    (ctx, bus, bakes): (Arc<Context>, &Bus, BakeSettings),
-    enrolled: &Enrolled,
+    running: Running,
 ) -> anyhow::Result<ExitCode> {
+    let Running {
+        ctx,
+        bus,
+        bakes,
+        enrolled,
+    } = running;
     let classes = MemoryClasses::from_upper_ends(&enrolled.memory_classes_gib)
         .context("the frontend's memory classes do not rise")?;
     let period = Duration::from_secs(enrolled.heartbeat_seconds.into());
     let status = StatusFile::new(&config.status_file);
     let heartbeat = Heartbeat::new(Arc::clone(&ctx), bus.clone(), period, status);
-    let intake = Intake::new(Arc::clone(&ctx), bus, &archs(), &classes);
-    // These go on as long as the heartbeat, while a stop finishes what runs too.
-    let told = CancellationToken::new();
-    let control = control::run(Arc::clone(&ctx), bus.clone(), told.clone());
-    let disk = disk_space::run(Arc::clone(&ctx), told.clone());
+    let intake = Intake::new(Arc::clone(&ctx), &bus, &archs(), &classes);
+    // Both go on until the last heartbeat: during a stop running attempts are still finished.
+    let last_heartbeat = CancellationToken::new();
+    let control = control::run(Arc::clone(&ctx), bus.clone(), last_heartbeat.clone());
+    let disk = disk_space::run(ctx.disk.clone(), last_heartbeat.clone());
     lifecycle.spawn("heartbeat", async move {
-        let _guard = told.drop_guard();
+        let _guard = last_heartbeat.drop_guard();
         heartbeat.run().await
     });
     lifecycle.spawn("control", control);
     lifecycle.spawn("disk", disk);
-    lifecycle.spawn("images", missing_images::run(Arc::clone(&ctx)));
+    lifecycle.spawn(
+        "images",
+        missing_images::run(
+            ctx.images.clone(),
+            ctx.runtime.clone(),
+            Arc::clone(&ctx.nudge),
+            ctx.shutdown.clone(),
+        ),
+    );
     lifecycle.spawn("bake", bake::run(Arc::clone(&ctx), bakes));
-    lifecycle.spawn("sweeper", container_cleanup::run(Arc::clone(&ctx)));
+    lifecycle.spawn(
+        "sweeper",
+        container_cleanup::run(ctx.runtime.clone(), ctx.shutdown.clone()),
+    );
     lifecycle.spawn("intake", intake.run());
     lifecycle.spawn(
         "self-test",
-        self_test::run(Arc::clone(&ctx), config.clone()),
+        self_test::run(
+            ctx.self_tests.clone(),
+            config.clone(),
+            ctx.builder,
+            Arc::clone(&ctx.nudge),
+            ctx.shutdown.clone(),
+        ),
     );
     let free = ctx.room.free();
     tracing::info!(

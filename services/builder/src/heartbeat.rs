@@ -9,9 +9,10 @@ use millrace_chassis::Backoff;
 use millrace_wire::{AttemptStatus, HeartbeatRequest};
 use tokio::time::Instant;
 
-use crate::context::{Context, on_disk};
+use crate::context::Context;
 use crate::engine::room::Closed;
 use crate::health_file::StatusFile;
+use crate::spool::blocking::on_disk;
 use crate::spool::disk_space::Shortage;
 
 /// Attempts in one heartbeat; more are told in further ones.

@@ -11,9 +11,10 @@ use millrace_wire::ManifestFile;
 use crate::attempt::Attempt;
 use crate::attempt::outcome::{Unfinished, disk_failed, sandbox_failed};
 use crate::attempt::spool_wait::Patience;
-use crate::context::{Context, on_disk};
+use crate::context::Context;
 use crate::spool::AttemptFolder;
 use crate::spool::atomic_file::{Outlives, sync_folder};
+use crate::spool::blocking::on_disk;
 
 /// Collects the files of a package; they outlive the host afterwards.
 pub async fn collect(

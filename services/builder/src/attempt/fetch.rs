@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::attempt::Attempt;
 use crate::attempt::outcome::{Unfinished, disk_failed};
 use crate::attempt::srpm::{self, SrpmError};
-use crate::context::on_disk;
-use crate::frontend::client::CallError;
+use crate::frontend::call_error::CallError;
 use crate::frontend::transfer;
+use crate::spool::blocking::on_disk;
 
 /// Why one try failed.
 enum Fault {

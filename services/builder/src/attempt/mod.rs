@@ -35,7 +35,7 @@ use millrace_wire::{DeclineReason, DeclineRequest};
 use crate::attempt_registry::{Interrupt, Live};
 use crate::context::Context;
 use crate::engine::room::Reservation;
-use crate::frontend::client::CallError;
+use crate::frontend::call_error::CallError;
 use crate::log::ship::Shipment;
 use crate::spool::{AttemptFolder, Record};
 

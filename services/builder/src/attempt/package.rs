@@ -18,9 +18,9 @@ use crate::attempt::sandbox;
 use crate::attempt::sandbox::{Run, Setup};
 use crate::attempt::stages;
 use crate::attempt_registry::Interrupt;
-use crate::context::on_disk;
 use crate::log::spool::SpooledLog;
 use crate::mock::classify::{Evidence, judge};
+use crate::spool::blocking::on_disk;
 
 /// A package that was built, or was not.
 pub struct Built {

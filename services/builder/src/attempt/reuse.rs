@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use crate::attempt::Attempt;
 use crate::attempt::outcome::{Unfinished, disk_failed};
 use crate::attempt::package::say;
-use crate::context::on_disk;
-use crate::frontend::client::CallError;
+use crate::frontend::call_error::CallError;
 use crate::frontend::transfer;
 use crate::log::spool::SpooledLog;
+use crate::spool::blocking::on_disk;
 
 /// How long the files of one package are asked for.
 const PATIENCE: Duration = Duration::from_mins(1);

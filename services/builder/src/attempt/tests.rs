@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::attempt::recover::{adopt, recover};
 use crate::attempt_registry::Registry;
-use crate::context::{SandboxCaps, SandboxSettings};
+use crate::config::sandbox::{SandboxCaps, SandboxSettings};
 use crate::engine::missing_images::Images;
 use crate::engine::room::Room;
 use crate::engine::self_test::SelfTests;

@@ -9,7 +9,7 @@ use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_wire::{ManifestFile, WaitsFor};
 
 use crate::attempt::Attempt;
-use crate::frontend::client::CallError;
+use crate::frontend::call_error::CallError;
 
 /// Files of one attempt on their way at once.
 const AT_ONCE: usize = 4;

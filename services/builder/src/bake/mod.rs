@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::bake::schedule::Book;
 use crate::config::bake::BakeSettings;
 use crate::context::Context;
-use crate::frontend::client::CallError;
+use crate::frontend::call_error::CallError;
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(5);

@@ -7,12 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, Shutdown};
 use millrace_sandbox::{Runtime, SandboxError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-use crate::context::Context;
 
 /// Time between two looks for missing images, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -92,22 +90,26 @@ impl Images {
 }
 
 /// Looks for missing images until the stop.
-pub async fn run(ctx: Arc<Context>) -> anyhow::Result<()> {
-    let images = &ctx.images;
+pub async fn run(
+    images: Images,
+    runtime: Runtime,
+    heartbeat_wake: Arc<Notify>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         if images.missing().is_empty() {
             backoff.reset();
             tokio::select! {
-                () = ctx.shutdown.stopping() => return Ok(()),
-                () = images.asked.notified() => ctx.nudge.notify_one(),
+                () = shutdown.stopping() => return Ok(()),
+                () = images.asked.notified() => heartbeat_wake.notify_one(),
             }
         }
-        if !backoff.pause(ctx.shutdown.soft()).await {
+        if !backoff.pause(shutdown.soft()).await {
             return Ok(());
         }
-        if images.look(&ctx.runtime).await {
-            ctx.nudge.notify_one();
+        if images.look(&runtime).await {
+            heartbeat_wake.notify_one();
         }
     }
 }

@@ -15,36 +15,12 @@ use millrace_wire::{
 };
 use serde::de::DeserializeOwned;
 
+use crate::frontend::call_error::CallError;
 use crate::frontend::session::Session;
 use crate::frontend::transfer;
 
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 4 << 20;
-
-/// Why a call did not work.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// No answer, or one that says "later".
-    #[error("{0}")]
-    Away(String),
-    /// 507: the result store has no space for it now.
-    #[error("{0}")]
-    StoreFull(String),
-    /// 410: the lease is gone.
-    #[error("the lease is gone")]
-    LeaseGone,
-    /// Refused for good.
-    #[error("the frontend refused with status {status}: {reason}")]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The frontend's words.
-        reason: String,
-    },
-    /// A file of ours cannot be read or written.
-    #[error("{0}")]
-    Local(#[from] std::io::Error),
-}
 
 /// An answer to a claim.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 
-use crate::frontend::client::CallError;
+use crate::frontend::call_error::CallError;
 
 /// How long a transfer may stand still.
 const STALL: Duration = Duration::from_mins(1);

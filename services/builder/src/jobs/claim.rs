@@ -13,7 +13,8 @@ use crate::attempt::{self, Attempt, decline_until};
 use crate::attempt_registry::Live;
 use crate::context::Context;
 use crate::engine::room::Reservation;
-use crate::frontend::client::{CallError, Claimed};
+use crate::frontend::call_error::CallError;
+use crate::frontend::client::Claimed;
 use crate::spool::atomic_file::Outlives;
 use crate::spool::{AttemptFolder, Record};
 

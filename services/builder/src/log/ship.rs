@@ -12,10 +12,11 @@ use millrace_chassis::{Backoff, CancellationToken, crash_point};
 use millrace_domain::{AttemptId, Token};
 use tokio::sync::watch;
 
-use crate::context::on_disk;
-use crate::frontend::client::{CallError, Frontend};
+use crate::frontend::call_error::CallError;
+use crate::frontend::client::Frontend;
 use crate::log::INLINE;
 use crate::log::spool::Written;
+use crate::spool::blocking::on_disk;
 
 /// The largest piece, in bytes.
 const PIECE: u64 = 1 << 20;

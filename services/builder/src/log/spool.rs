@@ -9,9 +9,9 @@ use bytes::Bytes;
 use millrace_chassis::CancellationToken;
 use tokio::sync::{mpsc, watch};
 
-use crate::context::on_disk;
 use crate::log::INLINE;
 use crate::mock::log_scan::{LogFacts, LogReader};
+use crate::spool::blocking::on_disk;
 
 /// No log of an attempt grows beyond this, in bytes, however many packages it has: the frontend takes no more. One
 /// package's log is kept short by the supervisor, at `MILLRACE_LOG_HEAD_MB` and `MILLRACE_LOG_TAIL_MB`.

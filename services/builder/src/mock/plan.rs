@@ -11,7 +11,7 @@ use millrace_supervisor::{
 };
 use millrace_wire::JobV1;
 
-use crate::context::SandboxCaps;
+use crate::config::sandbox::SandboxCaps;
 
 /// The unprivileged user and group that mock builds as; root starts mock and names them.
 const BUILD_USER: u32 = 1000;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use millrace_chassis::{Backoff, CancellationToken};
 use tokio::sync::Notify;
 
-use crate::context::{Context, on_disk};
 use crate::engine::room::{Closed, Room};
 use crate::spool::atomic_file::{self, Outlives};
+use crate::spool::blocking::on_disk;
 
 /// Time between two looks at a disk that has space.
 const LOOK: Duration = Duration::from_secs(3);
@@ -199,8 +199,7 @@ impl Drop for WaitsForSpace {
 }
 
 /// Looks at the disk until `stop`.
-pub async fn run(ctx: Arc<Context>, stop: CancellationToken) -> anyhow::Result<()> {
-    let disk = &ctx.disk;
+pub async fn run(disk: Disk, stop: CancellationToken) -> anyhow::Result<()> {
     loop {
         let pause = disk.pause();
         tokio::select! {

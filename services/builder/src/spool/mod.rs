@@ -8,6 +8,7 @@
 //! host that went down took the sandbox along, and the lease runs out by itself. From the results on it is synced.
 
 pub(crate) mod atomic_file;
+pub(crate) mod blocking;
 pub(crate) mod disk_space;
 pub(crate) mod identity;
 

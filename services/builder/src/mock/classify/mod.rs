@@ -28,7 +28,7 @@ use millrace_domain::{Limit, LimitName, Limits, Outcome, OutcomeKind, Repository
 use millrace_sandbox::Ended;
 use millrace_supervisor::{Report, Sample, StepEnd};
 
-use crate::context::SandboxCaps;
+use crate::config::sandbox::SandboxCaps;
 use crate::mock::exit_code;
 use crate::mock::log_scan::LogFacts;
 use crate::mock::plan::REPOSITORY_STEP;

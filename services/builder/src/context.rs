@@ -10,16 +10,16 @@ use millrace_sandbox::Runtime;
 use millrace_wire::{DiskShortage, Hindrances};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::attempt_registry::Registry;
+use crate::attempt_registry::AttemptRegistry;
 use crate::config::sandbox::SandboxSettings;
-use crate::engine::missing_images::Images;
+use crate::engine::missing_images::MissingImages;
 use crate::engine::room::Room;
 use crate::engine::self_test::SelfTests;
-use crate::frontend::client::Frontend;
+use crate::frontend::client::FrontendClient;
 use crate::spool::Spool;
-use crate::spool::atomic_file::Outlives;
+use crate::spool::atomic_file::Durability;
 use crate::spool::blocking::on_disk;
-use crate::spool::disk_space::Disk;
+use crate::spool::disk_space::SpoolSpace;
 
 /// The shared parts.
 pub struct Context {
@@ -32,29 +32,29 @@ pub struct Context {
     /// Where sandboxes come from.
     pub runtime: Runtime,
     /// The frontend.
-    pub frontend: Frontend,
+    pub frontend: FrontendClient,
     /// The broker.
     pub publisher: Publisher,
     /// Fetches from outside.
     pub fetcher: Fetcher,
     /// How long a fetch that may succeed later is tried again.
-    pub fetch_patience: Duration,
+    pub fetch_retry_time: Duration,
     /// The attempts on the disk.
     pub spool: Spool,
     /// Whether the disk has space.
-    pub disk: Disk,
+    pub disk: SpoolSpace,
     /// Images that the engine lacks.
-    pub images: Images,
+    pub missing_images: MissingImages,
     /// How long work that is done waits for space on the disk.
-    pub spool_patience: Duration,
+    pub spool_wait_limit: Duration,
     /// The room.
     pub room: Room,
     /// Attempts that this builder has.
-    pub registry: Registry,
+    pub registry: AttemptRegistry,
     /// Self-tests that the frontend asks for.
     pub self_tests: SelfTests,
     /// Wakes the heartbeat.
-    pub nudge: Arc<Notify>,
+    pub heartbeat_wake: Arc<Notify>,
     /// Files that are uploaded at once.
     pub uploads: Semaphore,
     /// The wish to stop.
@@ -77,14 +77,14 @@ impl Context {
         });
         Hindrances {
             disk,
-            missing_images: self.images.missing(),
+            missing_images: self.missing_images.missing(),
         }
     }
 
     /// Says that an image is on the engine; the frontend hears so at once where it was missing.
     pub fn image_is_there(&self, image: &str) {
-        if self.images.appeared(image) {
-            self.nudge.notify_one();
+        if self.missing_images.appeared(image) {
+            self.heartbeat_wake.notify_one();
         }
     }
 
@@ -102,11 +102,11 @@ impl Context {
     }
 
     /// What results on the spool have to outlive; the stand-in has none worth a sync.
-    pub fn results_outlive(&self) -> Outlives {
+    pub fn results_durability(&self) -> Durability {
         if self.is_noop() {
-            Outlives::Process
+            Durability::ProcessCrash
         } else {
-            Outlives::Host
+            Durability::HostCrash
         }
     }
 }

@@ -11,24 +11,24 @@ use millrace_sandbox::{Runtime, SweepFilter};
 const PERIOD: Duration = Duration::from_mins(10);
 
 /// Removes what an earlier process of this builder left. Before it no attempt is taken up again.
-pub async fn sweep_own(runtime: &Runtime, builder: BuilderId) {
-    sweep(runtime, SweepFilter::OwnedBy(builder)).await;
+pub async fn remove_own(runtime: &Runtime, builder: BuilderId) {
+    remove(runtime, SweepFilter::OwnedBy(builder)).await;
 }
 
 /// Removes expired containers until the stop.
 pub async fn run(runtime: Runtime, shutdown: Shutdown) -> anyhow::Result<()> {
     loop {
-        sweep(&runtime, SweepFilter::Expired(Utc::now())).await;
+        remove(&runtime, SweepFilter::Expired(Utc::now())).await;
         if !shutdown.sleep(PERIOD).await {
             return Ok(());
         }
     }
 }
 
-async fn sweep(runtime: &Runtime, filter: SweepFilter) {
+async fn remove(runtime: &Runtime, filter: SweepFilter) {
     match runtime.sweep(filter).await {
-        Ok(swept) => {
-            for container in swept {
+        Ok(removed) => {
+            for container in removed {
                 tracing::warn!(
                     container.id = container.container_id,
                     attempt.id = container.attempt,

@@ -81,7 +81,7 @@ impl Finding {
 }
 
 /// How the run ended, with all its usage.
-pub fn judge(evidence: &Evidence<'_>) -> Outcome {
+pub fn classify(evidence: &Evidence<'_>) -> Outcome {
     let finding = find(evidence);
     let mut outcome = Outcome::new(finding.kind, finding.message);
     outcome.limit = finding.limit;

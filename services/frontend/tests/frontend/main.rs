@@ -9,6 +9,7 @@
 mod bad_input;
 mod legacy;
 mod pipeline;
-mod played_builder;
+mod scripted_builder;
+
 mod submission;
 mod support;

@@ -7,7 +7,7 @@ use millrace_domain::{Outcome, OutcomeKind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::played_builder::{Builder, HoldReason, PATIENCE, task, until_state};
+use crate::scripted_builder::{Builder, HoldReason, PATIENCE, task, until_state};
 use crate::support::{Frontend, send};
 
 #[tokio::test(flavor = "multi_thread")]

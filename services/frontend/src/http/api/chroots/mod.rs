@@ -1,6 +1,8 @@
 //! `GET` and `POST /api/v1/chroots`, and `POST /api/v1/chroots/{name}/refresh`, `/disable` and `/enable`: where one can
 //! build, and how the images for that are.
 
+pub(crate) mod add;
+
 use std::collections::HashMap;
 
 use axum::Json;
@@ -14,8 +16,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, FieldError};
+use crate::http::api::chroots::add::{AddChroot, MAX_CHROOTS, check};
 use crate::http::api::model::List;
-use crate::http::api::new_chroot::{AddChroot, MAX_CHROOTS, check};
 use crate::http::auth::Admin;
 use crate::http::extract::{ApiJson, Segments, segment};
 use crate::state::AppState;

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use crate::error::{ApiError, FieldError};
 use crate::http::api::chroots::add::{AddChroot, MAX_CHROOTS, check};
-use crate::http::api::model::List;
+use crate::http::api::model::page::List;
 use crate::http::auth::Admin;
 use crate::http::extract::{ApiJson, Segments, segment};
 use crate::state::AppState;

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::builds::submit::validate::check_project;
 use crate::error::{ApiError, FieldError};
-use crate::http::api::model::List;
+use crate::http::api::model::page::List;
 use crate::http::auth::Admin;
 use crate::http::extract::{ApiJson, Segments, segment};
 use crate::http::legacy::list::Shape;

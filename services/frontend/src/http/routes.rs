@@ -90,10 +90,16 @@ fn quick_api() -> OpenApiRouter<AppState> {
         .routes(routes!(builder_drain::drain_builder))
         .routes(routes!(builder_drain::undrain_builder))
         .routes(routes!(parked::list_parked))
-        .routes(routes!(pollers::list_pollers, pollers::add_poller))
-        .routes(routes!(pollers::show_poller, pollers::remove_poller))
-        .routes(routes!(pollers::rotate_poller))
-        .routes(routes!(pollers::poller_lens))
+        .routes(routes!(
+            pollers::list::list_pollers,
+            pollers::add::add_poller
+        ))
+        .routes(routes!(
+            pollers::list::show_poller,
+            pollers::remove::remove_poller
+        ))
+        .routes(routes!(pollers::rotate::rotate_poller))
+        .routes(routes!(pollers::lens::poller_lens))
         .routes(routes!(build_import::import_builds))
         .routes(routes!(projects::show_project, projects::change_project))
 }

@@ -82,10 +82,13 @@ fn quick_api() -> OpenApiRouter<AppState> {
         .routes(routes!(logs::build_log))
         .routes(routes!(attempt_files::list_files))
         .routes(routes!(attempt_files::read_file))
-        .routes(routes!(chroots::list_chroots, chroots::add_chroot))
-        .routes(routes!(chroots::refresh_chroot))
-        .routes(routes!(chroots::disable_chroot))
-        .routes(routes!(chroots::enable_chroot))
+        .routes(routes!(
+            chroots::list::list_chroots,
+            chroots::add::add_chroot
+        ))
+        .routes(routes!(chroots::refresh::refresh_chroot))
+        .routes(routes!(chroots::enable::disable_chroot))
+        .routes(routes!(chroots::enable::enable_chroot))
         .routes(routes!(builders::list_builders))
         .routes(routes!(builder_drain::drain_builder))
         .routes(routes!(builder_drain::undrain_builder))

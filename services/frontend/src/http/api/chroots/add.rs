@@ -1,38 +1,83 @@
-//! A new chroot in words of the domain, or which field cannot be accepted. Each of its names becomes part of a command
-//! line of mock or of a name on an engine, where other characters would be code.
+//! `POST /api/v1/chroots`. Each name in the request becomes part of a command line of mock or of a name on an engine,
+//! where other characters would be code; so each is checked, and the field that cannot be accepted is named.
 
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use millrace_chassis::Problem;
 use millrace_domain::{ChrootName, ImageName};
-use millrace_store::ChrootDef;
+use millrace_store::{ChrootAdded, ChrootDef};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::error::FieldError;
+use crate::error::{ApiError, FieldError};
+use crate::http::api::chroots::model::{Chroot, MAX_CHROOTS, load};
+use crate::http::auth::Admin;
+use crate::http::extract::ApiJson;
+use crate::state::AppState;
 
-/// Chroots at most: builders ask for all of theirs every few seconds.
-pub const MAX_CHROOTS: u32 = 500;
-/// Before the name of an image that nobody named.
-const IMAGE: &str = "millrace/chroot-";
+/// Prefix of the image's name when the request gives none.
+const IMAGE_PREFIX: &str = "millrace/chroot-";
 
 /// A chroot to be added.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddChroot {
-    /// Its name: `<distribution>-<version>-<architecture>`.
+    /// Name of the form `<distribution>-<version>-<architecture>`.
     pub name: String,
-    /// The image that builders bake it from, which has mock; pulled where an engine lacks it. Without it the image is made
-    /// elsewhere.
+    /// Name of the image that builders bake the chroot's image from. It must contain mock, and is pulled where an
+    /// engine lacks it. When absent, builders bake nothing: the image is made elsewhere.
     #[serde(default)]
     pub base: Option<String>,
-    /// The name of its image on the engines; `millrace/chroot-<name>` when absent.
+    /// Name of the chroot's image on the engines; `millrace/chroot-<name>` when absent.
     #[serde(default)]
     pub image: Option<String>,
-    /// The name of mock's configuration inside the base; the chroot's own name when absent.
+    /// Name of mock's configuration inside the base; the chroot's own name when absent.
     #[serde(default)]
     pub mock_root: Option<String>,
 }
 
-/// Checks all names.
-pub fn check(request: &AddChroot) -> Result<ChrootDef, FieldError> {
+/// Add a chroot
+#[utoipa::path(
+    post,
+    path = "/api/v1/chroots",
+    tag = "service",
+    request_body = AddChroot,
+    responses(
+        (status = 201, description = "The chroot; builders bake its image, and its first builds wait for that", body = Chroot),
+        (status = "default", description = "Refused; nothing was stored", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("admin" = []))
+)]
+pub async fn add_chroot(
+    _: Admin,
+    State(state): State<AppState>,
+    ApiJson(request): ApiJson<AddChroot>,
+) -> Result<(StatusCode, Json<Chroot>), ApiError> {
+    let new = validate(&request)?;
+    match state.store.add_chroot(&new, MAX_CHROOTS).await? {
+        ChrootAdded::Added => {}
+        ChrootAdded::NameTaken => {
+            let detail = format!("there is a chroot {} already", new.name);
+            return Err(ApiError::Conflict { detail });
+        }
+        ChrootAdded::ImageTaken => {
+            let taken = FieldError::new("image", "another chroot has this image");
+            return Err(taken.accepted("a name of its own").into());
+        }
+        ChrootAdded::Full => {
+            let detail =
+                format!("there are {MAX_CHROOTS} chroots, which is as many as there may be");
+            return Err(ApiError::Conflict { detail });
+        }
+    }
+    tracing::info!(chroot = %new.name, image = new.image, "chroot added");
+    let chroot = load(&state, &new.name).await?;
+    Ok((StatusCode::CREATED, Json(chroot)))
+}
+
+/// Converts the request to the chroot to be stored, or says which field cannot be accepted.
+fn validate(request: &AddChroot) -> Result<ChrootDef, FieldError> {
     let name = chroot("name", &request.name)?;
     let mock_root = match &request.mock_root {
         Some(text) => chroot("mock_root", text)?,
@@ -40,8 +85,13 @@ pub fn check(request: &AddChroot) -> Result<ChrootDef, FieldError> {
     };
     let base = request.base.as_deref().map(|text| image("base", text));
     let base = base.transpose()?;
-    // Engines want images in lower case, which the names of chroots need not be.
-    let default = || format!("{IMAGE}{}", name.as_str().to_lowercase().replace('+', "_"));
+    // Engines accept image names in lower case only; chroots' names may have capitals.
+    let default = || {
+        format!(
+            "{IMAGE_PREFIX}{}",
+            name.as_str().to_lowercase().replace('+', "_")
+        )
+    };
     let own = image("image", &request.image.clone().unwrap_or_else(default))?;
     if base.as_ref() == Some(&own) {
         return Err(FieldError::new("image", "is the base itself").accepted("a name of its own"));
@@ -88,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_is_not_named_follows_from_the_name() {
-        let added = check(&request("centos-stream+epel-9-X86_64")).unwrap();
+        let added = validate(&request("centos-stream+epel-9-X86_64")).unwrap();
         assert_eq!(added.image, "millrace/chroot-centos-stream_epel-9-x86_64");
         assert_eq!(added.mock_root, added.name);
     }
@@ -98,7 +148,7 @@ mod tests {
         let field = |change: &dyn Fn(&mut AddChroot)| {
             let mut request = request("fedora-44-x86_64");
             change(&mut request);
-            check(&request).unwrap_err().field
+            validate(&request).unwrap_err().field
         };
         assert_eq!(field(&|r| r.name = "../etc-1-x".to_owned()), "name");
         assert_eq!(

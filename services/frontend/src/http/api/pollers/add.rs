@@ -36,8 +36,8 @@ pub struct AddPoller {
     /// Percentage of these builds that is routed to it, from 0 to 100; 100 when absent.
     #[serde(default)]
     pub share: Option<u32>,
-    /// The answer to a start report for a build that is not its own any more: `ignore` (200) or `reject` (409); `ignore`
-    /// when absent.
+    /// The answer to a start report for a build that is not its own any more: `ignore` (200) or `reject` (409);
+    /// `ignore` when absent.
     #[serde(default)]
     pub fence: Option<Fence>,
 }

@@ -1,5 +1,5 @@
-//! `GET /api/v1/pollers/{name}/lens`: the exchange with a poller from the poller's side. Reads only, so that an operator
-//! can look at any time.
+//! `GET /api/v1/pollers/{name}/lens`: the exchange with a poller from the poller's side. Reads only, so that an
+//! operator can look at any time.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,4 +1,5 @@
-//! `POST /api/v1/pollers/{name}/rotate`: a new address and password, for a poller whose old ones may be known to others.
+//! `POST /api/v1/pollers/{name}/rotate`: a new address and password, for a poller whose old ones may be known to
+//! others.
 
 use axum::Json;
 use axum::extract::State;

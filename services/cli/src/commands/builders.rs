@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::{self, Answer};
-use crate::command::print;
+use crate::commands::print;
 use crate::config::Config;
 use crate::exit::{Ending, Usage};
 use crate::render;

@@ -4,7 +4,7 @@ use millrace_chassis::path_segment;
 use serde_json::{Value, json};
 
 use crate::client::{self, Answer};
-use crate::command::print;
+use crate::commands::print;
 use crate::config::Config;
 use crate::exit::{Ending, Usage};
 use crate::render;

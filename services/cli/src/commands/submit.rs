@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Submit, Waiting};
 use crate::client::{self, Answer};
-use crate::command::print;
+use crate::commands::print;
 use crate::config::Config;
 use crate::exit::{Ending, Usage};
 use crate::model::Build;

@@ -1,5 +1,12 @@
 //! One function per command: call, print, tell the ending.
 
+mod builders;
+mod chroots;
+mod import;
+mod pollers;
+mod projects;
+mod submit;
+
 use anyhow::Context;
 use futures_util::StreamExt;
 use millrace_chassis::{Method, path_segment};
@@ -13,7 +20,7 @@ use crate::client::{self, Answer};
 use crate::config::Config;
 use crate::exit::{Ending, Fault, Usage};
 use crate::model::{Build, File, Page, Task};
-use crate::{builder, chroot, follow, import, poller, project, render, submit, wait};
+use crate::{follow, render, wait};
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<Ending> {
@@ -27,22 +34,22 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
         Command::Cancel { build } => cancel(&config, build, json).await,
         Command::Resubmit(command) => resubmit(&config, command, json).await,
         Command::Download(command) => download(&config, command, json).await,
-        Command::Chroot { command } => chroot::run(&config, command, json).await,
+        Command::Chroot { command } => chroots::run(&config, command, json).await,
         Command::Parked {
             command: ParkedCommand::List { limit, before },
         } => parked(&config, limit, before, json).await,
         Command::Builder {
             command: BuilderCommand::List,
-        } => builder::list(&config, json).await,
+        } => builders::list(&config, json).await,
         Command::Project {
             command: ProjectCommand::Show { name },
-        } => project::show(&config, &name, json).await,
+        } => projects::show(&config, &name, json).await,
         Command::Project {
             command: ProjectCommand::Set { name, auto_raise },
-        } => project::set(&config, &name, auto_raise, json).await,
-        Command::Drain { builder } => builder::turn(&config, &builder, "drain", json).await,
-        Command::Undrain { builder } => builder::turn(&config, &builder, "undrain", json).await,
-        Command::Poller { command } => poller::run(&config, command, json).await,
+        } => projects::set(&config, &name, auto_raise, json).await,
+        Command::Drain { builder } => builders::turn(&config, &builder, "drain", json).await,
+        Command::Undrain { builder } => builders::turn(&config, &builder, "undrain", json).await,
+        Command::Poller { command } => pollers::run(&config, command, json).await,
         Command::Import(command) => import::run(&config, command, json).await,
         Command::Status => status(&config, json).await,
     }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::args::Import;
-use crate::command::print;
+use crate::commands::print;
 use crate::config::Config;
 use crate::exit::{Ending, Usage};
 

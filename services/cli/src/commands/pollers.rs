@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::args::{AddPoller, PollerCommand};
 use crate::client::{self, Answer};
-use crate::command::print;
+use crate::commands::print;
 use crate::config::Config;
 use crate::exit::Ending;
 use crate::render;

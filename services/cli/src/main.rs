@@ -1,13 +1,17 @@
-//! The `millrace` command.
+#![doc = include_str!("../README.md")]
 
 mod args;
 mod client;
 mod commands;
 mod config;
+mod error;
 mod exit;
 mod follow;
+mod log_printer;
 mod model;
+mod output;
 mod render;
+mod retry;
 mod simulate;
 mod wait;
 

@@ -1,34 +1,38 @@
-//! Chroots: where one can build, and how their images are.
+//! `millrace chroot …`: which chroots there are, their images, and whether they accept builds.
 
+use millrace_chassis::path_segment;
 use serde_json::{Value, json};
 
-use crate::args::{AddChroot, ChrootCommand};
-use crate::client::{self, Answer};
-use crate::commands::print;
+use crate::args::admin::{AddChroot, ChrootCommand};
+use crate::client::Answer;
 use crate::config::Config;
 use crate::exit::Ending;
+use crate::output::Output;
 use crate::render;
-use millrace_chassis::path_segment;
 
 const PATH: &str = "/api/v1/chroots";
 
 /// Runs a command about chroots.
-pub async fn run(config: &Config, command: ChrootCommand, json: bool) -> anyhow::Result<Ending> {
+pub async fn run(
+    config: &Config,
+    command: ChrootCommand,
+    output: Output,
+) -> anyhow::Result<Ending> {
     match command {
         ChrootCommand::List => {
-            let answer: Answer<Value> = client::get(&config.api, PATH).await?;
-            print(json, &answer.json, || render::chroots(&answer.json));
+            let answer: Answer<Value> = config.client.get(PATH).await?;
+            output.print(&answer.json, || render::chroots::list(&answer.json));
         }
-        ChrootCommand::Add(new) => change(config, PATH, &body(new), json).await?,
-        ChrootCommand::Refresh { name } => turn(config, &name, "refresh", json).await?,
-        ChrootCommand::Disable { name } => turn(config, &name, "disable", json).await?,
-        ChrootCommand::Enable { name } => turn(config, &name, "enable", json).await?,
+        ChrootCommand::Add(new) => post(config, PATH, &new_chroot(new), output).await?,
+        ChrootCommand::Refresh { name } => post_action(config, &name, "refresh", output).await?,
+        ChrootCommand::Disable { name } => post_action(config, &name, "disable", output).await?,
+        ChrootCommand::Enable { name } => post_action(config, &name, "enable", output).await?,
     }
     Ok(Ending::Done)
 }
 
-/// Only what is given: the server has defaults.
-fn body(new: AddChroot) -> Value {
+/// The request's body; fields that are not given are left out, since the server has defaults for them.
+fn new_chroot(new: AddChroot) -> Value {
     let given = [
         ("name", Some(new.name)),
         ("base", new.base),
@@ -41,14 +45,19 @@ fn body(new: AddChroot) -> Value {
     Value::Object(fields.collect())
 }
 
-async fn turn(config: &Config, name: &str, verb: &str, json: bool) -> anyhow::Result<()> {
-    let path = format!("{PATH}/{}/{verb}", path_segment(name));
-    change(config, &path, &json!({}), json).await
+async fn post_action(
+    config: &Config,
+    name: &str,
+    action: &str,
+    output: Output,
+) -> anyhow::Result<()> {
+    let path = format!("{PATH}/{}/{action}", path_segment(name));
+    post(config, &path, &json!({}), output).await
 }
 
-async fn change(config: &Config, path: &str, body: &Value, json: bool) -> anyhow::Result<()> {
-    let answer: Answer<Value> = client::post(&config.api, path, body).await?;
-    print(json, &answer.json, || render::chroot(&answer.json));
+async fn post(config: &Config, path: &str, body: &Value, output: Output) -> anyhow::Result<()> {
+    let answer: Answer<Value> = config.client.post(path, body).await?;
+    output.print(&answer.json, || render::chroots::one(&answer.json));
     Ok(())
 }
 
@@ -64,6 +73,6 @@ mod tests {
             image: None,
             mock_root: None,
         };
-        assert_eq!(body(new), json!({"name": "a-1-x", "base": "mock:1"}));
+        assert_eq!(new_chroot(new), json!({"name": "a-1-x", "base": "mock:1"}));
     }
 }

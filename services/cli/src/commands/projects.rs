@@ -1,38 +1,41 @@
-//! Projects and what they have set.
+//! `millrace project show` and `project set`.
 
 use millrace_chassis::path_segment;
 use serde_json::{Value, json};
 
-use crate::client::{self, Answer};
-use crate::commands::print;
+use crate::client::Answer;
 use crate::config::Config;
-use crate::exit::{Ending, Usage};
-use crate::render;
+use crate::error::UsageError;
+use crate::exit::Ending;
+use crate::output::Output;
+use crate::render::fields;
 
-/// Shows a project.
-pub async fn show(config: &Config, name: &str, json: bool) -> anyhow::Result<Ending> {
-    let answer: Answer<Value> = client::get(&config.api, &path(name)?).await?;
-    print(json, &answer.json, || render::status(&answer.json));
+/// Shows a project's settings.
+pub async fn show(config: &Config, name: &str, output: Output) -> anyhow::Result<Ending> {
+    let answer: Answer<Value> = config.client.get(&path(name)?).await?;
+    output.print(&answer.json, || fields::lines(&answer.json));
     Ok(Ending::Done)
 }
 
-/// Changes what is given.
+/// Changes those settings that are given, and shows all.
 pub async fn set(
     config: &Config,
     name: &str,
     auto_raise: Option<bool>,
-    json: bool,
+    output: Output,
 ) -> anyhow::Result<Ending> {
     let change = json!({ "auto_raise": auto_raise });
-    let answer: Answer<Value> = client::patch(&config.api, &path(name)?, &change).await?;
-    print(json, &answer.json, || render::status(&answer.json));
+    let answer: Answer<Value> = config.client.patch(&path(name)?, &change).await?;
+    output.print(&answer.json, || fields::lines(&answer.json));
     Ok(Ending::Done)
 }
 
-fn path(project: &str) -> Result<String, Usage> {
-    let (owner, name) = project
-        .split_once('/')
-        .ok_or_else(|| Usage(format!("{project:?} is no project; name it as OWNER/NAME")))?;
+fn path(project: &str) -> Result<String, UsageError> {
+    let (owner, name) = project.split_once('/').ok_or_else(|| {
+        UsageError(format!(
+            "{project:?} is not a project; name it as OWNER/NAME"
+        ))
+    })?;
     Ok(format!(
         "/api/v1/projects/{}/{}",
         path_segment(owner),

@@ -1,28 +1,37 @@
-//! `millrace submit`: files are uploaded, URLs are passed on, then the build is asked for.
+//! `millrace submit` and `resubmit`: files are uploaded, URLs are passed on, then the build is created.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::args::{Submit, Waiting};
-use crate::client::{self, Answer};
-use crate::commands::print;
+use crate::args::builds::{Resubmit, Submit, Waiting};
+use crate::client::{Answer, Client, build_path};
 use crate::config::Config;
-use crate::exit::{Ending, Usage};
+use crate::error::UsageError;
+use crate::exit::Ending;
 use crate::model::Build;
-use crate::wait;
+use crate::output::Output;
+use crate::{follow, render, wait};
 
-/// Uploads what is a file, submits, and waits where asked.
-pub async fn run(config: &Config, command: Submit, json: bool) -> anyhow::Result<Ending> {
+/// Uploads the sources that are files, creates the build, and waits for its end where that is asked for.
+pub async fn run(config: &Config, command: Submit, output: Output) -> anyhow::Result<Ending> {
     for source in command.sources.iter().filter(|s| !is_url(s)) {
         if !Path::new(source).is_file() {
-            return Err(Usage(format!("{source} is neither an http(s) URL nor a file")).into());
+            return Err(
+                UsageError(format!("{source} is neither an http(s) URL nor a file")).into(),
+            );
         }
     }
     let mut sources = Vec::with_capacity(command.sources.len());
     for source in &command.sources {
-        sources.push(entry(config, source).await?);
+        sources.push(entry(&config.client, source).await?);
     }
+    let body = body(&command, &sources, config.project.as_deref());
+    let answer = config.client.post("/api/v1/builds", &body).await?;
+    finish(config, answer, command.waiting, output).await
+}
+
+fn body(command: &Submit, sources: &[Value], project: Option<&str>) -> Value {
     let mut body = json!({
         "sources": sources,
         "chroots": command.chroots,
@@ -30,48 +39,69 @@ pub async fn run(config: &Config, command: Submit, json: bool) -> anyhow::Result
         "priority": command.priority,
     });
     command.limits.add_to(&mut body);
-    if let Some(project) = &config.project {
-        body["project"] = Value::from(project.as_str());
+    if let Some(project) = project {
+        body["project"] = Value::from(project);
     }
-    let answer = client::post(&config.api, "/api/v1/builds", &body).await?;
-    finish(config, answer, command.waiting, json).await
+    body
 }
 
 fn is_url(source: &str) -> bool {
     source.starts_with("http://") || source.starts_with("https://")
 }
 
-async fn entry(config: &Config, source: &str) -> anyhow::Result<Value> {
+/// A source as the request names it: a URL, or the digest of a file that is uploaded now.
+async fn entry(client: &Client, source: &str) -> anyhow::Result<Value> {
     if is_url(source) {
         return Ok(Value::from(source));
     }
-    let stored = client::upload(&config.api, Path::new(source)).await?;
+    let stored = client.upload(Path::new(source)).await?;
     Ok(json!({ "sha256": stored["sha256"], "name": stored["name"] }))
 }
 
-/// Tells of the new build and waits for its end where asked.
-pub async fn finish(
+/// Creates a build of another one's sources, and waits for its end where that is asked for.
+pub async fn resubmit(
+    config: &Config,
+    command: Resubmit,
+    output: Output,
+) -> anyhow::Result<Ending> {
+    let path = format!("{}/resubmit", build_path(command.build));
+    let answer = config.client.post(&path, &resubmit_body(&command)).await?;
+    finish(config, answer, command.waiting, output).await
+}
+
+fn resubmit_body(command: &Resubmit) -> Value {
+    let mut body = json!({});
+    command.limits.add_to(&mut body);
+    if command.with_suggested_limits {
+        // Left out otherwise: a server of the first release does not know the field.
+        body["with_suggested_limits"] = true.into();
+    }
+    body
+}
+
+/// Prints the number of the new build, and waits for its end where that is asked for.
+async fn finish(
     config: &Config,
     answer: Answer<Build>,
     waiting: Waiting,
-    json: bool,
+    output: Output,
 ) -> anyhow::Result<Ending> {
     if !waiting.wait && !waiting.follow {
-        print(json, &answer.json, || {
+        output.print(&answer.json, || {
             format!("build {} submitted\n", answer.object.id)
         });
         return Ok(Ending::Done);
     }
     eprintln!("build {} submitted", answer.object.id);
-    let ended = if waiting.follow && !json {
-        wait::follow(config, &answer.object).await?
+    let ended = if waiting.follow && !output.is_json() {
+        follow::build(&config.client, &answer.object).await?
     } else {
-        wait::until_end(config, answer.object.id).await?
+        wait::until_end(&config.client, answer.object.id).await?
     };
-    if json {
+    if output.is_json() {
         println!("{}", ended.json);
     } else {
-        eprint!("{}", crate::render::ending(&ended.object));
+        eprint!("{}", render::builds::summary(&ended.object));
     }
     Ok(Ending::of_build(&ended.object))
 }

@@ -1,30 +1,31 @@
-//! A small poller with the habits of 2012: it polls without a pause in its trust, keeps each build it was told of as a
-//! file, begins it late, says so with fractions of seconds, and builds nothing. For trying a site before real pollers are
-//! pointed at it.
+//! `millrace poller simulate`: a small poller with the habits of 2012 that builds nothing, to try a site with before
+//! real pollers are pointed at it.
 //!
-//! Each build is begun once in the life of the process, whatever the list says later; files that an earlier process left
-//! are begun without asking anybody. An answer that is no JSON ends it, and any status but 200 to a report ends what
-//! that worker has.
+//! It polls without a pause for errors, writes each build of the list to a file, starts it late, and reports times with
+//! fractions of seconds. Each build is started once in the life of the process, whatever the list says later; files that
+//! an earlier process left are started without asking the server. An answer that is not JSON ends the process, and any
+//! status but 200 to a report ends the worker that sent it.
 
 mod job;
+mod queue;
 mod worker;
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use millrace_chassis::{ApiClient, Method};
 use serde_json::Value;
-use tokio::sync::{Mutex, Notify};
 
-use crate::args::Simulate;
-use crate::exit::{Ending, Fault};
+use crate::args::legacy::Simulate;
+use crate::error::ServiceError;
+use crate::exit::Ending;
 use job::id_of;
+use queue::Queue;
 use worker::Worker;
 
-/// Runs until it is stopped, or with `--once` until the first list is done.
+/// Runs until it is stopped, or with `--once` until nothing is listed and all is done.
 pub async fn run(options: Simulate) -> anyhow::Result<Ending> {
     std::fs::create_dir_all(&options.spool)
         .with_context(|| format!("cannot make {}", options.spool.display()))?;
@@ -43,15 +44,15 @@ pub async fn run(options: Simulate) -> anyhow::Result<Ending> {
         workers.spawn(worker.run());
     }
     loop {
-        match fetch(&api).await {
+        match fetch_list(&api).await {
             Ok(list) => {
                 for build in list["builds"].as_array().into_iter().flatten() {
-                    take(&options.spool, &queue, build).await?;
+                    add_build(&options.spool, &queue, build).await?;
                 }
             }
-            // Only what the transport says is forgiven.
-            Err(Failure::Transport(error)) => eprintln!("simulate: {error}"),
-            Err(Failure::NoJson(error)) => return Err(Fault(error).into()),
+            // A poller of 2012 forgives the network and nothing else.
+            Err(ListError::Transport(error)) => eprintln!("simulate: {error}"),
+            Err(ListError::NotJson(error)) => return Err(ServiceError(error).into()),
         }
         if options.once && queue.is_done().await {
             return Ok(Ending::Done);
@@ -60,22 +61,22 @@ pub async fn run(options: Simulate) -> anyhow::Result<Ending> {
     }
 }
 
-enum Failure {
+enum ListError {
     Transport(String),
-    NoJson(String),
+    NotJson(String),
 }
 
-async fn fetch(api: &ApiClient) -> Result<Value, Failure> {
+async fn fetch_list(api: &ApiClient) -> Result<Value, ListError> {
     let request = api.request(Method::GET, "/waiting_builds/");
-    let transport = |error: &dyn std::fmt::Display| Failure::Transport(error.to_string());
+    let transport = |error: &dyn std::fmt::Display| ListError::Transport(error.to_string());
     let response = request.send().await.map_err(|error| transport(&error))?;
     let body = response.bytes().await.map_err(|error| transport(&error))?;
     serde_json::from_slice(&body)
-        .map_err(|error| Failure::NoJson(format!("the frontend's answer is no JSON: {error}")))
+        .map_err(|error| ListError::NotJson(format!("the frontend's answer is not JSON: {error}")))
 }
 
-/// Writes the build down, unless it is there, and has it begun, unless it was.
-async fn take(spool: &Path, queue: &Queue, build: &Value) -> anyhow::Result<()> {
+/// Writes a listed build to the spool unless its file is there, and queues it unless this process had it before.
+async fn add_build(spool: &Path, queue: &Queue, build: &Value) -> anyhow::Result<()> {
     let Some(id) = id_of(build) else {
         return Ok(());
     };
@@ -91,7 +92,7 @@ async fn take(spool: &Path, queue: &Queue, build: &Value) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Numbers of the builds that an earlier process left.
+/// Numbers of the builds whose files an earlier process left.
 fn spooled(spool: &Path) -> anyhow::Result<Vec<String>> {
     let entries =
         std::fs::read_dir(spool).with_context(|| format!("cannot read {}", spool.display()))?;
@@ -101,64 +102,4 @@ fn spooled(spool: &Path) -> anyhow::Result<Vec<String>> {
         .collect();
     ids.sort();
     Ok(ids)
-}
-
-/// Builds that are to be begun, in the order of their files' names.
-#[derive(Debug, Default)]
-pub struct Queue {
-    waiting: Mutex<Waiting>,
-    news: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    /// All that this process was ever told of.
-    seen: HashSet<String>,
-    files: std::collections::BTreeSet<PathBuf>,
-    at_work: usize,
-}
-
-impl Queue {
-    async fn is_new(&self, id: &str) -> bool {
-        !self.waiting.lock().await.seen.contains(id)
-    }
-
-    async fn add(&self, spool: &Path, id: String) {
-        let mut waiting = self.waiting.lock().await;
-        let path = spool.join(format!("{id}.json"));
-        if waiting.seen.insert(id) {
-            waiting.files.insert(path);
-            self.news.notify_one();
-        }
-    }
-
-    /// The next file; waits until there is one.
-    pub async fn next(&self) -> PathBuf {
-        loop {
-            let news = self.news.notified();
-            if let Some(next) = self.take_first().await {
-                return next;
-            }
-            news.await;
-        }
-    }
-
-    async fn take_first(&self) -> Option<PathBuf> {
-        let mut waiting = self.waiting.lock().await;
-        let next = waiting.files.pop_first()?;
-        waiting.at_work += 1;
-        // One word may stand for several files.
-        self.news.notify_one();
-        Some(next)
-    }
-
-    /// A file that was begun is done, or given up.
-    pub async fn done(&self) {
-        self.waiting.lock().await.at_work -= 1;
-    }
-
-    async fn is_done(&self) -> bool {
-        let waiting = self.waiting.lock().await;
-        waiting.files.is_empty() && waiting.at_work == 0
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_bus::{Bus, LinkState};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_wire::{AttemptStatus, HeartbeatRequest};
 use tokio::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_chassis::{ApiError, Backoff, CancellationToken};
+use millrace_chassis::{ApiError, Backoff, BackoffExt, CancellationToken};
 use tokio::time::Instant;
 
 use crate::error::ServiceError;

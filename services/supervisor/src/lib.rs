@@ -4,17 +4,17 @@
 
 mod cgroup;
 mod clock;
+mod commands;
 mod disk;
 mod limits;
-mod logcap;
+mod log_limit;
 mod netcut;
-mod orders;
-mod outlet;
+mod output_queue;
 mod process;
 mod program;
 mod protocol;
 mod run;
-mod selftest;
+mod self_test;
 mod signals;
 mod stages;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use millrace_chassis::{Backoff, FetchError};
+use millrace_chassis::{Backoff, BackoffExt, FetchError};
 use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_wire::{JobSource, SourceOrigin};
 use tokio::time::Instant;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use millrace_bus::{Outgoing, Route};
-use millrace_chassis::{Backoff, crash_point};
+use millrace_chassis::{Backoff, BackoffExt, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Phase, Stage};
 use millrace_wire::{FinishedV1, MissingFile};
 

@@ -29,7 +29,7 @@ pub(crate) mod upload;
 
 use std::sync::Arc;
 
-use millrace_chassis::crash_point;
+use millrace_chassis::{BackoffExt, crash_point};
 use millrace_wire::{DeclineReason, DeclineRequest};
 
 use crate::attempt_registry::{Interrupt, RunningAttempt};

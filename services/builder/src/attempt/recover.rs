@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use millrace_chassis::crash_point;
+use millrace_chassis::{BackoffExt, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Phase, Token};
 use millrace_wire::{ClaimRequest, JobSource, PackageReport};
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_domain::Stage;
 use millrace_wire::{FinishedBefore, JobSource, ManifestFile, PackageReport};
 use tokio::time::Instant;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use millrace_chassis::crash_point;
+use millrace_chassis::{BackoffExt, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_sandbox::{
     Ended, SandboxError, SandboxFiles, SandboxHandle, SandboxLimits, SandboxSpec,

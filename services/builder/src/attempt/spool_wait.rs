@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_domain::Outcome;
 use millrace_wire::WaitsFor;
 use tokio::time::Instant;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_domain::{ChrootName, ImageName};
 use millrace_sandbox::{Bake, BakeSpec, Runtime, SandboxError, SandboxLimits};
 use millrace_wire::{ChrootImage, ChrootOrder, ChrootsRequest};

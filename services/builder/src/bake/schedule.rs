@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_domain::{BuilderId, ChrootName};
 use millrace_sandbox::ImageFacts;
 use millrace_wire::{ChrootImage, ChrootOrder, ImageState};

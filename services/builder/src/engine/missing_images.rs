@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millrace_chassis::{Backoff, Shutdown};
+use millrace_chassis::{Backoff, BackoffExt, Shutdown};
 use millrace_sandbox::{Runtime, SandboxError};
 use tokio::sync::Notify;
 use tokio::time::Instant;

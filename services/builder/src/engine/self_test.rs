@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use millrace_chassis::{Backoff, Shutdown};
+use millrace_chassis::{Backoff, BackoffExt, Shutdown};
 use millrace_domain::BuilderId;
 use millrace_sandbox::SandboxError;
 use tokio::sync::{Notify, watch};

@@ -4,7 +4,9 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use millrace_chassis::{ApiClient, ApiError, Backoff, Method, RequestBuilder, Shutdown, Timeouts};
+use millrace_chassis::{
+    ApiClient, ApiError, Backoff, BackoffExt, Method, RequestBuilder, Shutdown, Timeouts,
+};
 use millrace_domain::Token;
 use millrace_wire::{EnrolRequest, Enrolled};
 use secrecy::SecretString;

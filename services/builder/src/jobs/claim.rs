@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_bus::{Delivery, Verdict};
-use millrace_chassis::{Backoff, crash_point, random_bytes};
+use millrace_chassis::{Backoff, BackoffExt, crash_point, random_bytes};
 use millrace_domain::{Phase, Token};
 use millrace_wire::{ClaimGranted, ClaimRequest, DeclineReason, DeclineRequest, JobV1};
 use tokio::time::Instant;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millrace_chassis::{Backoff, CancellationToken, crash_point};
+use millrace_chassis::{Backoff, BackoffExt, CancellationToken, crash_point};
 use millrace_domain::{AttemptId, Token};
 use tokio::sync::watch;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millrace_chassis::{Backoff, CancellationToken};
+use millrace_chassis::{Backoff, BackoffExt, CancellationToken};
 use tokio::sync::Notify;
 
 use crate::engine::room::{ClosedReason, Room};

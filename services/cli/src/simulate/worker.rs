@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use millrace_chassis::{ApiClient, Backoff, Method};
+use millrace_chassis::{ApiClient, Backoff, BackoffExt, Method};
 use serde_json::{Value, json};
 
 use crate::args::legacy::Simulate;

@@ -5,7 +5,6 @@
 //! an error; consuming hands [`Incoming`] to a handler and carries its [`Verdict`] back to the broker.
 #![doc = include_str!("../README.md")]
 
-mod backoff;
 mod bus;
 mod config;
 mod delivery;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bollard::errors::Error as EngineFault;
 use bollard::models::{NetworkConnectRequest, NetworkDisconnectRequest};
+use millrace_domain::Backoff;
 use millrace_supervisor::Network;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -13,8 +14,9 @@ use crate::engine::Engine;
 
 /// Tries for each wish; the supervisor waits 30 s.
 const TRIES: u32 = 5;
-/// Time before the second try; it doubles.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Time before the second try, which doubles, and at most before a later one.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// Serves the wishes of one sandbox until it is dropped.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl Cable {
         let Some(network) = &self.network else {
             return;
         };
-        let mut pause = PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         for _ in 0..TRIES {
             let done = match wanted {
                 Network::Cut => self.disconnect(network).await,
@@ -70,8 +72,8 @@ impl Cable {
                 ?wanted,
                 "a sandbox's network is not changed yet: {fault}"
             );
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+            // Without jitter: no other sandbox waits for this one.
+            tokio::time::sleep(backoff.delay(1.0)).await;
         }
         tracing::error!(
             container.id = self.container,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::outlet::{Intake, set_nonblocking, take};
+use crate::output_queue::{Intake, set_nonblocking, take};
 use crate::protocol::Order;
 
 /// Longer lines are no orders of ours.

@@ -12,21 +12,21 @@ use nix::sys::signal::Signal;
 
 use crate::cgroup::Meter;
 use crate::clock;
+use crate::commands::Orders;
 use crate::disk::DiskWatch;
 use crate::limits::{Act, Cause, Limits};
-use crate::logcap::Gate;
+use crate::log_limit::Gate;
 use crate::netcut::Received;
-use crate::orders::Orders;
-use crate::outlet::Outlet;
+use crate::output_queue::Outlet;
 use crate::process::{Running, reap_all, signal_all};
 use crate::protocol::{Notice, Plan, Sample, Step, StepEnd, StepReport};
 use crate::signals::Signals;
 use crate::stages::{Lines, Stages, known};
 
-mod last_words;
+mod dynamic_requires;
+mod final_report;
 mod network;
 mod output;
-mod rounds;
 
 /// Bytes of log that may wait for the reader.
 const LOG_ROOM: usize = 256 * 1024;

@@ -12,7 +12,7 @@ use crate::error::SandboxError;
 use crate::network::NetworkSpec;
 use crate::profile::Profile;
 use crate::runtime::Runtime;
-use crate::selftest::ensure_image;
+use crate::self_test::ensure_image;
 use crate::spec::{SandboxFiles, SandboxLimits, SandboxSpec};
 
 /// The whole test, in seconds; it takes about one.

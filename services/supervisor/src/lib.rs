@@ -1,5 +1,6 @@
 //! PID 1 of a sandbox: runs the steps of a plan under limits, streams the log, measures, reports, and ends every
 //! process when its builder is gone. Its protocol's types are shared with the builder; all else is private.
+#![doc = include_str!("../README.md")]
 
 mod cgroup;
 mod clock;

@@ -3,6 +3,7 @@
 //! A [`Bus`] holds two connections and reconnects them, one to publish and one to consume, and declares its role's
 //! [`Topology`] whenever it connects. Publishing waits for the broker's confirm and takes a returned message for
 //! an error; consuming hands [`Incoming`] to a handler and carries its [`Verdict`] back to the broker.
+#![doc = include_str!("../README.md")]
 
 mod bus;
 mod config;

@@ -1,5 +1,6 @@
 //! The types that the words of Millrace's glossary stand for. No IO; a value of such a type is valid, since its
 //! constructor checks.
+#![doc = include_str!("../README.md")]
 
 mod backoff;
 mod chroot;

@@ -1,4 +1,5 @@
 //! Containers: the only crate that knows bollard. See README.md for what a sandbox is and what it is not.
+#![doc = include_str!("../README.md")]
 
 mod archive;
 mod attach;

@@ -1,5 +1,5 @@
-//! LISTEN: hints between frontends that there is work. Notifications are lost while a connection is away, so
-//! whoever waits here also looks at the tables now and then; a lost hint costs time, never work.
+//! LISTEN/NOTIFY: one frontend tells the others that there is work. Notifications are lost while the connection is down, so
+//! every listener also polls the tables; a lost notification costs time, never work.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,25 +9,26 @@ use millrace_domain::Backoff;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::time::{Instant, sleep_until};
 
+/// The channel on which stores notify each other; the payload is the sender's id.
 pub(crate) const CHANNEL: &str = "millrace_wake";
 
 /// A connection that lived this long was a good one: the backoff begins anew.
 const GOOD_LIFE: Duration = Duration::from_secs(5);
 
-/// A stream of hints from others.
+/// A stream of notifications from other stores.
 pub struct Notifications {
     options: PgConnectOptions,
-    /// Who need not be told: the store that listens knows of its own commits.
+    /// Id of the listening store, whose own notifications are ignored: it knows of its own commits.
     own: Arc<str>,
     listener: Option<PgListener>,
-    /// When it was connected.
+    /// When the listener was connected.
     since: Instant,
     backoff: Backoff,
     /// No connection is tried before; kept here, because whoever waits may stop waiting at any time.
     not_before: Instant,
 }
 
-/// Says nothing of the options, which hold a password.
+/// Leaves the options out, which hold a password.
 impl fmt::Debug for Notifications {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Notifications")

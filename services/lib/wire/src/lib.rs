@@ -1,4 +1,5 @@
 //! Messages on RabbitMQ and calls of the builder API. The types generate `schemas/`.
+#![doc = include_str!("../README.md")]
 
 mod builder_api;
 mod chroots;

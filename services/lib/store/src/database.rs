@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::notify::Notifications;
-use crate::scheduler::cursor::Rota;
+use crate::scheduler::cursor::ScanCursor;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -40,7 +40,7 @@ pub struct Store {
     pub(crate) pool: PgPool,
     patience: Duration,
     migration_options: PgConnectOptions,
-    pub(crate) rota: Rota,
+    pub(crate) scan_cursor: ScanCursor,
     /// Names this store in notifications.
     pub(crate) own: Arc<str>,
 }
@@ -97,7 +97,7 @@ impl Store {
             pool,
             patience: config.acquire_timeout.max(config.statement_timeout) + Duration::from_secs(2),
             migration_options: plain,
-            rota: Rota::default(),
+            scan_cursor: ScanCursor::default(),
             own: Uuid::now_v7().to_string().into(),
         })
     }

@@ -7,7 +7,7 @@ use millrace_domain::{
 use sqlx::types::Json;
 
 use crate::attempts::raise_limit::{Raise, raise};
-use crate::attempts::transition::{End, Locked, Next, lock, settle};
+use crate::attempts::transition::{AttemptEnd, Locked, NextTaskState, end_attempt, lock_attempt};
 use crate::attempts::uploads::FileKey;
 use crate::builders::availability::count_fault;
 use crate::builds::views::FileView;
@@ -82,7 +82,7 @@ impl Store {
     pub async fn accept(&self, report: &Finished) -> Result<Acceptance, StoreError> {
         self.within(async {
             let mut tx = self.begin().await?;
-            let Some(locked) = lock(&mut tx, report.attempt_id).await? else {
+            let Some(locked) = lock_attempt(&mut tx, report.attempt_id).await? else {
                 return Ok(Acceptance::Refused("there is no such attempt"));
             };
             if let Some(answer) = refuse(report, &locked) {
@@ -96,13 +96,13 @@ impl Store {
             }
             keep_results(&mut tx, report, &manifest).await?;
             let raised = raise(&mut tx, &locked, report.raise.as_ref()).await?;
-            let next = raised.unwrap_or_else(|| Next::after(&locked, &report.outcome));
-            let end = End {
+            let next = raised.unwrap_or_else(|| NextTaskState::after(&locked, &report.outcome));
+            let end = AttemptEnd {
                 state: AttemptState::Finished,
                 reason: None,
                 outcome: Some(&report.outcome),
             };
-            settle(&mut tx, &locked, end, &next).await?;
+            end_attempt(&mut tx, &locked, end, &next).await?;
             let most = report.set_aside_faults;
             let set_aside = count_fault(&mut tx, locked.builder, &report.outcome, most).await?;
             tx.commit().await?;

@@ -7,7 +7,7 @@ use millrace_domain::{AttemptId, AttemptState, BuilderId, TaskState, TokenHash};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::attempts::transition::{Locked, hand_back_delay_ms, lock, put_back};
+use crate::attempts::transition::{Locked, hand_back_delay_ms, lock_attempt, put_back};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
@@ -133,7 +133,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.within(async {
             let mut tx = self.begin().await?;
-            let Some(locked) = lock(&mut tx, attempt).await? else {
+            let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
                 return Ok(false);
             };
             let delay_ms = match locked.attempt_state {

@@ -7,7 +7,7 @@
 use millrace_domain::{AttemptId, AttemptState, Outcome, OutcomeKind, Stage, TaskId};
 use uuid::Uuid;
 
-use crate::attempts::transition::{End, Next, lock, put_back, settle};
+use crate::attempts::transition::{AttemptEnd, NextTaskState, end_attempt, lock_attempt, put_back};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
@@ -109,7 +109,7 @@ impl Store {
     /// Ends an attempt whose lease ran out, unless a heartbeat, a report or another sweeper was faster.
     async fn lose(&self, attempt: AttemptId, as_of: Time) -> Result<Option<TaskId>, StoreError> {
         let mut tx = self.begin().await?;
-        let Some(locked) = lock(&mut tx, attempt).await? else {
+        let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
             return Ok(None);
         };
         let (expired, builder, stage): (bool, Option<String>, Option<String>) = sqlx::query_as(
@@ -125,12 +125,18 @@ impl Store {
         }
         let stage = RowOf::new("attempts", attempt).parse_some(stage.as_deref())?;
         let outcome = lost_outcome(builder.as_deref().unwrap_or("unknown"), stage);
-        let end = End {
+        let end = AttemptEnd {
             state: AttemptState::Lost,
             reason: Some("its lease ran out"),
             outcome: Some(&outcome),
         };
-        settle(&mut tx, &locked, end, &Next::after(&locked, &outcome)).await?;
+        end_attempt(
+            &mut tx,
+            &locked,
+            end,
+            &NextTaskState::after(&locked, &outcome),
+        )
+        .await?;
         tx.commit().await?;
         Ok(Some(TaskId(locked.task_id)))
     }
@@ -158,7 +164,7 @@ impl Store {
 
     async fn expire_offer(&self, attempt: AttemptId) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
-        let Some(locked) = lock(&mut tx, attempt).await? else {
+        let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
             return Ok(false);
         };
         if locked.attempt_state != AttemptState::Offered {

@@ -20,7 +20,7 @@ pub struct Heartbeat {
     /// Sandboxes left.
     pub free_sandboxes: u32,
     /// What keeps it from work.
-    pub hindered: Blockers,
+    pub blockers: Blockers,
     /// It takes nothing more.
     pub stopping: bool,
     /// The attempts that it has.
@@ -132,9 +132,9 @@ impl Store {
                 .bind(int4(beat.lease_seconds))
                 .bind(int4(beat.finish_lease_seconds))
                 .bind(beat.stopping)
-                .bind(beat.hindered.disk.map(|disk| int4(disk.free_mib)))
-                .bind(beat.hindered.disk.map(|disk| int4(disk.floor_mib)))
-                .bind(&beat.hindered.missing_images)
+                .bind(beat.blockers.disk.map(|disk| int4(disk.free_mib)))
+                .bind(beat.blockers.disk.map(|disk| int4(disk.floor_mib)))
+                .bind(&beat.blockers.missing_images)
                 .bind(held.iter().map(|a| a.waits_for).collect::<Vec<_>>())
                 .fetch_all(&self.pool)
                 .await?;

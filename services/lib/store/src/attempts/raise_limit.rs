@@ -3,7 +3,7 @@
 use millrace_domain::{Limit, LimitName, OutcomeKind};
 use sqlx::types::Json;
 
-use crate::attempts::transition::{Locked, Next};
+use crate::attempts::transition::{Locked, NextTaskState};
 use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{RowOf, int4};
@@ -31,7 +31,7 @@ pub(crate) async fn raise(
     tx: &mut Tx,
     task: &Locked,
     raise: Option<&Raise>,
-) -> Result<Option<Next>, StoreError> {
+) -> Result<Option<NextTaskState>, StoreError> {
     let Some(raise) = raise.filter(|_| !task.cancel_requested) else {
         return Ok(None);
     };
@@ -62,7 +62,7 @@ pub(crate) async fn raise(
         .await?;
     }
     note(tx, task, raise, memory).await?;
-    Ok(Some(Next::Raised))
+    Ok(Some(NextTaskState::Raised))
 }
 
 /// The task's state moves with its attempt's end; this is only what it has from then on.

@@ -11,7 +11,7 @@ use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
 use crate::attempts::expire::GAP_SECONDS;
-use crate::attempts::transition::{End, Next, lock, settle};
+use crate::attempts::transition::{AttemptEnd, NextTaskState, end_attempt, lock_attempt};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
@@ -53,7 +53,7 @@ impl Store {
             let attempt = AttemptId(candidate.id);
             let task = self.within(async {
                 let mut tx = self.begin().await?;
-                let Some(locked) = lock(&mut tx, attempt).await? else {
+                let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
                     return Ok(None);
                 };
                 // Heard again, or ended, before it was locked?
@@ -108,21 +108,21 @@ impl Silent {
     /// Ends the attempt and cancels its task; false when the attempt ended just now.
     async fn revoke(&self, tx: &mut Tx) -> Result<bool, StoreError> {
         let id = AttemptId(self.id);
-        let locked = match lock(tx, id).await? {
+        let locked = match lock_attempt(tx, id).await? {
             Some(locked) if locked.attempt_state == AttemptState::Claimed => locked,
             _ => return Ok(false),
         };
-        let end = End {
+        let end = AttemptEnd {
             state: AttemptState::Revoked,
             reason: Some("the build was cancelled while the builder was silent"),
             outcome: None,
         };
-        let next = Next::Ended {
+        let next = NextTaskState::Ended {
             state: TaskState::Cancelled,
             outcome: Box::new(self.outcome()?),
             counted: false,
         };
-        settle(tx, &locked, end, &next).await?;
+        end_attempt(tx, &locked, end, &next).await?;
         Ok(true)
     }
 

@@ -48,7 +48,7 @@ impl Locked {
 }
 
 /// How the attempt ends.
-pub(crate) struct End<'a> {
+pub(crate) struct AttemptEnd<'a> {
     pub(crate) state: AttemptState,
     pub(crate) reason: Option<&'a str>,
     pub(crate) outcome: Option<&'a Outcome>,
@@ -56,7 +56,7 @@ pub(crate) struct End<'a> {
 
 /// What becomes of the task.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Next {
+pub(crate) enum NextTaskState {
     /// It is over.
     Ended {
         state: TaskState,
@@ -66,12 +66,12 @@ pub(crate) enum Next {
     /// It waits again, uncounted, because nobody failed.
     PutBack { delay_ms: i32 },
     /// It waits for another builder, after a fault of ours.
-    Again { delay_ms: i32 },
+    Retry { delay_ms: i32 },
     /// It waits again, uncounted, with a larger limit.
     Raised,
 }
 
-impl Next {
+impl NextTaskState {
     /// After an outcome that a builder reported, or that its silence made.
     pub(crate) fn after(task: &Locked, outcome: &Outcome) -> Self {
         let ended = |state, outcome: Outcome, counted| Self::Ended {
@@ -90,7 +90,7 @@ impl Next {
             (Origin::Infrastructure, false) if task.counted + 1 >= COUNTED_ATTEMPTS => {
                 ended(TaskState::Failed, outcome.clone(), true)
             }
-            (Origin::Infrastructure, false) => Self::Again {
+            (Origin::Infrastructure, false) => Self::Retry {
                 delay_ms: retry_delay_ms(task),
             },
         }
@@ -113,7 +113,7 @@ impl Next {
     pub(crate) fn task_state(&self) -> TaskState {
         match self {
             Self::Ended { state, .. } => *state,
-            Self::PutBack { .. } | Self::Again { .. } | Self::Raised => TaskState::Waiting,
+            Self::PutBack { .. } | Self::Retry { .. } | Self::Raised => TaskState::Waiting,
         }
     }
 }
@@ -169,7 +169,10 @@ struct LockedColumns {
 }
 
 /// Locks the attempt's task, then the attempt, and reads them as they are under the lock.
-pub(crate) async fn lock(tx: &mut Tx, attempt_id: AttemptId) -> Result<Option<Locked>, StoreError> {
+pub(crate) async fn lock_attempt(
+    tx: &mut Tx,
+    attempt_id: AttemptId,
+) -> Result<Option<Locked>, StoreError> {
     let columns: Option<LockedColumns> = sqlx::query_as(
         "select t.id as task_id, t.state as task_state, t.current_attempt is not distinct from a.id as is_current,
              t.attempts_counted, t.attempts_made, t.cancel_requested_at is not null as cancel_requested,
@@ -204,19 +207,19 @@ fn locked(attempt_id: AttemptId, columns: LockedColumns) -> Result<Locked, Store
 }
 
 /// Ends a live attempt and moves its task, both guarded by the states that were read under the lock.
-pub(crate) async fn settle(
+pub(crate) async fn end_attempt(
     tx: &mut Tx,
     locked: &Locked,
-    end: End<'_>,
-    next: &Next,
+    end: AttemptEnd<'_>,
+    next: &NextTaskState,
 ) -> Result<(), StoreError> {
     let (outcome, counted, delay_ms) = match next {
-        Next::Ended {
+        NextTaskState::Ended {
             outcome, counted, ..
         } => (Some(Json(outcome)), *counted, 0),
-        Next::PutBack { delay_ms } => (None, false, *delay_ms),
-        Next::Again { delay_ms } => (None, true, *delay_ms),
-        Next::Raised => (None, false, 0),
+        NextTaskState::PutBack { delay_ms } => (None, false, *delay_ms),
+        NextTaskState::Retry { delay_ms } => (None, true, *delay_ms),
+        NextTaskState::Raised => (None, false, 0),
     };
     let moved: i64 = sqlx::query_scalar(
         "with ended as (
@@ -278,12 +281,18 @@ pub(crate) async fn put_back(
     reason: &str,
     delay_ms: i32,
 ) -> Result<(), StoreError> {
-    let end = End {
+    let end = AttemptEnd {
         state: AttemptState::Revoked,
         reason: Some(reason),
         outcome: None,
     };
-    settle(tx, locked, end, &Next::handed_back(locked, delay_ms)).await
+    end_attempt(
+        tx,
+        locked,
+        end,
+        &NextTaskState::handed_back(locked, delay_ms),
+    )
+    .await
 }
 
 #[cfg(test)]
@@ -306,7 +315,8 @@ mod tests {
     }
 
     fn state_after(kind: OutcomeKind, counted: u32, cancel_requested: bool) -> TaskState {
-        Next::after(&task(counted, cancel_requested), &Outcome::new(kind, "x")).task_state()
+        NextTaskState::after(&task(counted, cancel_requested), &Outcome::new(kind, "x"))
+            .task_state()
     }
 
     #[test]
@@ -330,8 +340,8 @@ mod tests {
         let delay = |counted, byte| {
             let mut locked = task(counted, false);
             locked.attempt_id = AttemptId(Uuid::from_bytes([byte; 16]));
-            match Next::after(&locked, &Outcome::new(OutcomeKind::BuilderLost, "x")) {
-                Next::Again { delay_ms } => delay_ms,
+            match NextTaskState::after(&locked, &Outcome::new(OutcomeKind::BuilderLost, "x")) {
+                NextTaskState::Retry { delay_ms } => delay_ms,
                 other => panic!("{other:?}"),
             }
         };
@@ -373,8 +383,8 @@ mod tests {
             };
             assert_eq!(state_after(*kind, 0, true), wanted, "{kind}");
         }
-        let Next::Ended { outcome, .. } =
-            Next::after(&task(0, true), &Outcome::new(OutcomeKind::BuildFailed, "x"))
+        let NextTaskState::Ended { outcome, .. } =
+            NextTaskState::after(&task(0, true), &Outcome::new(OutcomeKind::BuildFailed, "x"))
         else {
             panic!("a cancelled task is over")
         };
@@ -384,11 +394,11 @@ mod tests {
     #[test]
     fn what_was_handed_back_waits_unless_it_is_cancelled() {
         assert_eq!(
-            Next::handed_back(&task(0, false), 5),
-            Next::PutBack { delay_ms: 5 }
+            NextTaskState::handed_back(&task(0, false), 5),
+            NextTaskState::PutBack { delay_ms: 5 }
         );
         assert_eq!(
-            Next::handed_back(&task(0, true), 5).task_state(),
+            NextTaskState::handed_back(&task(0, true), 5).task_state(),
             TaskState::Cancelled
         );
     }

@@ -79,7 +79,7 @@ pub struct BuilderView {
     /// Sandboxes left at its last heartbeat.
     pub free_sandboxes: u32,
     /// What keeps it from work, as it last said.
-    pub hindered: Blockers,
+    pub blockers: Blockers,
     /// The program's version.
     pub version: String,
     /// When it first enrolled.
@@ -223,7 +223,7 @@ fn builder_view(columns: BuilderColumns) -> Result<BuilderView, StoreError> {
         sandboxes: row.number(columns.sandboxes)?,
         free_mib: row.number(columns.free_mib)?,
         free_sandboxes: row.number(columns.free_sandboxes)?,
-        hindered: Blockers {
+        blockers: Blockers {
             disk,
             missing_images: columns.missing_images,
         },

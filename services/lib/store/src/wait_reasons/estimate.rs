@@ -76,7 +76,7 @@ fn remaining(elapsed: f64, task_seconds: f64) -> f64 {
 }
 
 #[derive(FromRow)]
-struct PaceColumns {
+struct EstimateColumns {
     arch: String,
     memory_class: String,
     memory_mib: i32,
@@ -88,7 +88,7 @@ struct PaceColumns {
 }
 
 /// For each need asked about.
-const PACE: &str = concat!(
+const START_ESTIMATES: &str = concat!(
     room!(),
     ", asked as (
         select * from unnest($1::text[], $2::text[], $3::integer[]) as n(arch, memory_class, memory_mib)
@@ -132,32 +132,32 @@ const PACE: &str = concat!(
 pub(crate) type Need = (String, String, u32);
 
 /// The pace for each of these needs.
-pub(crate) async fn paces(
+pub(crate) async fn start_estimates(
     tx: &mut Tx,
     needs: &[(&str, &str, u32)],
 ) -> Result<Vec<(Need, StartEstimate)>, StoreError> {
-    let rows: Vec<PaceColumns> = sqlx::query_as(PACE)
+    let rows: Vec<EstimateColumns> = sqlx::query_as(START_ESTIMATES)
         .bind(needs.iter().map(|n| n.0).collect::<Vec<_>>())
         .bind(needs.iter().map(|n| n.1).collect::<Vec<_>>())
         .bind(needs.iter().map(|n| int4(n.2)).collect::<Vec<_>>())
         .bind(LAST_ENDED)
         .fetch_all(&mut **tx)
         .await?;
-    Ok(rows.into_iter().map(pace).collect())
+    Ok(rows.into_iter().map(estimate).collect())
 }
 
-fn pace(columns: PaceColumns) -> (Need, StartEstimate) {
+fn estimate(columns: EstimateColumns) -> (Need, StartEstimate) {
     let number = |value: i64| u32::try_from(value).unwrap_or(0);
     let memories = columns.memories.iter().map(|mib| number((*mib).into()));
     let memory_mib = number(columns.memory_mib.into());
-    let pace = StartEstimate {
+    let estimate = StartEstimate {
         task_seconds: columns.task_seconds,
         slots: number(columns.slots),
         free: number(columns.free),
         running: columns.elapsed.iter().copied().zip(memories).collect(),
         memory_mib,
     };
-    ((columns.arch, columns.memory_class, memory_mib), pace)
+    ((columns.arch, columns.memory_class, memory_mib), estimate)
 }
 
 #[cfg(test)]
@@ -171,43 +171,43 @@ mod tests {
 
     #[test]
     fn who_finds_a_free_sandbox_starts_now_and_the_others_when_one_ends() {
-        let pace = StartEstimate {
+        let estimate = StartEstimate {
             task_seconds: Some(100.0),
             slots: 3,
             free: 1,
             running: vec![(10.0, 2048), (60.0, 2048)],
             memory_mib: 2048,
         };
-        near(pace.starts_in(0), 0.0);
-        near(pace.starts_in(1), 40.0);
-        near(pace.starts_in(2), 90.0);
-        near(pace.starts_in(3), 100.0);
-        near(pace.starts_in(4), 140.0);
+        near(estimate.starts_in(0), 0.0);
+        near(estimate.starts_in(1), 40.0);
+        near(estimate.starts_in(2), 90.0);
+        near(estimate.starts_in(3), 100.0);
+        near(estimate.starts_in(4), 140.0);
     }
 
     #[test]
     fn a_large_task_waits_until_enough_has_ended() {
-        let pace = StartEstimate {
+        let estimate = StartEstimate {
             task_seconds: Some(100.0),
             slots: 1,
             free: 0,
             running: vec![(10.0, 2048), (60.0, 2048), (200.0, 2048)],
             memory_mib: 4096,
         };
-        near(pace.starts_in(0), 50.0);
-        near(pace.starts_in(2), 250.0);
+        near(estimate.starts_in(0), 50.0);
+        near(estimate.starts_in(2), 250.0);
     }
 
     #[test]
     fn what_cannot_be_known_is_not_told() {
-        let pace = StartEstimate {
+        let estimate = StartEstimate {
             slots: 2,
             free: 1,
             memory_mib: 1,
             ..StartEstimate::default()
         };
-        near(pace.starts_in(0), 0.0);
-        assert_eq!(pace.starts_in(1), None, "nothing has ended yet");
+        near(estimate.starts_in(0), 0.0);
+        assert_eq!(estimate.starts_in(1), None, "nothing has ended yet");
         assert_eq!(
             StartEstimate::default().starts_in(0),
             None,

@@ -11,8 +11,8 @@ use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{RowOf, Time, int4};
 use crate::scheduler::room::room;
-use crate::wait_reasons::estimate::paces;
-use crate::wait_reasons::position::{Line, Place};
+use crate::wait_reasons::estimate::start_estimates;
+use crate::wait_reasons::position::{BacklogCounts, TaskPlace};
 
 /// Why a task is kept from the queue, whoever has room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +122,7 @@ struct WaitColumns {
     other_mib: Option<i32>,
 }
 
-const ASKED: &str = concat!(
+const FACTS: &str = concat!(
     room!(),
     " select t.id, t.arch, t.memory_class, t.owner_id, t.priority, t.memory_mib,
         (select max(l.memory_mib) from live l where t.arch = any(l.archs)) as largest_mib,
@@ -178,61 +178,64 @@ impl Store {
         }
         self.within(async {
             let mut tx = self.snapshot().await?;
-            let rows: Vec<WaitColumns> = sqlx::query_as(ASKED)
+            let rows: Vec<WaitColumns> = sqlx::query_as(FACTS)
                 .bind(tasks.iter().map(|id| id.0).collect::<Vec<_>>())
                 .bind(int4(owner_limit))
                 .fetch_all(&mut *tx)
                 .await?;
-            let waits = if rows.is_empty() {
+            let facts = if rows.is_empty() {
                 Vec::new()
             } else {
-                complete(&mut tx, rows).await?
+                with_positions(&mut tx, rows).await?
             };
             tx.commit().await?;
-            Ok(waits)
+            Ok(facts)
         })
         .await
     }
 }
 
-async fn complete(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<WaitFacts>, StoreError> {
+/// Adds to each task's row what needs the whole backlog: its position and the estimate of its start.
+async fn with_positions(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<WaitFacts>, StoreError> {
     let asked: Vec<i64> = rows.iter().map(|row| row.id).collect();
-    let line = Line::read(tx, &asked).await?;
-    let mut waits = Vec::with_capacity(rows.len());
+    let counts = BacklogCounts::read(tx, &asked).await?;
+    let mut tasks = Vec::with_capacity(rows.len());
     let mut needs = BTreeSet::new();
     for columns in &rows {
-        let wait = wait(columns, &line)?;
+        let facts = facts_of(columns, &counts)?;
         needs.insert((
             columns.arch.as_str(),
             columns.memory_class.as_str(),
-            wait.memory_mib,
+            facts.memory_mib,
         ));
-        waits.push(wait);
+        tasks.push(facts);
     }
     let needs: Vec<_> = needs.into_iter().collect();
-    let paces: HashMap<_, _> = paces(tx, &needs).await?.into_iter().collect();
-    for (wait, columns) in waits.iter_mut().zip(&rows) {
+    let estimates: HashMap<_, _> = start_estimates(tx, &needs).await?.into_iter().collect();
+    for (facts, columns) in tasks.iter_mut().zip(&rows) {
         let need = (
             columns.arch.clone(),
             columns.memory_class.clone(),
-            wait.memory_mib,
+            facts.memory_mib,
         );
-        // What is released, or has a builder kept free for it, waits for nobody's turn.
-        let ahead = if wait.is_queued || wait.kept_builder.is_some() {
+        // A released task, and one with a reservation, has no other task ahead of it.
+        let ahead = if facts.is_queued || facts.kept_builder.is_some() {
             0
         } else {
-            wait.ahead
+            facts.ahead
         };
-        wait.starts_in = paces.get(&need).and_then(|pace| pace.starts_in(ahead));
+        facts.starts_in = estimates
+            .get(&need)
+            .and_then(|estimate| estimate.starts_in(ahead));
     }
-    Ok(waits)
+    Ok(tasks)
 }
 
-fn wait(columns: &WaitColumns, line: &Line) -> Result<WaitFacts, StoreError> {
+fn facts_of(columns: &WaitColumns, counts: &BacklogCounts) -> Result<WaitFacts, StoreError> {
     let row = RowOf::new("tasks", columns.id);
     let number = |mib: i32| row.number(mib);
     let other_mib: Option<u32> = columns.other_mib.map(number).transpose()?;
-    let place = Place {
+    let place = TaskPlace {
         id: columns.id,
         arch: &columns.arch,
         memory_class: &columns.memory_class,
@@ -249,7 +252,7 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<WaitFacts, StoreError> {
         largest_open_mib: columns.largest_open_mib.map(number).transpose()?,
         short_of_disk: columns.short_of_disk.clone(),
         chroot: columns.chroot.clone(),
-        held: held(columns),
+        held: hold_reason(columns),
         lacking_image: columns.lacking_image.clone(),
         base: columns.base.clone(),
         bake: columns.bake_builder.clone().map(|builder| BakeWait {
@@ -261,9 +264,9 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<WaitFacts, StoreError> {
         }),
         is_image_somewhere: columns.is_image_somewhere,
         not_before: columns.not_before,
-        owner_active: line.active(columns.owner_id),
+        owner_active: counts.active(columns.owner_id),
         owner_limit: row.number(columns.owner_limit)?,
-        ahead: line.ahead(&place),
+        ahead: counts.ahead(&place),
         is_offered: columns.is_offered,
         is_queued: columns.is_queued,
         kept_builder: columns.kept_builder.clone(),
@@ -272,7 +275,7 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<WaitFacts, StoreError> {
     })
 }
 
-fn held(columns: &WaitColumns) -> Option<HoldReason> {
+fn hold_reason(columns: &WaitColumns) -> Option<HoldReason> {
     match columns.held.as_deref()? {
         "poller" => Some(HoldReason::Poller(
             columns.poller.clone().unwrap_or_default(),

@@ -8,7 +8,7 @@ use crate::database::Tx;
 use crate::error::StoreError;
 
 /// One task's place.
-pub(crate) struct Place<'a> {
+pub(crate) struct TaskPlace<'a> {
     pub(crate) id: i64,
     pub(crate) arch: &'a str,
     pub(crate) memory_class: &'a str,
@@ -17,7 +17,7 @@ pub(crate) struct Place<'a> {
 }
 
 /// What waits in some routes, and what their owners have under way.
-pub(crate) struct Line {
+pub(crate) struct BacklogCounts {
     groups: HashMap<(String, String), Vec<Group>>,
     active: HashMap<i64, u64>,
     /// Of each task asked about: older ones of its owner and priority.
@@ -74,7 +74,7 @@ const ACTIVE: &str = "
     where t.current_attempt is not null and t.state in ('waiting', 'queued', 'running')
     group by t.owner_id";
 
-impl Line {
+impl BacklogCounts {
     /// Counts what waits in the routes of these tasks.
     pub(crate) async fn read(tx: &mut Tx, asked: &[i64]) -> Result<Self, StoreError> {
         let rows: Vec<GroupColumns> = sqlx::query_as(GROUPS)
@@ -114,7 +114,7 @@ impl Line {
 
     /// Tasks whose turn comes before this one's. Owners take turns: of another owner as many come first as bring it to
     /// the turn of this one.
-    pub(crate) fn ahead(&self, place: &Place<'_>) -> u64 {
+    pub(crate) fn ahead(&self, place: &TaskPlace<'_>) -> u64 {
         let route = (place.arch.to_owned(), place.memory_class.to_owned());
         let groups = self.groups.get(&route).map_or(&[][..], Vec::as_slice);
         let own: u64 = groups

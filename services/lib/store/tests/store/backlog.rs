@@ -63,7 +63,7 @@ async fn one_way(house: &House) -> Vec<(&'static str, i64)> {
     done("confirm").await;
     let claimed = house.claim(builder, released[0].attempt_id).await;
     done("claim").await;
-    assert_eq!(store.kept_free(builder).await.unwrap(), None);
+    assert_eq!(store.reserved_mib(builder).await.unwrap(), None);
     house.beat(claimed, Phase::Building).await;
     done("heartbeat").await;
     house.accept(claimed, OutcomeKind::Succeeded).await;

@@ -49,7 +49,7 @@ async fn released(house: &House) -> Vec<i64> {
 }
 
 async fn kept_free(house: &House, builder: BuilderId) -> Option<u32> {
-    house.store().kept_free(builder).await.unwrap()
+    house.store().reserved_mib(builder).await.unwrap()
 }
 
 async fn wait(house: &House, task: TaskId) -> WaitFacts {

@@ -60,7 +60,7 @@ pub(crate) struct AttemptEnd<'a> {
 /// The state into which the end of an attempt moves its task.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum NextTaskState {
-    /// A final state.
+    /// The task ends in this final state.
     Ended {
         state: TaskState,
         outcome: Box<Outcome>,

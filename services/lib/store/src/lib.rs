@@ -1,5 +1,6 @@
 //! The store: everything that Millrace remembers, in PostgreSQL; the only crate that knows sqlx. Its transactions
 //! guarantee that no task is lost and no end of an attempt counts twice.
+#![doc = include_str!("../README.md")]
 
 mod attempts;
 mod builders;
@@ -12,6 +13,7 @@ mod legacy;
 mod notify;
 mod outbox;
 mod parked;
+mod periodic;
 mod projects;
 mod retention;
 mod row;
@@ -38,30 +40,30 @@ pub use builds::views::{
     AttemptLimits, AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace,
     SourceView, TaskView,
 };
-pub use chroots::{ChrootAdded, ImageReport, ImageStanding, ImageView, WantedImage};
+pub use chroots::{
+    ChrootAdded, ChrootDef, ChrootRow, ImageReport, ImageStanding, ImageView, WantedImage,
+};
 pub use config::StoreConfig;
 pub use database::Store;
 pub use error::StoreError;
 pub use legacy::claim::Fetch;
 pub use legacy::expire::PollerSwept;
 pub use legacy::finish::UnverifiedSuccess;
-pub use legacy::import::{Imported, ImportedBuild, ImportedProject};
+pub use legacy::import::types::{Imported, ImportedBuild, ImportedProject};
 pub use legacy::inspect::Owned;
 pub use legacy::list::{LegacyBuild, LegacyProject};
 pub use legacy::pollers::{NewPoller, PollerCaller, PollerView};
-pub use legacy::report::{PollerReport, Reported};
+pub use legacy::types::{PollerReport, Reported};
 pub use notify::Notifications;
 pub use outbox::OutboxEntry;
 pub use parked::ParkedMessage;
-pub use projects::defaults::{ChrootDef, ChrootRow, ProjectRow};
+pub use projects::defaults::ProjectRow;
 pub use projects::settings::ProjectView;
 pub use retention::{Deleted, Retention, UncleanedAttempt};
 pub use scheduler::reservations::{Reservation, ReservationChanges, ReserveConfig};
 pub use scheduler::types::{Release, ReleaseConfig, ReleasedTask};
 pub use stats::Counts;
-pub use testing::TestDatabase;
 #[cfg(feature = "testing")]
-pub use testing::backlog::Backlog;
-pub use testing::inspector::Look;
+pub use testing::{TestDatabase, backlog::Backlog, inspector::Inspector};
 pub use wait_reasons::estimate::StartEstimate;
 pub use wait_reasons::facts::{BakeWait, HoldReason, WaitFacts};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::http::api::model::List;
+use crate::http::api::model::page::List;
 use crate::state::AppState;
 
 /// A builder as it last described itself.

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
+use crate::outbox::LEASE_SECONDS;
 use crate::outbox::OutboxEntry;
-use crate::outbox::TAKEN_SECONDS;
 use crate::row::int4;
 use crate::scheduler::reservations::lock_reserved;
 use crate::scheduler::routes::{ANY_WAITING, REQUEUE_DUE, lock_routes};
@@ -117,7 +117,7 @@ async fn offer(
     .bind(tasks.iter().map(|t| t.attempt_id.0).collect::<Vec<_>>())
     .bind(tasks.iter().map(|t| t.task_id.0).collect::<Vec<_>>())
     .bind(bodies.iter().map(Json).collect::<Vec<_>>())
-    .bind(TAKEN_SECONDS)
+    .bind(LEASE_SECONDS)
     .bind(tasks.iter().map(|t| int4(t.limits.timeout_seconds)).collect::<Vec<_>>())
     .bind(tasks.iter().map(|t| t.disk_mib.map(int4)).collect::<Vec<_>>())
     .fetch_all(&mut **tx)

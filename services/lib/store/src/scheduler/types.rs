@@ -5,8 +5,8 @@ use sqlx::FromRow;
 
 use crate::attempts::finished_packages::FinishedEarlier;
 use crate::builds::views::SourceView;
+use crate::chroots::ChrootRow;
 use crate::outbox::OutboxEntry;
-use crate::projects::defaults::ChrootRow;
 
 /// How much to release.
 #[derive(Debug, Clone, Copy)]

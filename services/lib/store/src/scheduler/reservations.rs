@@ -49,7 +49,7 @@ pub struct ReservationChanges {
 }
 
 /// Whether there is anything to decide: a reservation, or a task that waits.
-const ANY_CANDIDATE: &str = concat!(
+const NEEDS_DECISION: &str = concat!(
     "
     -- One row of each route, by tasks_in_line.
     select exists (select from reservations where task_id is not null)
@@ -200,7 +200,7 @@ impl Store {
     /// concurrent callers one does it, the others return at once.
     pub async fn reserve(&self, config: &ReserveConfig) -> Result<ReservationChanges, StoreError> {
         self.within(async {
-            let any: bool = sqlx::query_scalar(ANY_CANDIDATE)
+            let any: bool = sqlx::query_scalar(NEEDS_DECISION)
                 .bind(int4(config.after_seconds))
                 .fetch_one(&self.pool)
                 .await?;

@@ -45,7 +45,7 @@ pub struct WaitFacts {
     /// Name of its chroot.
     pub chroot: String,
     /// Why it is not released at all: it is a poller's, or imported; none for an ordinary task.
-    pub held: Option<HoldReason>,
+    pub hold_reason: Option<HoldReason>,
     /// Reference of the chroot's image, where the task is delayed until a builder has it.
     pub lacking_image: Option<String>,
     /// The image that builders bake the chroot's image from; none when it is made elsewhere.
@@ -67,9 +67,9 @@ pub struct WaitFacts {
     /// The broker has confirmed its job message, and no builder has claimed it.
     pub is_queued: bool,
     /// Name of the builder that is reserved for it.
-    pub kept_builder: Option<String>,
+    pub reserved_builder: Option<String>,
     /// A builder of its architecture that is reserved for a larger task: its name, and that task's memory in MiB.
-    pub kept_for_other: Option<(String, u32)>,
+    pub reserved_for_larger: Option<(String, u32)>,
     /// Seconds until it starts, estimated from recent tasks; none when there is nothing to estimate by.
     pub starts_in: Option<f64>,
 }
@@ -224,7 +224,7 @@ async fn with_positions(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<WaitF
             facts.memory_mib,
         );
         // A released task, and one with a reservation, has no other task ahead of it.
-        let ahead = if facts.is_queued || facts.kept_builder.is_some() {
+        let ahead = if facts.is_queued || facts.reserved_builder.is_some() {
             0
         } else {
             facts.ahead
@@ -257,7 +257,7 @@ fn facts_of(columns: &WaitColumns, counts: &BacklogCounts) -> Result<WaitFacts, 
         largest_open_mib: columns.largest_open_mib.map(number).transpose()?,
         short_of_disk: columns.short_of_disk.clone(),
         chroot: columns.chroot.clone(),
-        held: hold_reason(&row, columns.held.as_deref(), columns.poller.as_deref())?,
+        hold_reason: hold_reason(&row, columns.held.as_deref(), columns.poller.as_deref())?,
         lacking_image: columns.lacking_image.clone(),
         base: columns.base.clone(),
         bake: columns.bake_builder.clone().map(|builder| BakeWait {
@@ -274,8 +274,8 @@ fn facts_of(columns: &WaitColumns, counts: &BacklogCounts) -> Result<WaitFacts, 
         ahead: counts.ahead(&place),
         is_offered: columns.is_offered,
         is_queued: columns.is_queued,
-        kept_builder: columns.kept_builder.clone(),
-        kept_for_other: columns.other_builder.clone().zip(other_mib),
+        reserved_builder: columns.kept_builder.clone(),
+        reserved_for_larger: columns.other_builder.clone().zip(other_mib),
         starts_in: None,
     })
 }

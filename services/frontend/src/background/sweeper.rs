@@ -78,7 +78,7 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
     }
     sweep_pollers(state).await?;
     reserve(state).await?;
-    if state.store.release_held().await? > 0 {
+    if state.store.requeue_with_image().await? > 0 {
         state.relay_wake.notify_one();
     }
     Ok(swept)

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::notify::Notifications;
-use crate::scheduler::cursor::Rota;
+use crate::scheduler::cursor::ScanCursor;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -42,7 +42,7 @@ pub struct Store {
     /// Deadline of each call.
     deadline: Duration,
     migration_options: PgConnectOptions,
-    pub(crate) rota: Rota,
+    pub(crate) scan_cursor: ScanCursor,
     /// Id of this store in notifications, so that it can ignore its own.
     pub(crate) own: Arc<str>,
 }
@@ -99,7 +99,7 @@ impl Store {
             pool,
             deadline: config.acquire_timeout.max(config.statement_timeout) + Duration::from_secs(2),
             migration_options: plain,
-            rota: Rota::default(),
+            scan_cursor: ScanCursor::default(),
             own: Uuid::now_v7().to_string().into(),
         })
     }

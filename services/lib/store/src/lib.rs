@@ -1,5 +1,5 @@
-//! PostgreSQL: the only crate that knows sqlx. It keeps the truth, and with it the promises that nothing is
-//! lost and nothing happens twice.
+//! The store: everything that Millrace remembers, in PostgreSQL; the only crate that knows sqlx. Its transactions
+//! guarantee that no task is lost and no end of an attempt counts twice.
 #![doc = include_str!("../README.md")]
 
 mod attempts;

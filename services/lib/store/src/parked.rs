@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use millrace_domain::{AttemptId, AttemptState, Outcome, OutcomeKind};
 use sqlx::FromRow;
 
-use crate::attempts::transition::{End, Next, lock, settle};
+use crate::attempts::transition::{AttemptEnd, NextTaskState, end_attempt, lock_attempt};
 use crate::database::Store;
 use crate::error::StoreError;
 
@@ -71,19 +71,25 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.within(async {
             let mut tx = self.begin().await?;
-            let Some(locked) = lock(&mut tx, attempt).await? else {
+            let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
                 return Ok(false);
             };
             if !locked.is_alive() {
                 return Ok(false);
             }
             let outcome = Outcome::new(OutcomeKind::InternalError, reason);
-            let end = End {
+            let end = AttemptEnd {
                 state: AttemptState::Revoked,
                 reason: Some(reason),
                 outcome: None,
             };
-            settle(&mut tx, &locked, end, &Next::after(&locked, &outcome)).await?;
+            end_attempt(
+                &mut tx,
+                &locked,
+                end,
+                &NextTaskState::after(&locked, &outcome),
+            )
+            .await?;
             tx.commit().await?;
             Ok(true)
         })

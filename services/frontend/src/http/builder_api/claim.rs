@@ -10,7 +10,7 @@ use millrace_wire::{ClaimGranted, ClaimRefusal, ClaimRequest, DeclineReason, Dec
 
 use crate::error::ApiError;
 use crate::http::auth::BuilderCaller;
-use crate::http::builder_api::heartbeat::hindered;
+use crate::http::builder_api::heartbeat::blockers;
 use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
@@ -59,18 +59,18 @@ pub async fn decline(
     ApiJson(request): ApiJson<DeclineRequest>,
 ) -> Result<StatusCode, ApiError> {
     let reason = reason(&request);
-    let hindered = hindered(request.hindrances)?;
-    if !hindered.is_nothing() {
+    let blockers = blockers(request.hindrances)?;
+    if !blockers.is_nothing() {
         // Before the task is put back: what is released next must not count on this builder.
-        state.store.note_blockers(builder_id, &hindered).await?;
+        state.store.note_blockers(builder_id, &blockers).await?;
     }
     crash_point!("decline.asked");
     let id = request.attempt_id;
     let was_claimed = request.lease_token.is_some();
     let put_back = match request.lease_token {
-        None if request.missing_image.is_some() || hindered.disk.is_some() => {
+        None if request.missing_image.is_some() || blockers.disk.is_some() => {
             let lacks_image = request.missing_image.is_some();
-            state.store.decline_hindered(id, lacks_image, &reason).await
+            state.store.decline_blocked(id, lacks_image, &reason).await
         }
         lease => {
             let lease = lease.map(|token| token.hash());

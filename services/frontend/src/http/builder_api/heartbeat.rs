@@ -39,10 +39,10 @@ pub async fn heartbeat(
             .into());
     }
     let leases = &state.settings.config.leases;
-    let hindered = hindered(request.hindrances)?;
+    let blockers = blockers(request.hindrances)?;
     let beat = Heartbeat {
         builder_id,
-        hindered,
+        blockers,
         free_mib: request.free_mib.min(MAX_NUMBER),
         free_sandboxes: request.free_sandboxes.min(MAX_NUMBER),
         stopping: request.stopping,
@@ -61,7 +61,7 @@ pub async fn heartbeat(
         state.relay_wake.notify_one();
     }
     crash_point!("heartbeat.recorded");
-    let reserve_mib = state.store.kept_free(builder_id).await?;
+    let reserve_mib = state.store.reserved_mib(builder_id).await?;
     // Presence with free room opens the release window.
     if beat.free_sandboxes > 0 {
         state.room_is_free();
@@ -95,7 +95,7 @@ fn waits_for(what: WaitsFor) -> Option<&'static str> {
 }
 
 /// What keeps a builder from work, within bounds.
-pub fn hindered(hindrances: Hindrances) -> Result<Blockers, FieldError> {
+pub fn blockers(hindrances: Hindrances) -> Result<Blockers, FieldError> {
     let images = &hindrances.missing_images;
     if images.len() > MAX_IMAGES || images.iter().any(|image| image.len() > MAX_IMAGE) {
         return Err(

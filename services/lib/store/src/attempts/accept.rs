@@ -1,4 +1,4 @@
-//! Taking a report: the only way in which an attempt finishes. It is taken once, only from the holder of the
+//! Accepting a report: the only way in which an attempt finishes. A report is accepted once, only from the holder of the
 //! lease, and only when every file it names has arrived.
 
 use millrace_domain::{
@@ -6,8 +6,8 @@ use millrace_domain::{
 };
 use sqlx::types::Json;
 
-use crate::attempts::raise_limit::{Raise, raise};
-use crate::attempts::transition::{End, Locked, Next, lock, settle};
+use crate::attempts::raise_limit::{Raise, raise_limit};
+use crate::attempts::transition::{AttemptEnd, Locked, NextTaskState, end_attempt, lock_attempt};
 use crate::attempts::uploads::FileKey;
 use crate::builders::availability::count_fault;
 use crate::builds::views::FileView;
@@ -16,61 +16,61 @@ use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{RowOf, Time, int4};
 
-/// What a builder reports of an attempt.
+/// A builder's final report of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
-    /// The attempt.
+    /// The attempt that has ended.
     pub attempt_id: AttemptId,
-    /// Digest of its lease token.
+    /// Digest of the lease token that the report came with.
     pub lease_token_hash: TokenHash,
-    /// How it ended.
+    /// How the attempt ended as a whole.
     pub outcome: Outcome,
-    /// What became of each source that was begun.
+    /// The result of each source that was begun.
     pub packages: Vec<FinishedPackage>,
-    /// Stages of the whole attempt.
+    /// Stages of the whole attempt, with the time each took.
     pub stages: Vec<StageTime>,
-    /// Digest of the chroot's image.
+    /// Digest of the image that the attempt ran in, as far as the builder knew it.
     pub image_digest: Option<String>,
-    /// When that image was baked.
+    /// When that image was baked; none for one that was not baked by a builder.
     pub image_baked_at: Option<Time>,
-    /// A builder is set aside after so many attempts in a row that ended in a fault of its own; 0: never.
+    /// A builder is set aside after this many attempts in a row that ended in a fault of the builder; 0: never.
     pub set_aside_faults: u32,
-    /// The larger limit with which the task goes on, where its project allows it.
+    /// The larger limit with which the task is retried, where its project allows it.
     pub raise: Option<Raise>,
 }
 
-/// What became of one source.
+/// The result of one source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinishedPackage {
-    /// Position of the source within the build.
+    /// Position of the source within the build, from 0.
     pub position: u32,
-    /// The source's name.
+    /// File name of the source.
     pub source: FileName,
-    /// How it ended.
+    /// How building it ended.
     pub outcome: Outcome,
-    /// All its files; others that were uploaded for it are forgotten.
+    /// All its result files; others that were uploaded for it are dropped.
     pub files: Vec<FileView>,
 }
 
-/// What became of a report.
+/// The answer to a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acceptance {
-    /// It counts; the task is in this state now.
+    /// The report ended the attempt.
     Accepted {
-        /// Terminal, or waiting for another attempt.
+        /// The task's state now: final, or waiting for another attempt.
         task_state: TaskState,
-        /// Its builder was set aside with it.
+        /// Whether its builder was set aside with it.
         set_aside: bool,
     },
-    /// It was accepted before.
+    /// The report was accepted before.
     Duplicate,
-    /// The sender has no right to speak for the attempt any more, for this reason.
+    /// The sender does not hold the attempt any more, for this reason.
     Refused(&'static str),
     /// These files are not in the result store yet; the next heartbeat answers name them.
     Missing(Vec<FileKey>),
 }
 
-/// A report's files as columns.
+/// A report's files as columns: one element per file in each.
 struct Manifest<'a> {
     positions: Vec<i32>,
     names: Vec<&'a str>,
@@ -78,31 +78,31 @@ struct Manifest<'a> {
 }
 
 impl Store {
-    /// Takes a report in one transaction, or says why not.
+    /// Accepts a report in one transaction, or says why not.
     pub async fn accept(&self, report: &Finished) -> Result<Acceptance, StoreError> {
         self.within(async {
             let mut tx = self.begin().await?;
-            let Some(locked) = lock(&mut tx, report.attempt_id).await? else {
+            let Some(locked) = lock_attempt(&mut tx, report.attempt_id).await? else {
                 return Ok(Acceptance::Refused("there is no such attempt"));
             };
-            if let Some(answer) = refuse(report, &locked) {
+            if let Some(answer) = refusal(report, &locked) {
                 return Ok(answer);
             }
             let manifest = Manifest::of(report);
-            let missing = note_missing(&mut tx, report.attempt_id, &manifest).await?;
+            let missing = record_missing(&mut tx, report.attempt_id, &manifest).await?;
             if !missing.is_empty() {
                 tx.commit().await?;
                 return Ok(Acceptance::Missing(missing));
             }
-            keep_results(&mut tx, report, &manifest).await?;
-            let raised = raise(&mut tx, &locked, report.raise.as_ref()).await?;
-            let next = raised.unwrap_or_else(|| Next::after(&locked, &report.outcome));
-            let end = End {
+            record_results(&mut tx, report, &manifest).await?;
+            let raised = raise_limit(&mut tx, &locked, report.raise.as_ref()).await?;
+            let next = raised.unwrap_or_else(|| NextTaskState::after(&locked, &report.outcome));
+            let end = AttemptEnd {
                 state: AttemptState::Finished,
                 reason: None,
                 outcome: Some(&report.outcome),
             };
-            settle(&mut tx, &locked, end, &next).await?;
+            end_attempt(&mut tx, &locked, end, &next).await?;
             let most = report.set_aside_faults;
             let set_aside = count_fault(&mut tx, locked.builder, &report.outcome, most).await?;
             tx.commit().await?;
@@ -115,7 +115,8 @@ impl Store {
     }
 }
 
-fn refuse(report: &Finished, locked: &Locked) -> Option<Acceptance> {
+/// Why the report is not accepted, judged by the locked rows alone; none when it is the holder's.
+fn refusal(report: &Finished, locked: &Locked) -> Option<Acceptance> {
     let holds = locked
         .lease_token_hash
         .as_deref()
@@ -149,8 +150,8 @@ impl<'a> Manifest<'a> {
     }
 }
 
-/// Finds the files that have not arrived with the right digest, and keeps them for the heartbeat's answer.
-async fn note_missing(
+/// Finds the files that have not arrived with the right digest, and stores their names for the heartbeat's answer.
+async fn record_missing(
     tx: &mut Tx,
     attempt: AttemptId,
     manifest: &Manifest<'_>,
@@ -186,21 +187,25 @@ async fn note_missing(
         .collect()
 }
 
-/// Keeps what the report says, and only the files that it names.
-async fn keep_results(
+/// Stores what the report says, and drops uploaded files that it does not name.
+async fn record_results(
     tx: &mut Tx,
     report: &Finished,
     manifest: &Manifest<'_>,
 ) -> Result<(), StoreError> {
     let packages = &report.packages;
     sqlx::query(
-        "with told as (
+        "
+        -- The attempt by primary key; lock_attempt has locked it.
+        with told as (
             update attempts set stages = $2, image_digest = $3, image_baked_at = $9, missing_files = null
             where id = $1 and state = 'claimed'
-        ), packages as (
+        ),
+        packages as (
             insert into attempt_packages (attempt_id, position, source, outcome)
             select $1, p.* from unnest($4::integer[], $5::text[], $6::jsonb[]) as p(position, source, outcome)
         )
+        -- Files of this attempt, by the primary key's first column.
         delete from result_files r where r.attempt_id = $1 and not exists (
             select from unnest($7::integer[], $8::text[]) as m(position, name)
             where m.position = r.position and m.name = r.name)",

@@ -1,34 +1,35 @@
-//! Claiming: the one place where an attempt gets its builder. Several builders may hold a copy of the same
-//! order; the first one here wins, and the broker's opinion does not matter.
+//! Claiming: the one place where an attempt gets its builder. Several builders may have received a copy of the same job
+//! message; the first claim wins, whatever the broker has acknowledged.
 //!
-//! A claim may come before the relay has recorded the broker's confirm: both orders work.
+//! A claim may arrive before the relay has recorded that the broker confirmed the message: either may come first.
 
 use millrace_domain::{AttemptId, AttemptState, BuilderId, TaskState, TokenHash};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::attempts::transition::{Locked, hand_back_delay_ms, lock, put_back};
+use crate::attempts::transition::{Locked, hand_back_delay_ms, lock_attempt, put_back};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{RowOf, int4};
 
-/// How long an order that this builder may not or cannot take stays away from the broker, the first time.
+/// Delay of a task whose claim was refused, the first time.
 const REFUSED_DELAY_MS: i32 = 1000;
+/// Delay of a task that a builder declined, the first time.
 const DECLINED_DELAY_MS: i32 = 500;
 
-/// A builder asks for an attempt.
+/// A builder's request for an attempt that is on offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimInput {
-    /// Who asks.
+    /// The builder that asks.
     pub builder_id: BuilderId,
-    /// For what.
+    /// The attempt that it asks for.
     pub attempt_id: AttemptId,
-    /// Digest of the claim's nonce, by which a repeated claim is known.
+    /// Digest of the claim's nonce: a repeated claim has the same.
     pub nonce_hash: TokenHash,
-    /// Digest of the lease token that is given; the same for the same nonce.
+    /// Digest of the lease token that is issued; the same for the same nonce.
     pub lease_token_hash: TokenHash,
-    /// How long the claim holds without news.
+    /// How long the lease lasts without a heartbeat.
     pub lease_seconds: u32,
 }
 
@@ -37,16 +38,16 @@ pub struct ClaimInput {
 pub enum ClaimOutcome {
     /// The attempt is the builder's.
     Granted {
-        /// Whether an earlier call with the same nonce had got it.
+        /// Whether an earlier call with the same nonce had been granted it.
         already: bool,
     },
-    /// Another builder, or another claim of this one, holds it.
+    /// Another builder holds the attempt, or this one does by another claim.
     Taken,
     /// An earlier attempt failed on this builder, and another one can take it. The task was put back.
     Avoid,
-    /// The engine's memory is promised to others, or the builder is drained or set aside. The task was put back.
+    /// The engine's memory is taken or reserved, or the builder is drained or set aside. The task was put back.
     NoRoom,
-    /// The attempt was taken back, is over, or never existed.
+    /// The attempt was taken back, has ended, or never existed.
     Revoked,
 }
 
@@ -66,33 +67,40 @@ struct OfferColumns {
     resting: Option<String>,
 }
 
-/// Locks task, attempt and engine, in this order. The engine's lock makes grants of its memory take turns.
+/// Locks task, attempt and engine, in this order. The lock of the engine serialises grants of its memory.
 const LOCK_OFFER: &str = "
     select t.id as task_id, t.state as task_state, t.current_attempt is not distinct from a.id as is_current,
         t.attempts_counted, t.attempts_made, a.state as attempt_state, a.builder_id, a.claim_nonce_hash,
         e.id as engine_id, e.budget_mib,
+        -- For a minute a builder on which the task failed leaves it to another one that is large enough.
         $2 = any(t.avoid) and t.waiting_since > now() - interval '60 seconds' and exists (
             select from ready_builders o
             where o.id <> all(t.avoid) and t.arch = any(o.archs) and o.memory_mib >= t.memory_mib
                 and o.disk_floor_mib is null) as is_avoided,
         case when b.drained_at is not null then 'drained' when b.set_aside_at is not null then 'set aside' end as resting
+    -- All four rows by primary key.
     from attempts a join tasks t on t.id = a.task_id, builders b join engines e on e.id = b.engine_id
     where a.id = $1 and b.id = $2
     for no key update of t, a, e";
 
-/// Grants only within the engine's budget, less what is kept free of it, which a statement that begins after the engine was locked sees whole.
+/// Grants the attempt if the engine's budget has room for it besides claims and reservations. It begins after the engine
+/// was locked, so it sees every earlier grant.
 const GRANT: &str = "
+    -- Memory that claims take on the engine's builders, by attempts_of_builder.
     with used as (
         select coalesce(sum(a.memory_mib), 0) as memory_mib
         from attempts a join builders b on b.id = a.builder_id
         where b.engine_id = $6 and a.state = 'claimed' and a.phase in ('fetching', 'building', 'collecting')
-    ), kept as (
-        -- What drains for a large task must not go to a smaller one.
+    ),
+    -- Memory that is reserved on this engine for other tasks: a smaller one must not take it.
+    kept as (
         select coalesce(sum(k.memory_mib), 0) as memory_mib
         from reservations k join builders b on b.id = k.builder_id cross join lateral (
             select t.current_attempt from tasks t where t.id = k.task_id and t.state in ('waiting', 'queued') limit 1) t
         where b.engine_id = $6 and t.current_attempt is distinct from $1
-    ), granted as (
+    ),
+    -- Attempt, task and build by primary key; attempt and task were locked by the statement before.
+    granted as (
         update attempts a set state = 'claimed', builder_id = $2, claim_nonce_hash = $3, lease_token_hash = $4,
             lease_until = now() + $5 * interval '1 second', claimed_at = now(), phase = 'fetching'
         from used, kept
@@ -105,13 +113,15 @@ const GRANT: &str = "
     ), noted as (
         update builds b set first_claim_at = now()
         where b.id = (select build_id from started) and b.first_claim_at is null
-    ), unpublished as (
+    ),
+    -- By outbox_on_attempt: a claimed attempt is not published any more.
+    unpublished as (
         delete from outbox where attempt_id = $1 and exists (select from granted)
     )
     select (select count(*) from granted), (select count(*) from started)";
 
 impl Store {
-    /// Gives an offered attempt to the first builder that asks, once.
+    /// Grants an offered attempt to the first builder that asks for it.
     pub async fn claim(&self, input: &ClaimInput) -> Result<ClaimOutcome, StoreError> {
         self.within(async {
             let mut tx = self.begin().await?;
@@ -122,8 +132,8 @@ impl Store {
         .await
     }
 
-    /// Takes back an order that a builder cannot take after all; with the lease token, one that it had claimed.
-    /// Says whether the task was put back: an answer to an order that someone else has changes nothing.
+    /// Takes back an attempt that a builder declines; with the lease token, one that it has claimed. Says whether the
+    /// task was put back: a builder that neither declines an offer nor holds the attempt changes nothing.
     pub async fn decline(
         &self,
         builder: BuilderId,
@@ -133,7 +143,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.within(async {
             let mut tx = self.begin().await?;
-            let Some(locked) = lock(&mut tx, attempt).await? else {
+            let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
                 return Ok(false);
             };
             let delay_ms = match locked.attempt_state {
@@ -157,6 +167,7 @@ impl Store {
     }
 }
 
+/// Whether this builder holds the attempt by this lease token.
 fn holds(locked: &Locked, builder: BuilderId, lease: Option<&TokenHash>) -> bool {
     let stored = locked.lease_token_hash.as_deref();
     locked.builder == Some(builder)
@@ -194,7 +205,8 @@ fn is_repeat(input: &ClaimInput, offer: &OfferColumns) -> bool {
             .is_some_and(|stored| input.nonce_hash.matches(stored))
 }
 
-/// The answer was lost. The token is stored again, in case the frontend derives another one by now.
+/// Answers a claim that was granted before: that answer was lost. The token is stored again, because the frontend may
+/// derive it from another key by now.
 async fn repeat_grant(tx: &mut Tx, input: &ClaimInput) -> Result<ClaimOutcome, StoreError> {
     sqlx::query(
         "update attempts set lease_token_hash = $2,
@@ -209,6 +221,7 @@ async fn repeat_grant(tx: &mut Tx, input: &ClaimInput) -> Result<ClaimOutcome, S
     Ok(ClaimOutcome::Granted { already: true })
 }
 
+/// Grants an attempt that is on offer, or refuses it and puts its task back.
 async fn answer_offer(
     tx: &mut Tx,
     input: &ClaimInput,
@@ -226,8 +239,8 @@ async fn answer_offer(
         task_id: offer.task_id,
         task_state,
         is_current: true,
-        counted: row.number(offer.attempts_counted)?,
-        made: row.number(offer.attempts_made)?,
+        attempts_counted: row.number(offer.attempts_counted)?,
+        attempts_made: row.number(offer.attempts_made)?,
         cancel_requested: false,
         attempt_id: input.attempt_id,
         attempt_state: AttemptState::Offered,

@@ -1,52 +1,53 @@
-//! The sweeper: time turned into state. It finds leases that ran out, offers that nobody took, and cancelled work of
-//! builders that fell silent. Any frontend may sweep at any time; nothing is decided without the row's lock. What is forgotten is in [`crate::retention::Retention`]'s hands.
+//! The sweeper's work on attempts: ends those whose lease ran out, takes back offers that no builder claimed, and cancelled
+//! work of silent builders. Any frontend may sweep at any time; nothing is decided without the row's lock. Deletion is the
+//! business of [`crate::retention::Retention`].
 //!
-//! The time of the last sweep is stored. After a gap, something of ours was away, builders could not renew
-//! their leases, and all of them are extended before any is judged.
+//! The time of the last sweep is stored. A gap means that frontends or the database were away and builders could not renew
+//! their leases: then all leases are extended before any of them expires.
 
 use millrace_domain::{AttemptId, AttemptState, Outcome, OutcomeKind, Stage, TaskId};
 use uuid::Uuid;
 
-use crate::attempts::transition::{End, Next, lock, put_back, settle};
+use crate::attempts::transition::{AttemptEnd, NextTaskState, end_attempt, lock_attempt, put_back};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{RowOf, Time, int4};
 
-/// A longer time between two sweeps means that builders may have been without us.
+/// A longer time between two sweeps, in seconds, is a gap in which builders may have reached no frontend.
 pub(crate) const GAP_SECONDS: f64 = 5.0;
-/// The most leases or offers judged by one sweep; the next one goes on.
+/// The most leases, and the most offers, that one sweep ends; the next sweep continues.
 const BATCH: i64 = 200;
 
-/// The sweeper's patience.
+/// After how long the sweeper ends what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SweepConfig {
-    /// How long a claim holds without news.
+    /// How long a lease lasts without a heartbeat.
     pub lease_seconds: u32,
-    /// How long an offer waits for a claim after the broker had it.
+    /// How long an offer waits for a claim once the broker has confirmed it.
     pub offer_seconds: u32,
-    /// After how long a builder counts as silent: cancelled work is not waited for any longer.
+    /// How long a builder must have been silent for its cancelled work to be taken back.
     pub silent_seconds: u32,
 }
 
-/// What a sweep did.
+/// What one sweep changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Leases extended after a gap.
+    /// Number of leases that were extended after a gap.
     pub extended: u64,
-    /// Attempts whose lease ran out.
+    /// Attempts that were ended as lost because their lease ran out.
     pub lost: Vec<(TaskId, AttemptId)>,
-    /// Cancelled attempts taken back because their builders were silent.
+    /// Cancelled attempts that were taken back because their builders were silent.
     pub cancelled: Vec<(TaskId, AttemptId)>,
-    /// Offers taken back because nobody claimed them.
+    /// Number of offers that were taken back because no builder claimed them.
     pub offers_expired: u64,
 }
 
 impl Store {
     /// One sweep; to be repeated each second.
     pub async fn sweep(&self, config: &SweepConfig) -> Result<Swept, StoreError> {
-        let Some((as_of, extended)) = self.within(self.tick(config)).await? else {
-            // Another frontend sweeps this very moment.
+        let Some((as_of, extended)) = self.within(self.record_sweep(config)).await? else {
+            // Another frontend is sweeping.
             return Ok(Swept::default());
         };
         let mut swept = Swept {
@@ -54,7 +55,7 @@ impl Store {
             ..Swept::default()
         };
         for attempt in self.within(self.expired_leases(as_of)).await? {
-            if let Some(task) = self.within(self.lose(attempt, as_of)).await? {
+            if let Some(task) = self.within(self.expire_lease(attempt, as_of)).await? {
                 swept.lost.push((task, attempt));
             }
         }
@@ -65,9 +66,9 @@ impl Store {
         Ok(swept)
     }
 
-    /// Stores the time of this sweep, and extends all leases after a gap. The time returned is the one by which
-    /// leases are judged: a sweeper that stalls afterwards judges by a moment at which there was no gap.
-    async fn tick(&self, config: &SweepConfig) -> Result<Option<(Time, u64)>, StoreError> {
+    /// Stores the time of this sweep, and extends all leases after a gap. Leases are compared with the time returned: a
+    /// sweeper that stalls afterwards still compares them with a moment at which there was no gap.
+    async fn record_sweep(&self, config: &SweepConfig) -> Result<Option<(Time, u64)>, StoreError> {
         let mut tx = self.begin().await?;
         let last: Option<(Time, f64)> = sqlx::query_as(
             "select now(), extract(epoch from now() - ticked_at)::float8 from sweeper_ticks
@@ -106,10 +107,14 @@ impl Store {
         Ok(ids.into_iter().map(AttemptId).collect())
     }
 
-    /// Ends an attempt whose lease ran out, unless a heartbeat, a report or another sweeper was faster.
-    async fn lose(&self, attempt: AttemptId, as_of: Time) -> Result<Option<TaskId>, StoreError> {
+    /// Ends an attempt whose lease ran out, unless a heartbeat, a report or another sweeper came first.
+    async fn expire_lease(
+        &self,
+        attempt: AttemptId,
+        as_of: Time,
+    ) -> Result<Option<TaskId>, StoreError> {
         let mut tx = self.begin().await?;
-        let Some(locked) = lock(&mut tx, attempt).await? else {
+        let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
             return Ok(None);
         };
         let (expired, builder, stage): (bool, Option<String>, Option<String>) = sqlx::query_as(
@@ -125,17 +130,23 @@ impl Store {
         }
         let stage = RowOf::new("attempts", attempt).parse_some(stage.as_deref())?;
         let outcome = lost_outcome(builder.as_deref().unwrap_or("unknown"), stage);
-        let end = End {
+        let end = AttemptEnd {
             state: AttemptState::Lost,
             reason: Some("its lease ran out"),
             outcome: Some(&outcome),
         };
-        settle(&mut tx, &locked, end, &Next::after(&locked, &outcome)).await?;
+        end_attempt(
+            &mut tx,
+            &locked,
+            end,
+            &NextTaskState::after(&locked, &outcome),
+        )
+        .await?;
         tx.commit().await?;
         Ok(Some(TaskId(locked.task_id)))
     }
 
-    /// Offers that the broker had long enough, and offers that never got as far as the outbox.
+    /// Offers that the broker confirmed too long ago, and old ones that are in the outbox no more but were not confirmed.
     async fn expired_offers(
         &self,
         as_of: Time,
@@ -158,7 +169,7 @@ impl Store {
 
     async fn expire_offer(&self, attempt: AttemptId) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
-        let Some(locked) = lock(&mut tx, attempt).await? else {
+        let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
             return Ok(false);
         };
         if locked.attempt_state != AttemptState::Offered {
@@ -170,6 +181,7 @@ impl Store {
     }
 }
 
+/// Extends the leases of all claims, and the time until which pollers count as polling.
 async fn extend_leases(tx: &mut Tx, seconds: f64) -> Result<u64, StoreError> {
     let done = sqlx::query(
         "with live as (

@@ -1,4 +1,4 @@
-//! What earlier attempts of a task finished: the next one takes it over rather than building it again.
+//! Packages that earlier attempts of a task finished: the next attempt reuses them instead of building them again.
 
 use std::collections::HashMap;
 
@@ -16,13 +16,13 @@ use crate::row::RowOf;
 /// A package that an earlier attempt finished.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinishedEarlier {
-    /// Position of its source within the build.
+    /// Position of its source within the build, from 0.
     pub position: u32,
-    /// The attempt.
+    /// The attempt that built it and has its files.
     pub attempt_id: AttemptId,
-    /// How the package ended.
+    /// How it ended: succeeded or skipped.
     pub outcome: Outcome,
-    /// Its files.
+    /// Its files in the result store.
     pub files: Vec<FileView>,
 }
 
@@ -42,7 +42,8 @@ struct File {
     sha256: String,
 }
 
-/// Reads them for tasks that have had attempts; of several attempts the last one counts.
+/// Reads the finished packages of tasks that had attempts before. Where several attempts finished a package the last one
+/// counts.
 pub(crate) async fn finished_before(
     tx: &mut Tx,
     tasks: &[i64],

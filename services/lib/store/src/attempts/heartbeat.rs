@@ -1,4 +1,4 @@
-//! What a claimed attempt may do while its lease holds: say that it lives, ship its log, record its files.
+//! Heartbeats: record that a builder is alive, extend the leases of the attempts it holds, and answer for each of them.
 
 use millrace_domain::{AttemptId, AttemptState, BuilderId, Phase, Stage, StageTime, TokenHash};
 use sqlx::FromRow;
@@ -10,58 +10,58 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::{RowOf, int4};
 
-/// A builder says what it has.
+/// A builder's report of itself and of the attempts it holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heartbeat {
-    /// Who speaks.
+    /// The builder that sent it.
     pub builder_id: BuilderId,
     /// Memory left of its offer, in MiB.
     pub free_mib: u32,
-    /// Sandboxes left.
+    /// How many more sandboxes it can run.
     pub free_sandboxes: u32,
     /// What keeps it from work.
-    pub hindered: Blockers,
-    /// It takes nothing more.
+    pub blockers: Blockers,
+    /// The builder is shutting down: it takes no more work.
     pub stopping: bool,
-    /// The attempts that it has.
+    /// The attempts that it holds, in the order in which they are answered.
     pub attempts: Vec<HeldAttempt>,
-    /// How long a claim holds without news.
+    /// How long a lease lasts without a heartbeat.
     pub lease_seconds: u32,
-    /// How long it holds once the results are safe on the builder's disk.
+    /// How long a lease lasts once the results are complete on the builder's disk.
     pub finish_lease_seconds: u32,
 }
 
-/// How far a builder is with an attempt.
+/// An attempt that a builder says it holds, and how far it is with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeldAttempt {
-    /// The attempt.
+    /// The attempt's id, as the job message named it.
     pub attempt_id: AttemptId,
-    /// Digest of its lease token.
+    /// Digest of the lease token that the builder sent for it.
     pub lease_token_hash: TokenHash,
-    /// How far the builder is.
+    /// The phase of the work, from fetching to reported.
     pub phase: Phase,
-    /// The present stage.
+    /// The stage that is under way, if any.
     pub stage: Option<Stage>,
-    /// Stages so far.
+    /// Stages so far, with the time each took.
     pub stages: Vec<StageTime>,
-    /// What it waits for although its work is done, as a word.
+    /// What keeps the builder from handing in finished work, as a word; none while nothing does.
     pub waits_for: Option<&'static str>,
 }
 
-/// What the builder does with an attempt that it has.
+/// The answer for one attempt: what the builder has to do with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeartbeatVerdict {
-    /// Go on; the lease was extended.
+    /// Continue; the lease was extended.
     Continue,
     /// Stop the work and report it as cancelled.
     Cancel,
-    /// The lease is gone: stop and drop everything.
+    /// The builder does not hold the attempt any more: it stops and drops everything.
     Revoked,
-    /// The report was accepted.
+    /// The report was accepted: the builder can forget the attempt.
     Accepted,
-    /// The report was refused, or will be.
+    /// The report was refused, or will be: the lease is gone.
     Refused,
-    /// The report came, but these files did not.
+    /// The report arrived without these files: the builder uploads them and reports again.
     Missing(Vec<FileKey>),
 }
 
@@ -74,13 +74,18 @@ struct HeldColumns {
     missing: Option<Json<Vec<(i32, String)>>>,
 }
 
-/// Attempts are locked in order of id, as everywhere where there are several; no task is locked.
+/// Records the builder's state, extends its leases, and reads what the answers depend on. Locks attempts in order of id, as
+/// everywhere where there are several; no task is locked.
 const HEARTBEAT: &str = "
+    -- The builder, by primary key.
     with seen as (
         update builders set free_mib = $2, free_sandboxes = $3, stopping = $11, last_seen_at = now(),
             disk_free_mib = $12, disk_floor_mib = $13, missing_images = $14
         where id = $1
-    ), held as (
+    ),
+    -- The attempts that the builder names, by primary key and locked, with the files that the last report named and that
+    -- have not arrived. Whether they are the builder's is decided under the lock.
+    held as (
         select n.position, n.phase, n.stage, n.stages, n.waits_for, a.id, a.state,
             coalesce(a.lease_token_hash = n.lease and a.builder_id = $1, false) as is_ours,
             t.cancel_requested_at is not null as cancel_requested,
@@ -96,7 +101,9 @@ const HEARTBEAT: &str = "
             join tasks t on t.id = a.task_id
         order by a.id
         for no key update of a
-    ), extended as (
+    ),
+    -- Guarded by state and lease: an attempt that is not the builder's stays as it is.
+    extended as (
         update attempts a set phase = held.phase, stage = held.stage, stages = held.stages, waits_for = held.waits_for,
             lease_until = greatest(a.lease_until, now() + interval '1 second'
                 * case when held.phase in ('spooled', 'reported') then $10 else $9 end)
@@ -105,7 +112,7 @@ const HEARTBEAT: &str = "
     select position, state, is_ours, cancel_requested, missing from held";
 
 impl Store {
-    /// Notes that the builder lives, extends its leases, and answers for each attempt in the order asked.
+    /// Records that the builder is alive, extends its leases, and answers for each attempt in the order of the heartbeat.
     pub async fn heartbeat(
         &self,
         beat: &Heartbeat,
@@ -132,15 +139,15 @@ impl Store {
                 .bind(int4(beat.lease_seconds))
                 .bind(int4(beat.finish_lease_seconds))
                 .bind(beat.stopping)
-                .bind(beat.hindered.disk.map(|disk| int4(disk.free_mib)))
-                .bind(beat.hindered.disk.map(|disk| int4(disk.floor_mib)))
-                .bind(&beat.hindered.missing_images)
+                .bind(beat.blockers.disk.map(|disk| int4(disk.free_mib)))
+                .bind(beat.blockers.disk.map(|disk| int4(disk.floor_mib)))
+                .bind(&beat.blockers.missing_images)
                 .bind(held.iter().map(|a| a.waits_for).collect::<Vec<_>>())
                 .fetch_all(&self.pool)
                 .await?;
             let mut verdicts: Vec<_> = held
                 .iter()
-                .map(|attempt| (attempt.attempt_id, given_up(attempt.phase)))
+                .map(|attempt| (attempt.attempt_id, verdict_without_lease(attempt.phase)))
                 .collect();
             for columns in rows {
                 let index = usize::try_from(columns.position - 1).unwrap_or(usize::MAX);
@@ -153,7 +160,7 @@ impl Store {
         .await
     }
 
-    /// Whether this lease token holds the attempt now.
+    /// Whether the attempt is claimed now and this is its lease token.
     pub async fn lease_holds(
         &self,
         attempt: AttemptId,
@@ -173,8 +180,8 @@ impl Store {
     }
 }
 
-/// For an attempt that is not the caller's.
-fn given_up(phase: Phase) -> HeartbeatVerdict {
+/// The answer for an attempt that the builder does not hold, or that does not exist.
+fn verdict_without_lease(phase: Phase) -> HeartbeatVerdict {
     match phase {
         Phase::Reported => HeartbeatVerdict::Refused,
         Phase::Fetching | Phase::Building | Phase::Collecting | Phase::Spooled => {
@@ -210,6 +217,8 @@ fn verdict(attempt: &HeldAttempt, columns: HeldColumns) -> Result<HeartbeatVerdi
             }
         }
         (AttemptState::Offered | AttemptState::Lost | AttemptState::Revoked, _)
-        | (AttemptState::Finished | AttemptState::Claimed, false) => given_up(attempt.phase),
+        | (AttemptState::Finished | AttemptState::Claimed, false) => {
+            verdict_without_lease(attempt.phase)
+        }
     })
 }

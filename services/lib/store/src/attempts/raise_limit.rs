@@ -1,37 +1,49 @@
-//! A task that hit a limit is released once more with a larger one, where its project allows it.
+//! Raising a limit: a task that hit one is retried once with a larger one, where its project allows it.
 
 use millrace_domain::{Limit, LimitName, OutcomeKind};
 use sqlx::types::Json;
 
-use crate::attempts::transition::{Locked, Next};
+use crate::attempts::transition::{Locked, NextTaskState};
 use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{RowOf, int4};
 
-/// The larger limit that an outcome asks for.
+/// The larger limit with which a task may be retried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raise {
     /// The limit, within the operator's bounds.
     pub limit: Limit,
-    /// The task's class of memory from then on, where memory is what is raised.
+    /// The task's memory class with this limit; none when another limit than memory is raised.
     pub memory_class: Option<String>,
 }
 
-/// Whether a larger limit may help.
+/// Whether a larger limit may lead to another outcome.
 pub fn may_be_raised(kind: OutcomeKind) -> bool {
-    matches!(
-        kind,
-        OutcomeKind::OutOfMemory | OutcomeKind::TimedOut | OutcomeKind::DiskFull
-    )
+    match kind {
+        OutcomeKind::OutOfMemory | OutcomeKind::TimedOut | OutcomeKind::DiskFull => true,
+        OutcomeKind::Silent
+        | OutcomeKind::LogTooLarge
+        | OutcomeKind::Succeeded
+        | OutcomeKind::BuildFailed
+        | OutcomeKind::DependencyFailed
+        | OutcomeKind::SourceFailed
+        | OutcomeKind::Skipped
+        | OutcomeKind::Cancelled
+        | OutcomeKind::BuilderLost
+        | OutcomeKind::BuilderDiskFull
+        | OutcomeKind::SandboxFailed
+        | OutcomeKind::RepositoryUnreachable
+        | OutcomeKind::InternalError => false,
+    }
 }
 
-/// What becomes of a task that hit a limit; nothing where it is not raised: it was before, its project does not wish
-/// it, it is being cancelled, or no builder that takes work has so much memory.
-pub(crate) async fn raise(
+/// Raises the limit of a locked task and returns its next state; none where the task is not raised: it was before, its
+/// project does not allow it, it is being cancelled, or no builder that takes work has that much memory.
+pub(crate) async fn raise_limit(
     tx: &mut Tx,
     task: &Locked,
     raise: Option<&Raise>,
-) -> Result<Option<Next>, StoreError> {
+) -> Result<Option<NextTaskState>, StoreError> {
     let Some(raise) = raise.filter(|_| !task.cancel_requested) else {
         return Ok(None);
     };
@@ -61,18 +73,18 @@ pub(crate) async fn raise(
         .execute(&mut **tx)
         .await?;
     }
-    note(tx, task, raise, memory).await?;
-    Ok(Some(Next::Raised))
+    record_raised_limit(tx, task, raise, memory).await?;
+    Ok(Some(NextTaskState::Raised))
 }
 
-/// The task's state moves with its attempt's end; this is only what it has from then on.
-async fn note(
+/// Stores the task's limit, memory and memory class from now on. Its state changes afterwards, with the attempt's end.
+async fn record_raised_limit(
     tx: &mut Tx,
     task: &Locked,
     raise: &Raise,
     memory: Option<i32>,
 ) -> Result<(), StoreError> {
-    let noted = sqlx::query(
+    let updated = sqlx::query(
         "update tasks set raised_limit = $2, memory_mib = coalesce($3, memory_mib),
              memory_class = coalesce($4, memory_class)
          where id = $1 and state = $5 and raised_limit is null",
@@ -84,7 +96,7 @@ async fn note(
     .bind(task.task_state.as_str())
     .execute(&mut **tx)
     .await?;
-    if noted.rows_affected() == 1 {
+    if updated.rows_affected() == 1 {
         Ok(())
     } else {
         Err(StoreError::inconsistent(

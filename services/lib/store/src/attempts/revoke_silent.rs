@@ -1,8 +1,8 @@
-//! Cancelled work of a builder that is not heard of: it is taken back without waiting for its lease, at once by the
-//! cancel, or by a sweep where the builder falls silent afterwards.
+//! Takes back cancelled work of silent builders without waiting for its lease: at once with the cancel, or in a sweep where
+//! the builder falls silent afterwards.
 //!
-//! Only silence of the builder's own counts. While database or frontends are away no builder is heard of, and
-//! afterwards each needs time for a heartbeat: so sweeps must have followed each other for as long as the silence.
+//! Only silence of the builder itself counts. While the database or all frontends are down no heartbeat arrives, and
+//! afterwards each builder needs time for one: so sweeps must have run without a gap for as long as the silence lasts.
 
 use millrace_domain::{
     AttemptId, AttemptState, BuildId, Outcome, OutcomeKind, Stage, TaskId, TaskState,
@@ -11,15 +11,16 @@ use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
 use crate::attempts::expire::GAP_SECONDS;
-use crate::attempts::transition::{End, Next, lock, settle};
+use crate::attempts::transition::{AttemptEnd, NextTaskState, end_attempt, lock_attempt};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{RowOf, int4};
 
-/// Cancelled attempts whose builders are silent: all, those of a build, or a certain one. The most that one sweep takes
-/// back; the next one goes on.
-const SILENT: &str = "
+/// Cancelled attempts whose builders are silent: all, those of build `$3`, or attempt `$4`; at most 200 at once. Takes no
+/// locks: the caller locks each attempt and asks again. Running tasks that are being cancelled are found by
+/// `tasks_being_cancelled`.
+const SILENT_ATTEMPTS: &str = "
     select a.id, b.name as builder, a.stage, extract(epoch from now() - heard.at)::bigint as seconds
     from tasks t join attempts a on a.id = t.current_attempt and a.state = 'claimed'
         join builders b on b.id = a.builder_id
@@ -34,7 +35,7 @@ const SILENT: &str = "
 
 /// A cancelled attempt whose builder is silent.
 #[derive(Debug, FromRow)]
-pub(crate) struct Silent {
+pub(crate) struct SilentAttempt {
     id: Uuid,
     builder: String,
     stage: Option<String>,
@@ -42,22 +43,22 @@ pub(crate) struct Silent {
 }
 
 impl Store {
-    /// Takes back cancelled work of builders that fell silent.
+    /// Takes back cancelled work of builders that have been silent for this long, each attempt in a transaction of its own.
     pub(crate) async fn revoke_silent(
         &self,
         silent_seconds: u32,
     ) -> Result<Vec<(TaskId, AttemptId)>, StoreError> {
-        let found = self.within(silent(&self.pool, silent_seconds, None, None));
+        let found = self.within(find_silent(&self.pool, silent_seconds, None, None));
         let mut revoked = Vec::new();
         for candidate in found.await? {
             let attempt = AttemptId(candidate.id);
             let task = self.within(async {
                 let mut tx = self.begin().await?;
-                let Some(locked) = lock(&mut tx, attempt).await? else {
+                let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
                     return Ok(None);
                 };
-                // Heard again, or ended, before it was locked?
-                let still = silent(&mut *tx, silent_seconds, None, Some(attempt)).await?;
+                // A heartbeat or the end of the attempt may have come before the lock.
+                let still = find_silent(&mut *tx, silent_seconds, None, Some(attempt)).await?;
                 let Some(silent) = still.into_iter().next() else {
                     return Ok(None);
                 };
@@ -73,14 +74,15 @@ impl Store {
     }
 }
 
-/// Takes back what silent builders have of a build whose tasks are locked and asked to stop.
+/// Takes back the attempts of a build that silent builders hold. The caller has locked the tasks of the build and marked
+/// them as cancelled.
 pub(crate) async fn revoke_silent_of(
     tx: &mut Tx,
     build: BuildId,
     silent_seconds: u32,
 ) -> Result<Vec<AttemptId>, StoreError> {
     let mut revoked = Vec::new();
-    for silent in silent(&mut **tx, silent_seconds, Some(build), None).await? {
+    for silent in find_silent(&mut **tx, silent_seconds, Some(build), None).await? {
         if silent.revoke(tx).await? {
             revoked.push(AttemptId(silent.id));
         }
@@ -88,13 +90,13 @@ pub(crate) async fn revoke_silent_of(
     Ok(revoked)
 }
 
-async fn silent(
+async fn find_silent(
     on: impl PgExecutor<'_>,
     silent_seconds: u32,
     build: Option<BuildId>,
     attempt: Option<AttemptId>,
-) -> Result<Vec<Silent>, StoreError> {
-    let found = sqlx::query_as(SILENT)
+) -> Result<Vec<SilentAttempt>, StoreError> {
+    let found = sqlx::query_as(SILENT_ATTEMPTS)
         .bind(int4(silent_seconds))
         .bind(GAP_SECONDS)
         .bind(build.map(|build| build.0))
@@ -104,25 +106,25 @@ async fn silent(
     Ok(found)
 }
 
-impl Silent {
-    /// Ends the attempt and cancels its task; false when the attempt ended just now.
+impl SilentAttempt {
+    /// Ends the attempt and cancels its task; false when the attempt has ended since it was found.
     async fn revoke(&self, tx: &mut Tx) -> Result<bool, StoreError> {
         let id = AttemptId(self.id);
-        let locked = match lock(tx, id).await? {
+        let locked = match lock_attempt(tx, id).await? {
             Some(locked) if locked.attempt_state == AttemptState::Claimed => locked,
-            _ => return Ok(false),
+            Some(_) | None => return Ok(false),
         };
-        let end = End {
+        let end = AttemptEnd {
             state: AttemptState::Revoked,
             reason: Some("the build was cancelled while the builder was silent"),
             outcome: None,
         };
-        let next = Next::Ended {
+        let next = NextTaskState::Ended {
             state: TaskState::Cancelled,
             outcome: Box::new(self.outcome()?),
             counted: false,
         };
-        settle(tx, &locked, end, &next).await?;
+        end_attempt(tx, &locked, end, &next).await?;
         Ok(true)
     }
 

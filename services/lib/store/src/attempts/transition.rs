@@ -1,10 +1,11 @@
-//! How an attempt's end moves its task. Every end but a cancel before the claim passes here.
+//! State transitions: how the end of an attempt moves its task. Every end passes here, except the cancel of a build before
+//! its tasks are claimed.
 //!
 //! ```text
 //! Task:     waiting ─▶ queued ─▶ running ─▶ succeeded | failed | cancelled   (terminal)
 //!              ▲          │         │
-//!              └──────────┴─────────┘   put back, next attempt after a fault of ours, at most 3, or once with a
-//!                                       larger limit
+//!              └──────────┴─────────┘   put back; retried after an infrastructure fault, until 3 of them are
+//!                                       counted; retried once with a larger limit
 //! Attempt:  offered ─▶ claimed ─▶ finished | lost | revoked
 //! ```
 
@@ -19,17 +20,19 @@ use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::RowOf;
 
-/// Attempts that may end in a fault of ours before the task fails with it.
+/// Attempts that may end in an infrastructure fault; with the last of them the task fails.
 const COUNTED_ATTEMPTS: u32 = 3;
 
 /// An attempt and its task, both locked.
 pub(crate) struct Locked {
     pub(crate) task_id: i64,
     pub(crate) task_state: TaskState,
+    /// Whether the task still refers to this attempt.
     pub(crate) is_current: bool,
-    pub(crate) counted: u32,
-    /// Attempts made at all, this one included.
-    pub(crate) made: u32,
+    /// Attempts that ended in an infrastructure fault.
+    pub(crate) attempts_counted: u32,
+    /// All attempts, this one included.
+    pub(crate) attempts_made: u32,
     pub(crate) cancel_requested: bool,
     pub(crate) attempt_id: AttemptId,
     pub(crate) attempt_state: AttemptState,
@@ -38,7 +41,7 @@ pub(crate) struct Locked {
 }
 
 impl Locked {
-    /// Whether the attempt can still be taken back.
+    /// Whether the attempt has not ended, so that it can be taken back.
     pub(crate) fn is_alive(&self) -> bool {
         match self.attempt_state {
             AttemptState::Offered | AttemptState::Claimed => true,
@@ -47,32 +50,33 @@ impl Locked {
     }
 }
 
-/// How the attempt ends.
-pub(crate) struct End<'a> {
+/// How an attempt ends.
+pub(crate) struct AttemptEnd<'a> {
     pub(crate) state: AttemptState,
     pub(crate) reason: Option<&'a str>,
     pub(crate) outcome: Option<&'a Outcome>,
 }
 
-/// What becomes of the task.
+/// The state into which the end of an attempt moves its task.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Next {
-    /// It is over.
+pub(crate) enum NextTaskState {
+    /// The task ends in this final state.
     Ended {
         state: TaskState,
         outcome: Box<Outcome>,
+        /// Whether the attempt counts as an infrastructure fault.
         counted: bool,
     },
-    /// It waits again, uncounted, because nobody failed.
+    /// Waiting again, uncounted, because nothing failed.
     PutBack { delay_ms: i32 },
-    /// It waits for another builder, after a fault of ours.
-    Again { delay_ms: i32 },
-    /// It waits again, uncounted, with a larger limit.
+    /// Waiting for another builder, after an infrastructure fault.
+    Retry { delay_ms: i32 },
+    /// Waiting again, uncounted, with a larger limit.
     Raised,
 }
 
-impl Next {
-    /// After an outcome that a builder reported, or that its silence made.
+impl NextTaskState {
+    /// After an outcome that a builder reported, or that a lost lease led to.
     pub(crate) fn after(task: &Locked, outcome: &Outcome) -> Self {
         let ended = |state, outcome: Outcome, counted| Self::Ended {
             state,
@@ -80,23 +84,23 @@ impl Next {
             counted,
         };
         match (outcome.kind.origin(), task.cancel_requested) {
-            // Work that was done is kept, also when a cancel came too late for it.
+            // A success counts even where a cancel was requested: it came too late.
             (Origin::Nobody, _) => ended(TaskState::Succeeded, outcome.clone(), false),
             (Origin::Requester, _) => ended(TaskState::Cancelled, outcome.clone(), false),
             (Origin::Package | Origin::Infrastructure, true) => {
                 ended(TaskState::Cancelled, cancelled_after(outcome), false)
             }
             (Origin::Package, false) => ended(TaskState::Failed, outcome.clone(), false),
-            (Origin::Infrastructure, false) if task.counted + 1 >= COUNTED_ATTEMPTS => {
+            (Origin::Infrastructure, false) if task.attempts_counted + 1 >= COUNTED_ATTEMPTS => {
                 ended(TaskState::Failed, outcome.clone(), true)
             }
-            (Origin::Infrastructure, false) => Self::Again {
+            (Origin::Infrastructure, false) => Self::Retry {
                 delay_ms: retry_delay_ms(task),
             },
         }
     }
 
-    /// After an offer or a claim that was given back.
+    /// After an offer or a claim that ended without work.
     pub(crate) fn handed_back(task: &Locked, delay_ms: i32) -> Self {
         if task.cancel_requested {
             let outcome = Outcome::new(OutcomeKind::Cancelled, "cancelled on request");
@@ -113,31 +117,35 @@ impl Next {
     pub(crate) fn task_state(&self) -> TaskState {
         match self {
             Self::Ended { state, .. } => *state,
-            Self::PutBack { .. } | Self::Again { .. } | Self::Raised => TaskState::Waiting,
+            Self::PutBack { .. } | Self::Retry { .. } | Self::Raised => TaskState::Waiting,
         }
     }
 }
 
-/// 2 s after the first fault and 8 s after the second.
+/// About 2 s after the first infrastructure fault and 8 s after the second.
 fn retry_delay_ms(task: &Locked) -> i32 {
-    let faults = i32::try_from(task.counted).unwrap_or(i32::MAX).min(10) + 1;
+    let faults = i32::try_from(task.attempts_counted)
+        .unwrap_or(i32::MAX)
+        .min(10)
+        + 1;
     spread(2000 * faults * faults, task)
 }
 
-/// The first delay of an order that was given back, twice as much for the next, and four times as much from then on.
+/// Delay of a task that was put back: about `first_ms` the first time, twice that the second time, four times that from
+/// then on.
 pub(crate) fn hand_back_delay_ms(first_ms: i32, task: &Locked) -> i32 {
-    let earlier = task.made.saturating_sub(task.counted + 1);
+    let earlier = task.attempts_made.saturating_sub(task.attempts_counted + 1);
     spread(first_ms << earlier.min(2), task)
 }
 
-/// The same for an order whose image the builder lacks: a second, and twice as much each time, up to a minute.
+/// Delay of a task that was put back because the builder lacks its image: about 1 s, doubled each time, up to a minute.
 pub(crate) fn image_delay_ms(task: &Locked) -> i32 {
-    let earlier = task.made.saturating_sub(task.counted + 1);
+    let earlier = task.attempts_made.saturating_sub(task.attempts_counted + 1);
     spread((1000 << earlier.min(6)).min(48_000), task)
 }
 
-/// A quarter more or less, so that tasks that were put back together do not come back together. The attempt's id is
-/// random enough for that.
+/// Jitter of a quarter, so that tasks that were put back together do not return together. The random part of the
+/// attempt's id serves as chance.
 fn spread(base_ms: i32, task: &Locked) -> i32 {
     let chance = i32::from(task.attempt_id.0.as_bytes()[15]);
     base_ms * 3 / 4 + base_ms * chance / 512
@@ -169,14 +177,17 @@ struct LockedColumns {
 }
 
 /// Locks the attempt's task, then the attempt, and reads them as they are under the lock.
-pub(crate) async fn lock(tx: &mut Tx, attempt_id: AttemptId) -> Result<Option<Locked>, StoreError> {
+pub(crate) async fn lock_attempt(
+    tx: &mut Tx,
+    attempt_id: AttemptId,
+) -> Result<Option<Locked>, StoreError> {
     let columns: Option<LockedColumns> = sqlx::query_as(
         "select t.id as task_id, t.state as task_state, t.current_attempt is not distinct from a.id as is_current,
              t.attempts_counted, t.attempts_made, t.cancel_requested_at is not null as cancel_requested,
              a.state as attempt_state, a.builder_id, a.lease_token_hash
          from attempts a join tasks t on t.id = a.task_id
          where a.id = $1
-         -- In this order; rows changed since the statement began are read again once they are locked.
+         -- In this order. Rows that have changed since the statement began are read again once they are locked.
          for no key update of t, a",
     )
     .bind(attempt_id.0)
@@ -193,8 +204,8 @@ fn locked(attempt_id: AttemptId, columns: LockedColumns) -> Result<Locked, Store
         task_id: columns.task_id,
         task_state: task.parse(&columns.task_state)?,
         is_current: columns.is_current,
-        counted: task.number(columns.attempts_counted)?,
-        made: task.number(columns.attempts_made)?,
+        attempts_counted: task.number(columns.attempts_counted)?,
+        attempts_made: task.number(columns.attempts_made)?,
         cancel_requested: columns.cancel_requested,
         attempt_id,
         attempt_state: RowOf::new("attempts", attempt_id).parse(&columns.attempt_state)?,
@@ -203,29 +214,35 @@ fn locked(attempt_id: AttemptId, columns: LockedColumns) -> Result<Locked, Store
     })
 }
 
-/// Ends a live attempt and moves its task, both guarded by the states that were read under the lock.
-pub(crate) async fn settle(
+/// Ends a live attempt and moves its task. Both updates name the states that were read under the lock.
+pub(crate) async fn end_attempt(
     tx: &mut Tx,
     locked: &Locked,
-    end: End<'_>,
-    next: &Next,
+    end: AttemptEnd<'_>,
+    next: &NextTaskState,
 ) -> Result<(), StoreError> {
     let (outcome, counted, delay_ms) = match next {
-        Next::Ended {
+        NextTaskState::Ended {
             outcome, counted, ..
         } => (Some(Json(outcome)), *counted, 0),
-        Next::PutBack { delay_ms } => (None, false, *delay_ms),
-        Next::Again { delay_ms } => (None, true, *delay_ms),
-        Next::Raised => (None, false, 0),
+        NextTaskState::PutBack { delay_ms } => (None, false, *delay_ms),
+        NextTaskState::Retry { delay_ms } => (None, true, *delay_ms),
+        NextTaskState::Raised => (None, false, 0),
     };
     let moved: i64 = sqlx::query_scalar(
-        "with ended as (
+        "
+        -- Both rows are found by primary key and were locked by lock_attempt.
+        with ended as (
             update attempts set state = $3, reason = $4, outcome = $5, ended_at = now()
             where id = $1 and state = $2
             returning task_id
-        ), unpublished as (
+        ),
+        -- By outbox_on_attempt: an attempt that has ended is not published any more.
+        unpublished as (
             delete from outbox where attempt_id = $1
-        ), moved as (
+        ),
+        -- An outcome ($8) ends the task. A counted attempt ($9) lets another builder go first and starts the wait anew.
+        moved as (
             update tasks t set
                 state = $7,
                 outcome = $8,
@@ -271,19 +288,25 @@ pub(crate) async fn settle(
     }
 }
 
-/// Revokes a live attempt without counting it.
+/// Revokes a live attempt, uncounted, and puts its task back.
 pub(crate) async fn put_back(
     tx: &mut Tx,
     locked: &Locked,
     reason: &str,
     delay_ms: i32,
 ) -> Result<(), StoreError> {
-    let end = End {
+    let end = AttemptEnd {
         state: AttemptState::Revoked,
         reason: Some(reason),
         outcome: None,
     };
-    settle(tx, locked, end, &Next::handed_back(locked, delay_ms)).await
+    end_attempt(
+        tx,
+        locked,
+        end,
+        &NextTaskState::handed_back(locked, delay_ms),
+    )
+    .await
 }
 
 #[cfg(test)]
@@ -295,8 +318,8 @@ mod tests {
             task_id: 1,
             task_state: TaskState::Running,
             is_current: true,
-            counted,
-            made: counted + 1,
+            attempts_counted: counted,
+            attempts_made: counted + 1,
             cancel_requested,
             attempt_id: AttemptId(Uuid::nil()),
             attempt_state: AttemptState::Claimed,
@@ -306,7 +329,8 @@ mod tests {
     }
 
     fn state_after(kind: OutcomeKind, counted: u32, cancel_requested: bool) -> TaskState {
-        Next::after(&task(counted, cancel_requested), &Outcome::new(kind, "x")).task_state()
+        NextTaskState::after(&task(counted, cancel_requested), &Outcome::new(kind, "x"))
+            .task_state()
     }
 
     #[test]
@@ -330,8 +354,8 @@ mod tests {
         let delay = |counted, byte| {
             let mut locked = task(counted, false);
             locked.attempt_id = AttemptId(Uuid::from_bytes([byte; 16]));
-            match Next::after(&locked, &Outcome::new(OutcomeKind::BuilderLost, "x")) {
-                Next::Again { delay_ms } => delay_ms,
+            match NextTaskState::after(&locked, &Outcome::new(OutcomeKind::BuilderLost, "x")) {
+                NextTaskState::Retry { delay_ms } => delay_ms,
                 other => panic!("{other:?}"),
             }
         };
@@ -344,7 +368,7 @@ mod tests {
     fn an_order_that_is_given_back_again_and_again_keeps_a_growing_distance_that_is_bounded() {
         let delay = |made| {
             let mut locked = task(1, false);
-            locked.made = made;
+            locked.attempts_made = made;
             hand_back_delay_ms(1000, &locked)
         };
         let delays: Vec<i32> = [2, 3, 4, 5, 400].map(delay).into();
@@ -355,7 +379,7 @@ mod tests {
     fn an_order_whose_image_is_missing_comes_back_within_a_minute() {
         let mut locked = task(0, false);
         let mut delay = |made, byte| {
-            locked.made = made;
+            locked.attempts_made = made;
             locked.attempt_id = AttemptId(Uuid::from_bytes([byte; 16]));
             image_delay_ms(&locked)
         };
@@ -373,8 +397,8 @@ mod tests {
             };
             assert_eq!(state_after(*kind, 0, true), wanted, "{kind}");
         }
-        let Next::Ended { outcome, .. } =
-            Next::after(&task(0, true), &Outcome::new(OutcomeKind::BuildFailed, "x"))
+        let NextTaskState::Ended { outcome, .. } =
+            NextTaskState::after(&task(0, true), &Outcome::new(OutcomeKind::BuildFailed, "x"))
         else {
             panic!("a cancelled task is over")
         };
@@ -384,11 +408,11 @@ mod tests {
     #[test]
     fn what_was_handed_back_waits_unless_it_is_cancelled() {
         assert_eq!(
-            Next::handed_back(&task(0, false), 5),
-            Next::PutBack { delay_ms: 5 }
+            NextTaskState::handed_back(&task(0, false), 5),
+            NextTaskState::PutBack { delay_ms: 5 }
         );
         assert_eq!(
-            Next::handed_back(&task(0, true), 5).task_state(),
+            NextTaskState::handed_back(&task(0, true), 5).task_state(),
             TaskState::Cancelled
         );
     }

@@ -6,47 +6,47 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::{RowOf, int4, int8};
 
-/// A file of an attempt's results.
+/// Names a result file within its attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileKey {
-    /// Position of the package.
+    /// Position of the package within the build, from 0.
     pub position: u32,
-    /// The file's name.
+    /// The file's name, without a folder.
     pub name: FileName,
 }
 
-/// What became of a chunk of a log.
+/// The answer to a chunk of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogAppend {
-    /// It belongs to the log, which now has this size.
+    /// The chunk begins where the log ends.
     Stored {
-        /// In bytes.
+        /// The log's size, in bytes, with the chunk where it was counted.
         size: u64,
     },
-    /// It does not begin where the log ends.
+    /// The chunk does not begin where the log ends.
     Mismatch {
         /// The log's size, in bytes.
         size: u64,
     },
-    /// The caller does not hold the attempt.
+    /// The caller does not hold the attempt's lease.
     NoLease,
 }
 
 /// A file that has arrived in the result store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadedFile {
-    /// Position of its package.
+    /// Position of its package within the build, from 0.
     pub position: u32,
-    /// Its name.
+    /// Its name, without a folder.
     pub name: FileName,
-    /// In bytes.
+    /// Its size, in bytes.
     pub size: u64,
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: String,
 }
 
 impl Store {
-    /// Counts a chunk of `len` bytes at `offset` into the attempt's log, if the log ends there.
+    /// Adds a chunk of `len` bytes to the size of the attempt's log, if the log ends at `offset`.
     pub async fn append_log_size(
         &self,
         attempt: AttemptId,
@@ -73,14 +73,14 @@ impl Store {
                 size: RowOf::new("attempts", attempt).number(size)?,
             }),
             None => Ok(match self.log_end(attempt, lease, offset).await? {
-                // The log has grown to this end just now: the chunk was not counted and comes again.
+                // The log has grown to this offset since the update: the chunk was not counted and is sent again.
                 LogAppend::Stored { size } => LogAppend::Mismatch { size },
                 refused @ (LogAppend::Mismatch { .. } | LogAppend::NoLease) => refused,
             }),
         }
     }
 
-    /// What a chunk at `offset` would meet, without counting anything.
+    /// What a chunk at `offset` would be answered, without counting anything.
     pub async fn log_end(
         &self,
         attempt: AttemptId,
@@ -108,7 +108,8 @@ impl Store {
         .await
     }
 
-    /// Notes a file that the result store has. It is a result once its attempt is accepted with it.
+    /// Records a file that has arrived in the result store; false when the caller does not hold the attempt. The file
+    /// counts as a result once a report that names it is accepted.
     pub async fn record_file(
         &self,
         attempt: AttemptId,
@@ -118,7 +119,7 @@ impl Store {
         self.within(async {
             let recorded = sqlx::query(
                 "with holder as (
-                    -- Shared, so that files come in side by side, but not while the report is being judged.
+                    -- A shared lock: uploads run side by side, but not while the report is being accepted.
                     select id from attempts where id = $1 and state = 'claimed' and lease_token_hash = $2 for share
                 )
                 insert into result_files (attempt_id, position, name, size, sha256)

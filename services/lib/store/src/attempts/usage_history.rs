@@ -1,16 +1,16 @@
-//! What builds of a package used before, for suggestions.
+//! Memory and time that earlier builds of a package used, for suggested limits.
 
 use millrace_domain::{AttemptId, EarlierUse, FileName};
 
 use crate::database::Store;
 use crate::error::StoreError;
 
-/// As many of the last builds are looked at.
-const LAST: i64 = 50;
+/// Builds that the percentiles are computed from, the last ones.
+const RECENT_BUILDS: i64 = 50;
 
 impl Store {
-    /// What 95 in 100 of the last 50 successful builds of a package used at most, in the chroot of this attempt. The
-    /// package's name is what stands before version and release in its source's file name.
+    /// The 95th percentile of peak memory and wall time among the last 50 successful builds of a package in the chroot of
+    /// this attempt. The package's name is the part of its source's file name before version and release.
     pub async fn earlier_use(
         &self,
         attempt: AttemptId,
@@ -34,7 +34,7 @@ impl Store {
             )
             .bind(attempt.0)
             .bind(source.as_str())
-            .bind(LAST)
+            .bind(RECENT_BUILDS)
             .fetch_one(&self.pool)
             .await?;
             Ok(EarlierUse {

@@ -1,4 +1,4 @@
-//! What keeps an enrolled builder from taking work: a full spool disk, images that its engine lacks.
+//! What keeps an enrolled builder from taking work: a spool disk short of space, images that its engine lacks.
 
 use millrace_domain::BuilderId;
 
@@ -6,12 +6,12 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::int4;
 
-/// What keeps a builder from work.
+/// What keeps a builder from work, as it said last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Blockers {
-    /// Its spool's disk is short of space.
+    /// Set while its spool's disk is short of space: it takes no work then.
     pub disk: Option<DiskShort>,
-    /// Images that its engine lacks, as far as orders asked for them.
+    /// References of images that its engine lacks, among those that tasks asked it for.
     pub missing_images: Vec<String>,
 }
 
@@ -25,27 +25,27 @@ pub struct DiskShort {
 }
 
 impl Blockers {
-    /// Whether nothing does.
+    /// Whether the builder is free to take work.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl Store {
-    /// Notes what keeps a builder from work; its next heartbeat says it again, or something else.
+    /// Records what keeps a builder from work, between two heartbeats; the next one says it again, or something else.
     pub async fn note_blockers(
         &self,
         builder: BuilderId,
-        hindered: &Blockers,
+        blockers: &Blockers,
     ) -> Result<(), StoreError> {
         self.within(async {
             sqlx::query(
                 "update builders set disk_free_mib = $2, disk_floor_mib = $3, missing_images = $4 where id = $1",
             )
             .bind(builder.0)
-            .bind(hindered.disk.map(|disk| int4(disk.free_mib)))
-            .bind(hindered.disk.map(|disk| int4(disk.floor_mib)))
-            .bind(&hindered.missing_images)
+            .bind(blockers.disk.map(|disk| int4(disk.free_mib)))
+            .bind(blockers.disk.map(|disk| int4(disk.floor_mib)))
+            .bind(&blockers.missing_images)
             .execute(&self.pool)
             .await?;
             Ok(())

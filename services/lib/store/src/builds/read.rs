@@ -6,6 +6,7 @@ use crate::builds::assemble::{complete_attempts, complete_builds, complete_tasks
 use crate::builds::views::{AttemptView, BuildView, TaskView};
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::scheduler::index_conditions::tasks_not_ended;
 
 /// Filter and page of a list of builds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,7 +48,7 @@ impl Store {
         self.within(async {
             let mut tx = self.snapshot().await?;
             let heads = sqlx::query_as(
-                "select b.id, o.name as owner, p.name as project, b.project_id, s.name as submitter, b.chroots,
+                concat!("select b.id, o.name as owner, p.name as project, b.project_id, s.name as submitter, b.chroots,
                      b.repositories, b.memory_mib, b.timeout_seconds, b.disk_mib, b.priority, b.submitted_at, b.cancelled_at, b.resubmit_of
                  -- `o` is the owner of the project, `s` the submitter.
                  from builds b join projects p on p.id = b.project_id join accounts o on o.id = p.account_id
@@ -57,12 +58,14 @@ impl Store {
                      -- A live state is rare among all builds: its tasks are found by index, once.
                      and ($3::text is null or $3 in ('failed', 'cancelled', 'succeeded') or b.id in (
                          select t.build_id from tasks t
-                         where t.state = $3 and t.state in ('waiting', 'queued', 'running') and t.build_id > 0))
+                         where t.state = $3 and ",
+                tasks_not_ended!(),
+                "))
                      -- The first state, in the order given, that some task has.
                      and ($3::text is null or $3 = (
                          select t.state from tasks t where t.build_id = b.id
                          order by array_position($4::text[], t.state) limit 1))
-                 order by b.id desc limit $5",
+                 order by b.id desc limit $5"),
             )
             .bind(query.project.map(|id| id.0))
             .bind(query.before.map(|id| id.0))

@@ -4,7 +4,7 @@
 use millrace_domain::{AttemptId, AttemptState, BuildId, Outcome, OutcomeKind, TaskState};
 use uuid::Uuid;
 
-use crate::attempts::transition::{End, Next, lock, put_back, settle};
+use crate::attempts::transition::{AttemptEnd, NextTaskState, end_attempt, lock_attempt, put_back};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
@@ -155,7 +155,7 @@ async fn lock_tasks(tx: &mut Tx, builds: &[i64]) -> Result<(), StoreError> {
 
 /// Ends one attempt of a poller: uncounted if the poller never started it, as lost if it did.
 async fn expire_attempt(tx: &mut Tx, attempt: AttemptId, poller: &str) -> Result<(), StoreError> {
-    let Some(locked) = lock(tx, attempt).await? else {
+    let Some(locked) = lock_attempt(tx, attempt).await? else {
         return Ok(());
     };
     if locked.task_state == TaskState::Queued {
@@ -163,10 +163,10 @@ async fn expire_attempt(tx: &mut Tx, attempt: AttemptId, poller: &str) -> Result
     }
     let message = format!("poller {poller} began it and did not report its end in time");
     let outcome = Outcome::new(OutcomeKind::BuilderLost, message);
-    let end = End {
+    let end = AttemptEnd {
         state: AttemptState::Lost,
         reason: Some("its poller's time ran out"),
         outcome: Some(&outcome),
     };
-    settle(tx, &locked, end, &Next::after(&locked, &outcome)).await
+    end_attempt(tx, &locked, end, &NextTaskState::after(&locked, &outcome)).await
 }

@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::attempts::transition::{End, Next, lock, settle};
+use crate::attempts::transition::{AttemptEnd, NextTaskState, end_attempt, lock_attempt};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
@@ -86,7 +86,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.within(async {
             let mut tx = self.begin().await?;
-            let Some(locked) = lock(&mut tx, attempt).await? else {
+            let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
                 return Ok(false);
             };
             let reported: Option<Option<i64>> = sqlx::query_scalar(
@@ -151,7 +151,7 @@ pub(super) async fn finish(
     outcome: &Outcome,
     ended_at: Option<Time>,
 ) -> Result<Option<TaskId>, StoreError> {
-    let Some(locked) = lock(tx, attempt).await? else {
+    let Some(locked) = lock_attempt(tx, attempt).await? else {
         return Ok(None);
     };
     if locked.attempt_state != AttemptState::Claimed || !locked.is_current {
@@ -166,13 +166,13 @@ pub(super) async fn finish(
     .bind(Json(outcome))
     .execute(&mut **tx)
     .await?;
-    let end = End {
+    let end = AttemptEnd {
         state: AttemptState::Finished,
         reason: None,
         outcome: Some(outcome),
     };
-    let next = Next::after(&locked, outcome);
-    settle(tx, &locked, end, &next).await?;
+    let next = NextTaskState::after(&locked, outcome);
+    end_attempt(tx, &locked, end, &next).await?;
     // The poller's clock may be wrong, but an end is never before its start, nor to come.
     sqlx::query(
         "update tasks set started_at = coalesce(started_at, now()),
@@ -198,19 +198,19 @@ pub(crate) async fn cancel_with_poller(tx: &mut Tx, build: BuildId) -> Result<()
     .fetch_all(&mut **tx)
     .await?;
     for attempt in attempts {
-        let Some(locked) = lock(tx, AttemptId(attempt)).await? else {
+        let Some(locked) = lock_attempt(tx, AttemptId(attempt)).await? else {
             continue;
         };
         let outcome = Outcome::new(
             OutcomeKind::Cancelled,
             "cancelled on request; the poller that had it was not asked",
         );
-        let end = End {
+        let end = AttemptEnd {
             state: AttemptState::Revoked,
             reason: Some("the build was cancelled"),
             outcome: None,
         };
-        settle(tx, &locked, end, &Next::after(&locked, &outcome)).await?;
+        end_attempt(tx, &locked, end, &NextTaskState::after(&locked, &outcome)).await?;
     }
     Ok(())
 }

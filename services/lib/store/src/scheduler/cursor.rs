@@ -1,48 +1,48 @@
-//! Where the next look among owners begins. Of more owners than a release has room for only some are looked at, so
-//! the next one goes on where it stopped. Each frontend has its own rota, and loses nothing with it.
+//! Round-robin cursor over owners. A release scans only as many owners as there is capacity; the cursor remembers where
+//! the scan stopped. In memory, one per frontend; losing it only restarts the rotation.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A walk among the owners that wait in a route in one class of priority.
+/// Identifies a scan over the owners that have tasks waiting in one route at one priority.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Walk {
+pub(crate) struct OwnerScan {
     pub(crate) arch: String,
     pub(crate) memory_class: String,
     pub(crate) priority: i16,
     pub(crate) purpose: Purpose,
 }
 
-/// What owners are looked for.
+/// Which owners a scan is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
-    /// To fill the window.
-    Turns,
-    /// To find those who have waited so long that they count as a higher class.
-    Age,
+    /// Enough candidates to fill the release window.
+    FillWindow,
+    /// Owners whose oldest task has waited so long that it counts as a higher class of priority.
+    FindAged,
 }
 
-/// After which owner each walk begins.
+/// The owner after whom each scan resumes.
 #[derive(Clone, Default)]
-pub(crate) struct Rota(Arc<Mutex<HashMap<Walk, i64>>>);
+pub(crate) struct ScanCursor(Arc<Mutex<HashMap<OwnerScan, i64>>>);
 
-impl Rota {
-    /// The owner after whom this walk begins; none when the last one met everyone.
-    pub(crate) fn start(&self, walk: &Walk) -> Option<i64> {
-        self.with(|starts| starts.get(walk).copied())
+impl ScanCursor {
+    /// The owner after whom this scan resumes; none when the last one reached every owner.
+    pub(crate) fn start(&self, scan: &OwnerScan) -> Option<i64> {
+        self.with(|starts| starts.get(scan).copied())
     }
 
-    /// Has the next one begin after this owner.
-    pub(crate) fn go_on_after(&self, walk: Walk, owner: i64) {
-        self.with(|starts| starts.insert(walk, owner));
+    /// Lets the next scan start after this owner.
+    pub(crate) fn resume_after(&self, scan: OwnerScan, owner: i64) {
+        self.with(|starts| starts.insert(scan, owner));
     }
 
-    /// Has the next one begin with the first owner.
-    pub(crate) fn forget(&self, walk: &Walk) {
-        self.with(|starts| starts.remove(walk));
+    /// Lets the next scan start at the first owner.
+    pub(crate) fn restart(&self, scan: &OwnerScan) {
+        self.with(|starts| starts.remove(scan));
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<Walk, i64>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<OwnerScan, i64>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

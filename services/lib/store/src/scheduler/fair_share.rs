@@ -1,153 +1,175 @@
-//! Whose turn it is. The higher class of priority goes first, then the owner with the fewest tasks under way, then the
-//! oldest task.
+//! Fair-share selection: priority class, then the owner with fewest tasks under way, then the oldest task. Pure; no IO.
 //!
-//! Waiting raises a task: after a while a background one counts as a normal one. As a high one something counts by its
-//! age only while its owner has nothing under way: nobody starves then, and yet a backlog that has grown old does not
-//! hold back what others submit.
+//! Waiting raises a task: after a while a background task counts as normal, a normal one as high. Age alone makes a task
+//! count as high only while its owner has nothing under way: so no owner starves, and yet an aged backlog does not delay
+//! what others submit.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use crate::scheduler::window::Window;
 
+/// The class of normal priority, as stored.
 const NORMAL: i16 = 1;
 
-/// A waiting task.
+/// A waiting task that fits its route's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Waiting {
+pub(crate) struct Candidate {
     pub(crate) id: i64,
     pub(crate) memory_mib: i64,
-    /// Its class of priority with what its age adds.
+    /// Its class of priority, raised by age.
     pub(crate) class: i16,
 }
 
-/// What one owner has waiting in one route, in one class of priority; as much of it as was read.
+/// The tasks of one owner that wait in one route at one priority, as far as they were read.
 #[derive(Debug)]
-pub(crate) struct Line {
-    /// The window of its route.
+pub(crate) struct OwnerQueue {
+    /// Index of its route's window.
     pub(crate) window: usize,
     pub(crate) owner_id: i64,
     /// The class of priority as submitted.
     pub(crate) priority: i16,
     /// Tasks that fit, oldest first.
-    pub(crate) tasks: Vec<Waiting>,
-    pub(crate) rest: Rest,
+    pub(crate) tasks: Vec<Candidate>,
+    pub(crate) remainder: Remainder,
 }
 
-/// What waits in a line besides the tasks that are known.
+/// What waits in an owner's queue besides the tasks that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rest {
-    Nothing,
-    /// What does not fit, or is more than can be released.
+pub(crate) enum Remainder {
+    /// The queue was read to its end.
+    Empty,
+    /// Tasks that do not fit, or more than the window takes.
     OutOfReach,
+    /// Possibly tasks that fit: the queue can be read further.
     Unread,
 }
 
-/// What an owner has on offer or running, and may have.
+/// How many tasks an owner has on offer or running.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct UnderWay {
+pub(crate) struct OwnerUsage {
     pub(crate) tasks: i64,
-    pub(crate) most: i64,
+    /// As many as the owner may have.
+    pub(crate) limit: i64,
 }
 
-/// What was chosen.
+impl OwnerUsage {
+    /// An owner without tasks under way.
+    pub(crate) fn none(limit: i64) -> Self {
+        Self { tasks: 0, limit }
+    }
+}
+
+/// What a selection decided.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Choice {
-    /// Tasks, first come first.
+pub(crate) struct Selection {
+    /// Ids of the selected tasks, in the order of their release.
     pub(crate) tasks: Vec<i64>,
-    /// Their owners.
+    /// Owners of these tasks.
     pub(crate) owners: HashSet<i64>,
-    /// Lines, by their index, whose turn it was once more than is known of them: read further, they may change the
-    /// choice.
-    pub(crate) short: Vec<usize>,
-    /// Whether something waits on.
+    /// Indexes of queues that came up for another task after all that were read: reading them further may change the
+    /// selection.
+    pub(crate) exhausted: Vec<usize>,
+    /// Whether waiting tasks remain.
     pub(crate) held_back: bool,
 }
 
-/// Fills the windows.
-pub(crate) fn choose(
+/// Selects tasks until the windows are full or no queue may go on.
+pub(crate) fn select_fairly(
     windows: &[Window],
-    lines: &[Line],
-    owners: &HashMap<i64, UnderWay>,
-) -> Choice {
-    let mut chooser = Chooser::new(windows, lines, owners);
-    let mut bids: BinaryHeap<Bid> = (0..lines.len()).filter_map(|l| chooser.bid(l)).collect();
-    let (mut tasks, mut served, mut short) = (Vec::new(), HashSet::new(), Vec::new());
-    while let Some(best) = bids.pop() {
-        let line = best.line;
-        let now = chooser.bid(line);
-        if now.as_ref() != Some(&best) {
-            // Its owner was given something since, or its window is full.
-            bids.extend(now);
+    queues: &[OwnerQueue],
+    owners: &HashMap<i64, OwnerUsage>,
+) -> Selection {
+    let mut selector = Selector::new(windows, queues, owners);
+    let mut heads: BinaryHeap<Head> = (0..queues.len()).filter_map(|q| selector.head(q)).collect();
+    let (mut tasks, mut served, mut exhausted) = (Vec::new(), HashSet::new(), Vec::new());
+    while let Some(best) = heads.pop() {
+        let queue = best.queue;
+        let current = selector.head(queue);
+        if current.as_ref() != Some(&best) {
+            // Its owner has been served since, or its window is full: it is ranked again.
+            heads.extend(current);
             continue;
         }
-        let Some(task) = chooser.next(line) else {
-            short.push(line);
+        let Some(task) = selector.next_task(queue) else {
+            exhausted.push(queue);
             continue;
         };
-        if chooser.take(line, task) {
+        if selector.take(queue, task) {
             tasks.push(task.id);
-            served.insert(lines[line].owner_id);
+            served.insert(queues[queue].owner_id);
         }
-        bids.extend(chooser.bid(line));
+        heads.extend(selector.head(queue));
     }
-    Choice {
+    Selection {
         tasks,
         owners: served,
-        short,
-        held_back: chooser.is_something_left(),
+        exhausted,
+        held_back: selector.has_remaining(),
     }
 }
 
-/// What a line's next task has to say for itself; the greatest goes first.
+/// The rank of a queue's next task; the greatest goes first. The order of the fields is the order of comparison.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Bid {
+struct Head {
+    /// The class that counts: raised by age, bounded while the owner has work under way.
     class: i16,
-    turn: Reverse<i64>,
-    /// The class with all that the task's age adds.
+    /// The owner's tasks under way with this one; fewer go first.
+    owner_tasks: Reverse<i64>,
+    /// The class as raised by age, without that bound.
     aged: i16,
+    /// The task's id; the oldest goes first.
     id: Reverse<i64>,
-    line: usize,
+    queue: usize,
 }
 
-struct Chooser<'a> {
-    lines: &'a [Line],
-    owners: HashMap<i64, UnderWay>,
-    /// Of each line, how many were taken.
+struct Selector<'a> {
+    queues: &'a [OwnerQueue],
+    owners: HashMap<i64, OwnerUsage>,
+    /// Tasks taken from each queue.
     taken: Vec<usize>,
-    /// Of each window, the tasks and the MiB that are left.
+    /// Tasks and MiB that each window has left.
     left: Vec<(i64, i64)>,
 }
 
-impl<'a> Chooser<'a> {
-    fn new(windows: &[Window], lines: &'a [Line], owners: &HashMap<i64, UnderWay>) -> Self {
+impl<'a> Selector<'a> {
+    fn new(
+        windows: &[Window],
+        queues: &'a [OwnerQueue],
+        owners: &HashMap<i64, OwnerUsage>,
+    ) -> Self {
         Self {
-            lines,
+            queues,
             owners: owners.clone(),
-            taken: vec![0; lines.len()],
+            taken: vec![0; queues.len()],
             left: windows.iter().map(|w| (w.size, w.room_mib)).collect(),
         }
     }
 
-    /// The next task of a line that is known.
-    fn next(&self, line: usize) -> Option<Waiting> {
-        self.lines[line].tasks.get(self.taken[line]).copied()
+    /// The next task of a queue, among those that were read.
+    fn next_task(&self, queue: usize) -> Option<Candidate> {
+        self.queues[queue].tasks.get(self.taken[queue]).copied()
     }
 
-    /// None when the line, its window or its owner's limit is exhausted.
-    fn bid(&self, line: usize) -> Option<Bid> {
-        let Line {
+    /// The rank of a queue's next task; none when the queue, its window or its owner's limit is exhausted.
+    fn head(&self, queue: usize) -> Option<Head> {
+        let OwnerQueue {
             window,
             owner_id,
             priority,
             tasks,
-            rest,
-        } = &self.lines[line];
-        // What was not read yet is no older than what was.
-        let unread = || tasks.last().filter(|_| *rest == Rest::Unread).copied();
-        let task = self.next(line).or_else(unread)?;
+            remainder,
+        } = &self.queues[queue];
+        // A task that was not read yet is no older than the last one that was: it is ranked like that one.
+        let unread = || {
+            tasks
+                .last()
+                .filter(|_| *remainder == Remainder::Unread)
+                .copied()
+        };
+        let task = self.next_task(queue).or_else(unread)?;
         let owner = self.owners.get(owner_id)?;
-        if self.left[*window].0 == 0 || owner.tasks >= owner.most {
+        if self.left[*window].0 == 0 || owner.tasks >= owner.limit {
             return None;
         }
         let class = if owner.tasks == 0 {
@@ -155,20 +177,21 @@ impl<'a> Chooser<'a> {
         } else {
             task.class.min(NORMAL).max(*priority)
         };
-        Some(Bid {
+        Some(Head {
             class,
-            turn: Reverse(owner.tasks + 1),
+            owner_tasks: Reverse(owner.tasks + 1),
             aged: task.class,
             id: Reverse(task.id),
-            line,
+            queue,
         })
     }
 
-    /// A task that the window has no memory for closes it: it is not passed over by what is smaller.
-    fn take(&mut self, line: usize, task: Waiting) -> bool {
-        let Line {
+    /// Takes a task out of its window; false when the window has too little memory for it. That closes the window:
+    /// smaller tasks must not overtake it.
+    fn take(&mut self, queue: usize, task: Candidate) -> bool {
+        let OwnerQueue {
             window, owner_id, ..
-        } = self.lines[line];
+        } = self.queues[queue];
         let (size, room_mib) = &mut self.left[window];
         if *room_mib < task.memory_mib {
             *size = 0;
@@ -176,16 +199,17 @@ impl<'a> Chooser<'a> {
         }
         *size -= 1;
         *room_mib -= task.memory_mib;
-        self.taken[line] += 1;
+        self.taken[queue] += 1;
         if let Some(owner) = self.owners.get_mut(&owner_id) {
             owner.tasks += 1;
         }
         true
     }
 
-    fn is_something_left(&self) -> bool {
-        (0..self.lines.len())
-            .any(|line| self.lines[line].rest != Rest::Nothing || self.next(line).is_some())
+    fn has_remaining(&self) -> bool {
+        (0..self.queues.len()).any(|queue| {
+            self.queues[queue].remainder != Remainder::Empty || self.next_task(queue).is_some()
+        })
     }
 }
 
@@ -204,96 +228,102 @@ mod tests {
     }
 
     /// Tasks as id and class.
-    fn line(owner_id: i64, priority: i16, tasks: &[(i64, i16)], rest: Rest) -> Line {
-        let task = |&(id, class)| Waiting {
+    fn queue(
+        owner_id: i64,
+        priority: i16,
+        tasks: &[(i64, i16)],
+        remainder: Remainder,
+    ) -> OwnerQueue {
+        let task = |&(id, class)| Candidate {
             id,
             memory_mib: 2048,
             class,
         };
-        Line {
+        OwnerQueue {
             window: 0,
             owner_id,
             priority,
             tasks: tasks.iter().map(task).collect(),
-            rest,
+            remainder,
         }
     }
 
-    fn under_way(tasks: &[i64]) -> HashMap<i64, UnderWay> {
-        let of = |&tasks: &i64| UnderWay { tasks, most: 4 };
+    fn usage(tasks: &[i64]) -> HashMap<i64, OwnerUsage> {
+        let of = |&tasks: &i64| OwnerUsage { tasks, limit: 4 };
         (1..).zip(tasks.iter().map(of)).collect()
     }
 
-    fn chosen(size: i64, lines: &[Line], active: &[i64]) -> (Vec<i64>, bool) {
-        let choice = choose(&[window(size)], lines, &under_way(active));
-        (choice.tasks, choice.held_back)
+    fn selected(size: i64, queues: &[OwnerQueue], active: &[i64]) -> (Vec<i64>, bool) {
+        let selection = select_fairly(&[window(size)], queues, &usage(active));
+        (selection.tasks, selection.held_back)
     }
 
     #[test]
     fn owners_alternate_and_who_has_less_under_way_goes_first() {
-        let lines = [
-            line(1, 1, &[(1, 1), (2, 1), (3, 1)], Rest::Nothing),
-            line(2, 1, &[(7, 1), (8, 1)], Rest::Nothing),
+        let queues = [
+            queue(1, 1, &[(1, 1), (2, 1), (3, 1)], Remainder::Empty),
+            queue(2, 1, &[(7, 1), (8, 1)], Remainder::Empty),
         ];
-        assert_eq!(chosen(4, &lines, &[0, 0]), (vec![1, 7, 2, 8], true));
-        assert_eq!(chosen(4, &lines, &[1, 0]), (vec![7, 1, 8, 2], true));
-        assert_eq!(chosen(9, &lines, &[0, 0]), (vec![1, 7, 2, 8, 3], false));
-        assert_eq!(chosen(9, &lines, &[3, 4]), (vec![1], true), "the limit");
+        assert_eq!(selected(4, &queues, &[0, 0]), (vec![1, 7, 2, 8], true));
+        assert_eq!(selected(4, &queues, &[1, 0]), (vec![7, 1, 8, 2], true));
+        assert_eq!(selected(9, &queues, &[0, 0]), (vec![1, 7, 2, 8, 3], false));
+        assert_eq!(selected(9, &queues, &[3, 4]), (vec![1], true), "the limit");
     }
 
     #[test]
     fn the_higher_class_goes_first() {
-        let lines = [
-            line(1, 0, &[(1, 0)], Rest::Nothing),
-            line(1, 1, &[(2, 1)], Rest::Nothing),
-            line(2, 2, &[(3, 2), (4, 2)], Rest::Nothing),
+        let queues = [
+            queue(1, 0, &[(1, 0)], Remainder::Empty),
+            queue(1, 1, &[(2, 1)], Remainder::Empty),
+            queue(2, 2, &[(3, 2), (4, 2)], Remainder::Empty),
         ];
-        assert_eq!(chosen(9, &lines, &[0, 0]).0, [3, 4, 2, 1]);
+        assert_eq!(selected(9, &queues, &[0, 0]).0, [3, 4, 2, 1]);
     }
 
     #[test]
     fn an_old_backlog_counts_as_high_only_for_an_owner_without_any_work() {
-        let old = line(1, 1, &[(1, 2), (2, 2), (3, 2)], Rest::Nothing);
-        let new = line(2, 1, &[(9, 1)], Rest::Nothing);
-        let high = line(3, 2, &[(10, 2)], Rest::Nothing);
-        let lines = [old, new, high];
-        assert_eq!(chosen(9, &lines, &[0, 0, 0]).0, [1, 10, 9, 2, 3]);
-        assert_eq!(chosen(9, &lines, &[1, 0, 0]).0, [10, 9, 1, 2, 3]);
+        let old = queue(1, 1, &[(1, 2), (2, 2), (3, 2)], Remainder::Empty);
+        let new = queue(2, 1, &[(9, 1)], Remainder::Empty);
+        let high = queue(3, 2, &[(10, 2)], Remainder::Empty);
+        let queues = [old, new, high];
+        assert_eq!(selected(9, &queues, &[0, 0, 0]).0, [1, 10, 9, 2, 3]);
+        assert_eq!(selected(9, &queues, &[1, 0, 0]).0, [10, 9, 1, 2, 3]);
     }
 
     #[test]
     fn background_that_has_waited_counts_as_normal() {
-        let lines = [
-            line(1, 0, &[(1, 1), (2, 1)], Rest::Nothing),
-            line(2, 1, &[(7, 1), (8, 1)], Rest::Nothing),
+        let queues = [
+            queue(1, 0, &[(1, 1), (2, 1)], Remainder::Empty),
+            queue(2, 1, &[(7, 1), (8, 1)], Remainder::Empty),
         ];
-        assert_eq!(chosen(9, &lines, &[0, 0]).0, [1, 7, 2, 8]);
+        assert_eq!(selected(9, &queues, &[0, 0]).0, [1, 7, 2, 8]);
     }
 
     #[test]
     fn what_the_room_is_too_small_for_is_not_passed_over() {
-        let mut large = line(1, 1, &[(1, 1)], Rest::Nothing);
+        let mut large = queue(1, 1, &[(1, 1)], Remainder::Empty);
         large.tasks[0].memory_mib = 4097;
-        let lines = [large, line(2, 1, &[(2, 1)], Rest::Nothing)];
-        assert_eq!(chosen(2, &lines, &[0, 0]), (vec![], true));
+        let queues = [large, queue(2, 1, &[(2, 1)], Remainder::Empty)];
+        assert_eq!(selected(2, &queues, &[0, 0]), (vec![], true));
     }
 
     #[test]
-    fn a_line_is_read_further_only_where_that_can_change_the_choice() {
-        let lines = [
-            line(1, 1, &[(1, 1)], Rest::Unread),
-            line(2, 1, &[(2, 1)], Rest::Unread),
+    fn a_queue_is_read_further_only_where_that_can_change_the_selection() {
+        let queues = [
+            queue(1, 1, &[(1, 1)], Remainder::Unread),
+            queue(2, 1, &[(2, 1)], Remainder::Unread),
         ];
-        assert_eq!(chosen(2, &lines, &[0, 0]), (vec![1, 2], true));
-        let short =
-            |size, lines: &[Line]| choose(&[window(size)], lines, &under_way(&[0, 0])).short;
-        assert_eq!(short(2, &lines), [0; 0]);
-        assert_eq!(short(3, &lines), [0, 1]);
+        assert_eq!(selected(2, &queues, &[0, 0]), (vec![1, 2], true));
+        let exhausted = |size, queues: &[OwnerQueue]| {
+            select_fairly(&[window(size)], queues, &usage(&[0, 0])).exhausted
+        };
+        assert_eq!(exhausted(2, &queues), [0; 0]);
+        assert_eq!(exhausted(3, &queues), [0, 1]);
         let high = [
-            line(1, 2, &[(5, 2)], Rest::Unread),
-            line(2, 1, &[(2, 1)], Rest::Unread),
+            queue(1, 2, &[(5, 2)], Remainder::Unread),
+            queue(2, 1, &[(2, 1)], Remainder::Unread),
         ];
-        assert_eq!(short(1, &high), [0; 0]);
-        assert_eq!(short(2, &high)[0], 0);
+        assert_eq!(exhausted(1, &high), [0; 0]);
+        assert_eq!(exhausted(2, &high)[0], 0);
     }
 }

@@ -1,33 +1,35 @@
-//! What keeps builders from work, and tasks that wait because of it.
+//! Tasks whose chroot's image is missing on builders.
 //!
-//! A builder declines an order whose image its engine lacks, uncounted. Where no builder that has the image has room,
-//! everything that waits for this image is then taken out of the line: else each of its tasks would be offered and
-//! declined again and again. A sweep puts back what can start: as many as builders with the image have room for, or all
-//! once no builder lacks it any more.
+//! A builder declines a task whose image its engine lacks, uncounted. Where no builder that has the image has room, every
+//! task that waits for this image is then delayed: otherwise each of them would be offered and declined again and again. A
+//! sweep requeues as many as builders with the image have room for, or all of them once no builder lacks it any more.
 
 use millrace_domain::{AttemptId, AttemptState};
 
-use crate::attempts::transition::{hand_back_delay_ms, image_delay_ms, lock, put_back};
+use crate::attempts::transition::{hand_back_delay_ms, image_delay_ms, lock_attempt, put_back};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::scheduler::room::room;
 
-/// Tasks taken out of the line, or put back, by one statement at most.
+/// The most tasks that one statement delays or requeues.
 const BATCH: i64 = 1000;
-/// How long an order that a builder has no disk space for stays away from the broker, the first time.
+/// Delay of a task that a builder has no disk space for, the first time.
 const DISK_DELAY_MS: i32 = 1000;
 
-/// Takes everything out of the line that needs the image of this task's chroot and more room than builders with the image
-/// have free.
-const HOLD: &str = concat!(
+/// Delays tasks that need the image of task `$1`'s chroot and more memory than any builder with the image has free.
+const DELAY_WITHOUT_IMAGE: &str = concat!(
     room!(),
-    ", lacking as (
+    ",
+    -- The task's chroot, and the memory that one builder with its image has free at most.
+    lacking as (
         select c.name, c.arch,
             coalesce(max(least(r.own_mib, r.engine_mib)) filter (where r.sandboxes > 0), 0) as fit_mib
         from tasks t join chroots c on c.name = t.chroot
         left join room r on c.arch = any(r.archs) and c.image <> all(r.missing_images)
         where t.id = $1 group by c.name, c.arch
-    ), taken_out as (
+    ),
+    -- Locked in order of id; a task that another transaction has locked is skipped and may be declined once more.
+    taken_out as (
         select w.id from lacking k join tasks w on w.chroot = k.name and w.arch = k.arch
         where w.state = 'waiting' and w.current_attempt is null and not w.lacks_image and w.held is null and w.memory_mib > k.fit_mib
         order by w.id limit $2 for no key update of w skip locked
@@ -36,22 +38,29 @@ const HOLD: &str = concat!(
     from taken_out o where t.id = o.id and t.state = 'waiting' and t.current_attempt is null"
 );
 
-/// Puts back what can start.
-const UNHOLD: &str = concat!(
+/// Requeues delayed tasks that can start: of each chroot as many as builders with its image have room for, or `$1` where
+/// no builder lacks it.
+const REQUEUE_WITH_IMAGE: &str = concat!(
     room!(),
-    ", lacked as (
+    ",
+    -- Chroots that tasks wait for the image of, with the need of the oldest one, by tasks_lacking_image.
+    lacked as (
         select c.name, c.arch, c.image, oldest.memory_mib
         from chroots c cross join lateral (
             select t.memory_mib from tasks t where t.chroot = c.name and t.state = 'waiting' and t.lacks_image
             order by t.id limit 1
         ) oldest
-    ), ready as (
+    ),
+    -- Of each the live builders that lack the image, and the sandboxes of that need that the others could start now.
+    ready as (
         select h.name, count(*) filter (where h.image = any(l.missing_images)) as lacking,
             coalesce(sum(greatest(least(r.sandboxes, r.own_mib / h.memory_mib), 0))
                 filter (where h.image <> all(l.missing_images)), 0)::bigint as slots
         from lacked h left join live l on h.arch = any(l.archs) left join room r on r.id = l.id
         group by h.name
-    ), freed as (
+    ),
+    -- The oldest tasks of each, by tasks_lacking_image; locked ones are left to the next sweep.
+    freed as (
         select w.id from ready cross join lateral (
             select t.id from tasks t where t.chroot = ready.name and t.state = 'waiting' and t.lacks_image
             order by t.id limit case when ready.lacking = 0 then $1 else ready.slots end
@@ -63,9 +72,9 @@ const UNHOLD: &str = concat!(
 );
 
 impl Store {
-    /// Takes back an order that a builder cannot take because its disk is short, or because its engine lacks the image.
-    /// Says whether the task was put back.
-    pub async fn decline_hindered(
+    /// Takes back an attempt that a builder declines because its disk is short of space or its engine lacks the image.
+    /// Says whether the task was put back: an attempt that is not on offer any more stays as it is.
+    pub async fn decline_blocked(
         &self,
         attempt: AttemptId,
         lacks_image: bool,
@@ -73,7 +82,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.within(async {
             let mut tx = self.begin().await?;
-            let Some(locked) = lock(&mut tx, attempt).await? else {
+            let Some(locked) = lock_attempt(&mut tx, attempt).await? else {
                 return Ok(false);
             };
             if locked.attempt_state != AttemptState::Offered {
@@ -86,7 +95,7 @@ impl Store {
             };
             put_back(&mut tx, &locked, reason, delay_ms).await?;
             if lacks_image {
-                sqlx::query(HOLD)
+                sqlx::query(DELAY_WITHOUT_IMAGE)
                     .bind(locked.task_id)
                     .bind(BATCH)
                     .execute(&mut *tx)
@@ -98,8 +107,8 @@ impl Store {
         .await
     }
 
-    /// Puts tasks back into the line whose image is there; to be repeated each second. Says how many.
-    pub async fn release_held(&self) -> Result<u64, StoreError> {
+    /// Requeues tasks whose chroot's image builders have by now; to be repeated each second. Says how many.
+    pub async fn requeue_with_image(&self) -> Result<u64, StoreError> {
         self.within(async {
             let any: bool = sqlx::query_scalar(
                 "select exists (select from tasks where state = 'waiting' and lacks_image)",
@@ -109,7 +118,10 @@ impl Store {
             if !any {
                 return Ok(0);
             }
-            let freed = sqlx::query(UNHOLD).bind(BATCH).execute(&self.pool).await?;
+            let freed = sqlx::query(REQUEUE_WITH_IMAGE)
+                .bind(BATCH)
+                .execute(&self.pool)
+                .await?;
             Ok(freed.rows_affected())
         })
         .await

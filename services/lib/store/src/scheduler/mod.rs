@@ -4,6 +4,7 @@ pub(crate) mod candidates;
 pub(crate) mod cursor;
 pub(crate) mod fair_share;
 pub(crate) mod image_holds;
+pub(crate) mod index_conditions;
 pub(crate) mod more_candidates;
 pub(crate) mod release;
 pub(crate) mod reservations;

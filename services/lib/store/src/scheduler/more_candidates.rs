@@ -1,4 +1,5 @@
-//! Lines of which more is to be known than their first task.
+//! Second read for owner queues that the fair-share selection has used up: reads them at least twice as deep, up to the
+//! size of their release window.
 
 use std::collections::HashSet;
 
@@ -7,93 +8,105 @@ use sqlx::FromRow;
 use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::int4;
-use crate::scheduler::fair_share::{Line, Rest, Waiting};
-use crate::scheduler::types::ReleaseConfig;
-use crate::scheduler::window::Window;
+use crate::scheduler::fair_share::{Candidate, OwnerQueue, Remainder};
+use crate::scheduler::index_conditions::{tasks_in_line, tasks_in_line_by_need};
+use crate::scheduler::window::{ReleaseScope, Window};
 
-/// Of each of these lines the `$6` oldest tasks (`is_old`), and as many of its smallest need.
-const READ_ON: &str = "
+/// Of each of these queues the `$6` oldest tasks (`is_old`), and as many of its smallest that fit in `$5` MiB. Takes no
+/// locks.
+const READ_MORE: &str = concat!(
+    "
+    -- Queues are numbered from 1 in the order of the arrays. Waiting raises a task by one class per $7 seconds.
     select l.line, t.id, t.memory_mib::bigint, t.is_old,
         least(2, l.priority + floor(extract(epoch from now() - t.created_at)::float8 / $7))::smallint as class
     from unnest($1::text[], $2::text[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[])
         with ordinality as l(arch, memory_class, priority, owner_id, fit_mib, depth, line)
     cross join lateral (
+        -- The oldest, by tasks_in_line. Tasks in $8 have a reservation and need no selection.
         (select t.id, t.memory_mib, t.created_at, true as is_old from tasks t
         where t.arch = l.arch and t.memory_class = l.memory_class and t.priority = l.priority
-            and t.owner_id = l.owner_id and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0
+            and t.owner_id = l.owner_id and ",
+    tasks_in_line!(),
+    "
             and t.id <> all($8::bigint[])
         order by t.id limit l.depth)
         union all
+        -- The smallest, by tasks_in_line_by_need: they find what fits behind many tasks that do not.
         (select t.id, t.memory_mib, t.created_at, false from tasks t
         where t.arch = l.arch and t.memory_class = l.memory_class and t.priority = l.priority
-            and t.owner_id = l.owner_id and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.owner_id > 0
+            and t.owner_id = l.owner_id and ",
+    tasks_in_line_by_need!(),
+    "
             and t.id <> all($8::bigint[]) and t.memory_mib <= l.fit_mib
         order by t.memory_mib, t.id limit l.depth)
-    ) t";
+    ) t"
+);
 
 #[derive(FromRow)]
 struct Columns {
-    line: i64,
+    #[sqlx(rename = "line")]
+    queue: i64,
     id: i64,
     memory_mib: i64,
     is_old: bool,
     class: i16,
 }
 
-/// Reads these lines, by their index, at least twice as far, but no further than their windows.
-pub(crate) async fn read_on(
+/// Reads the queues with these indexes further and replaces their tasks by what was found.
+pub(crate) async fn read_more(
     tx: &mut Tx,
-    lines: &mut [Line],
-    short: &[usize],
-    windows: &[Window],
-    kept: &[i64],
-    config: &ReleaseConfig,
+    queues: &mut [OwnerQueue],
+    exhausted: &[usize],
+    scope: &ReleaseScope<'_>,
 ) -> Result<(), StoreError> {
-    let depths: Vec<i64> = short
+    let windows = scope.windows;
+    let depths: Vec<i64> = exhausted
         .iter()
-        .map(|l| depth(lines, short, windows, *l))
+        .map(|index| depth(queues, exhausted, windows, *index))
         .collect();
-    let window = |line: &usize| &windows[lines[*line].window];
-    let rows: Vec<Columns> = sqlx::query_as(READ_ON)
-        .bind(short.iter().map(|l| &*window(l).arch).collect::<Vec<_>>())
+    let asked = || exhausted.iter().map(|index| &queues[*index]);
+    let window = |queue: &OwnerQueue| &windows[queue.window];
+    let rows: Vec<Columns> = sqlx::query_as(READ_MORE)
+        .bind(asked().map(|q| &*window(q).arch).collect::<Vec<_>>())
         .bind(
-            short
-                .iter()
-                .map(|l| &*window(l).memory_class)
+            asked()
+                .map(|q| &*window(q).memory_class)
                 .collect::<Vec<_>>(),
         )
-        .bind(short.iter().map(|l| lines[*l].priority).collect::<Vec<_>>())
-        .bind(short.iter().map(|l| lines[*l].owner_id).collect::<Vec<_>>())
-        .bind(short.iter().map(|l| window(l).fit_mib).collect::<Vec<_>>())
+        .bind(asked().map(|q| q.priority).collect::<Vec<_>>())
+        .bind(asked().map(|q| q.owner_id).collect::<Vec<_>>())
+        .bind(asked().map(|q| window(q).fit_mib).collect::<Vec<_>>())
         .bind(&depths)
-        .bind(int4(config.age_seconds.max(1)))
-        .bind(kept)
+        .bind(int4(scope.config.age_seconds.max(1)))
+        .bind(scope.ready_ids())
         .fetch_all(&mut **tx)
         .await?;
-    let mut found: Vec<Vec<Columns>> = short.iter().map(|_| Vec::new()).collect();
+    let mut by_queue: Vec<Vec<Columns>> = exhausted.iter().map(|_| Vec::new()).collect();
     for row in rows {
-        // Numbered from 1, in the order in which they were sent.
-        if let Some(of_line) = usize::try_from(row.line - 1)
+        // Queues are numbered from 1, in the order in which they were sent.
+        if let Some(of_queue) = usize::try_from(row.queue - 1)
             .ok()
-            .and_then(|n| found.get_mut(n))
+            .and_then(|n| by_queue.get_mut(n))
         {
-            of_line.push(row);
+            of_queue.push(row);
         }
     }
-    for ((line, rows), depth) in short.iter().zip(found).zip(depths) {
-        let Window { size, fit_mib, .. } = windows[lines[*line].window];
-        let (tasks, rest) = known(&rows, depth, size, fit_mib);
-        lines[*line].tasks = tasks;
-        lines[*line].rest = rest;
+    for ((index, rows), depth) in exhausted.iter().zip(by_queue).zip(depths) {
+        let queue = &mut queues[*index];
+        let (tasks, remainder) = keep_fitting(&rows, depth, &windows[queue.window]);
+        queue.tasks = tasks;
+        queue.remainder = remainder;
     }
     Ok(())
 }
 
-fn depth(lines: &[Line], short: &[usize], windows: &[Window], line: usize) -> i64 {
-    let Line { window, tasks, .. } = &lines[line];
-    let of_window = short
+/// How many tasks of a queue to read: twice as many as before, or its share of the window among the queues that are read
+/// with it, but no more than the window takes.
+fn depth(queues: &[OwnerQueue], exhausted: &[usize], windows: &[Window], index: usize) -> i64 {
+    let OwnerQueue { window, tasks, .. } = &queues[index];
+    let of_window = exhausted
         .iter()
-        .filter(|l| lines[**l].window == *window)
+        .filter(|other| queues[**other].window == *window)
         .count();
     let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX / 2);
     let share = windows[*window].size / number(of_window).max(1) + 1;
@@ -102,36 +115,36 @@ fn depth(lines: &[Line], short: &[usize], windows: &[Window], line: usize) -> i6
         .min(windows[*window].size)
 }
 
-/// What fits, oldest first.
-fn known(rows: &[Columns], depth: i64, size: i64, fit_mib: i64) -> (Vec<Waiting>, Rest) {
+/// Keeps the tasks that fit, oldest first, and says what else the queue has.
+fn keep_fitting(rows: &[Columns], depth: i64, window: &Window) -> (Vec<Candidate>, Remainder) {
+    let fits = |row: &&Columns| row.memory_mib <= window.fit_mib;
     let count = |is_old: bool| rows.iter().filter(|row| row.is_old == is_old).count();
     let is_all = |count: usize| i64::try_from(count).is_ok_and(|count| count < depth);
-    let rest = if is_all(count(true)) && rows.iter().all(|row| row.memory_mib <= fit_mib) {
-        Rest::Nothing
-    } else if is_all(count(false)) || depth >= size {
-        Rest::OutOfReach
+    let remainder = if is_all(count(true)) && rows.iter().all(|row| fits(&row)) {
+        Remainder::Empty
+    } else if is_all(count(false)) || depth >= window.size {
+        Remainder::OutOfReach
     } else {
-        Rest::Unread
+        Remainder::Unread
     };
-    let fits = |row: &&Columns| row.memory_mib <= fit_mib;
     let mut seen = HashSet::new();
-    let mut tasks: Vec<Waiting> = rows
+    let mut tasks: Vec<Candidate> = rows
         .iter()
         .filter(fits)
-        // Of what was not read something may be older than the smallest ones.
-        .filter(|row| row.is_old || rest != Rest::Unread)
+        // While the queue can be read further, a task that was not read may be older than the smallest ones.
+        .filter(|row| row.is_old || remainder != Remainder::Unread)
         .filter(|row| seen.insert(row.id))
-        .map(waiting)
+        .map(candidate)
         .collect();
     if tasks.is_empty() {
-        tasks = rows.iter().filter(fits).map(waiting).collect();
+        tasks = rows.iter().filter(fits).map(candidate).collect();
     }
     tasks.sort_by_key(|task| task.id);
-    (tasks, rest)
+    (tasks, remainder)
 }
 
-fn waiting(row: &Columns) -> Waiting {
-    Waiting {
+fn candidate(row: &Columns) -> Candidate {
+    Candidate {
         id: row.id,
         memory_mib: row.memory_mib,
         class: row.class,

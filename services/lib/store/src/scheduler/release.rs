@@ -1,8 +1,8 @@
-//! The release window: how much of what waits is handed to the broker, and whose turn it is. Only what is still here
-//! can be cancelled, ordered and explained, so no more is released than live builders have room for, times a factor.
+//! Releases waiting tasks: makes an attempt and an outbox row of each. Only a task that still waits can be reordered and
+//! explained, and cancelled without a builder, so no more is released than live builders have room for, times a factor.
 //!
-//! Room is computed from the claims in the database, not from what builders said some seconds ago; which
-//! builders are alive is told by their heartbeats. A route's row lock makes releases of that route take turns.
+//! Room is computed from the claims in the database, not from what builders said some seconds ago; heartbeats only say
+//! which builders are alive. The row lock of a route lets one frontend at a time release its tasks.
 
 use std::collections::HashMap;
 
@@ -15,16 +15,16 @@ use crate::error::StoreError;
 use crate::outbox::LEASE_SECONDS;
 use crate::outbox::OutboxEntry;
 use crate::row::int4;
-use crate::scheduler::reservations::take_kept;
+use crate::scheduler::reservations::lock_reserved;
 use crate::scheduler::routes::{ANY_WAITING, REQUEUE_DUE, lock_routes};
-use crate::scheduler::select::take_tasks;
+use crate::scheduler::select::lock_selected;
 use crate::scheduler::types::{Release, ReleaseConfig, ReleasedTask};
-use crate::scheduler::window::open_windows;
+use crate::scheduler::window::{ReleaseScope, open_windows};
 
 impl Store {
     /// Releases waiting tasks of each route as far as its window is open: an attempt and an outbox row each. The
     /// higher class of priority goes first, then the owner with the fewest tasks under way, then the oldest. `body`
-    /// makes the message of the order, which the store does not understand.
+    /// makes the job message, which the store does not interpret.
     pub async fn release_tasks<F>(
         &self,
         config: &ReleaseConfig,
@@ -46,18 +46,23 @@ impl Store {
             let mut tx = self.begin().await?;
             let routes = lock_routes(&mut tx).await?;
             if routes.archs.is_empty() {
-                // Another frontend releases them this very moment.
-                return nothing(tx, true).await;
+                // Another frontend is releasing their tasks.
+                return release_none(tx, true).await;
             }
-            let kept = take_kept(&mut tx, &routes, config).await?;
+            let ready = lock_reserved(&mut tx, &routes, config).await?;
             let (windows, mut held_back) = open_windows(&mut tx, &routes, config).await?;
-            if windows.is_empty() && kept.is_empty() {
-                return nothing(tx, held_back).await;
+            if windows.is_empty() && ready.is_empty() {
+                return release_none(tx, held_back).await;
             }
-            let (tasks, more) = take_tasks(&mut tx, &self.rota, &windows, &kept, config).await?;
+            let scope = ReleaseScope {
+                windows: &windows,
+                ready: &ready,
+                config,
+            };
+            let (tasks, more) = lock_selected(&mut tx, &self.scan_cursor, &scope).await?;
             held_back |= more;
             if tasks.is_empty() {
-                return nothing(tx, held_back).await;
+                return release_none(tx, held_back).await;
             }
             let bodies = tasks.iter().map(&mut body).collect();
             let entries = offer(&mut tx, tasks, bodies).await?;
@@ -68,9 +73,9 @@ impl Store {
     }
 }
 
-/// Lets go of the routes before it returns: a transaction that is only dropped would hold them a moment longer, and the
-/// next look would pass over them.
-async fn nothing(tx: Tx, held_back: bool) -> Result<Release, StoreError> {
+/// Unlocks the routes before it returns: a transaction that is only dropped would keep them locked a moment longer, and
+/// the next release would skip them.
+async fn release_none(tx: Tx, held_back: bool) -> Result<Release, StoreError> {
     tx.rollback().await?;
     Ok(Release {
         entries: Vec::new(),
@@ -78,22 +83,28 @@ async fn nothing(tx: Tx, held_back: bool) -> Result<Release, StoreError> {
     })
 }
 
-/// Makes attempts and outbox rows for locked tasks.
+/// Makes an attempt and an outbox row of each of these tasks, which the caller has locked.
 async fn offer(
     tx: &mut Tx,
     tasks: Vec<ReleasedTask>,
     bodies: Vec<serde_json::Value>,
 ) -> Result<Vec<OutboxEntry>, StoreError> {
     let rows: Vec<(i64, Uuid)> = sqlx::query_as(
-        "with new as (
+        "
+        -- Job messages and limits of the new attempts, in the order of release.
+        with new as (
             select * from unnest($1::uuid[], $3::jsonb[], $5::integer[], $6::integer[]) with ordinality
                 as n(attempt_id, body, timeout_seconds, disk_mib, turn)
-        ), offered as (
+        ),
+        -- Guarded by the state that the tasks were selected in.
+        offered as (
             update tasks t set current_attempt = ($1::uuid[])[array_position($2::bigint[], t.id)],
                 attempts_made = t.attempts_made + 1
             where t.id = any($2) and t.state = 'waiting' and t.current_attempt is null
             returning t.id, t.current_attempt, t.attempts_made, t.memory_mib, t.arch, t.memory_class
-        ), made as (
+        ),
+        -- The unique index attempts_alive refuses a second live attempt of a task.
+        made as (
             insert into attempts (id, task_id, number, memory_mib, timeout_seconds, disk_mib)
             select o.current_attempt, o.id, o.attempts_made, o.memory_mib, new.timeout_seconds, new.disk_mib
             from offered o join new on new.attempt_id = o.current_attempt
@@ -128,7 +139,7 @@ async fn offer(
         .map(|(id, attempt)| (attempt, id))
         .collect();
     let entry = |(task, body): (ReleasedTask, serde_json::Value)| OutboxEntry {
-        // Every attempt has its row, or the counts above would differ.
+        // Each attempt has a row: the counts were compared above.
         id: ids.get(&task.attempt_id.0).copied().unwrap_or_default(),
         attempt_id: task.attempt_id,
         task_id: task.task_id,

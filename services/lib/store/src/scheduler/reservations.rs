@@ -1,8 +1,9 @@
-//! Reservations: a builder that is kept free for a large task, which would otherwise wait as long as small ones keep
-//! coming. They are rows, made and ended by one sweeper at a time, so all frontends agree.
+//! Reservations: a builder that takes no other work until a large task fits, which would otherwise wait as long as small
+//! tasks keep coming. They are rows, made and ended by one sweeper at a time, so all frontends agree.
 //!
-//! A task is large when it needs more than any builder has free and more than the smallest task that builders run: what
-//! each ending frees is then taken by others before it is enough. Where all tasks are alike, turns decide alone.
+//! A task is large when it needs more memory than any builder has free and more than the smallest task that builders run:
+//! whatever ends then frees too little for it, and small tasks take that before it adds up. Where all tasks need the same,
+//! fair-share selection suffices.
 
 use millrace_domain::{BuilderId, TaskId};
 use sqlx::FromRow;
@@ -12,49 +13,56 @@ use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{RowOf, int4};
+use crate::scheduler::index_conditions::{tasks_by_need, tasks_in_line};
 use crate::scheduler::room::room;
 use crate::scheduler::routes::Routes;
 use crate::scheduler::types::{Ready, ReleaseConfig};
 
-/// Names the lock that one sweeper at a time has.
-const LOCK: i64 = 0x6d69_6c6c_6b65_7074;
+/// Key of the advisory lock under which one sweeper at a time decides.
+const ADVISORY_LOCK: i64 = 0x6d69_6c6c_6b65_7074;
 
-/// When builders are kept free.
+/// When reservations are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReserveConfig {
-    /// A large task waits this long before a builder is kept free for it, in seconds; 0: for ever.
+    /// A large task waits this long before a builder is reserved for it, in seconds; 0: reservations are off.
     pub after_seconds: u32,
-    /// Tasks of one owner on offer or running at once, where its account says nothing else.
+    /// Tasks of one owner on offer or running at once, unless its account has a limit of its own.
     pub owner_running: u32,
 }
 
-/// A builder and the task it is kept free for.
+/// A builder and the task it is reserved for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
-    /// The builder.
+    /// The builder that takes nothing else.
     pub builder_id: BuilderId,
-    /// The task.
+    /// The large task that it takes next.
     pub task_id: TaskId,
 }
 
-/// What became of reservations.
+/// What one call of [`Store::reserve`] changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReservationChanges {
-    /// Builders that are free for all tasks again.
+    /// Builders that take any task again.
     pub ended: Vec<BuilderId>,
-    /// Builders that are kept free from now on.
+    /// Reservations that begin now.
     pub made: Vec<Reservation>,
 }
 
 /// Whether there is anything to decide: a reservation, or a task that waits.
-const ANY: &str = "
+const NEEDS_DECISION: &str = concat!(
+    "
+    -- One row of each route, by tasks_in_line.
     select exists (select from reservations where task_id is not null)
         or ($1 > 0 and exists (select from routes r cross join lateral (
             select from tasks t where t.arch = r.arch and t.memory_class = r.memory_class
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0 limit 1) w))";
+                and ",
+    tasks_in_line!(),
+    " limit 1) w))"
+);
 
-/// Ends reservations whose task was claimed or is over, or whose builder takes no work any more.
-const END: &str = concat!(
+/// Ends reservations whose task was claimed or has ended, or whose builder takes no work any more. The caller holds the
+/// advisory lock.
+const END_STALE: &str = concat!(
     room!(),
     " update reservations r set task_id = null, ended_at = now()
     where r.task_id is not null and ($1 = 0
@@ -63,23 +71,29 @@ const END: &str = concat!(
     returning r.builder_id"
 );
 
-/// Of each route the oldest large task that has waited long enough and that its owner may have running. The needs of a
-/// route are found one after the other by index; of each only the oldest tasks are looked at.
-const LARGE: &str = concat!(
+/// Of each route without a reservation the oldest large task that has waited for `$1` seconds and that its owner may have
+/// running. Reads one task per need of a route, and the 200 oldest of each large need. Takes no locks.
+const LARGE_TASKS: &str = concat!(
     room!(),
-    ", reach as (
+    ",
+    -- Of each architecture the largest offer, and the memory above which a task is large.
+    reach as (
         select a.arch, max(r.offer_mib) as largest_mib, greatest(
             coalesce(max(least(r.own_mib, r.engine_mib)) filter (where r.kept_for is null), 0),
             min(r.smallest_mib))::integer as reach_mib
         from (select distinct unnest(archs) as arch from live) a join room r on a.arch = any(r.archs)
         group by a.arch
-    ), needs as (
+    ),
+    -- The distinct needs of large tasks, from the smallest on: each step finds the next larger one by tasks_by_need.
+    needs as (
         select ro.arch, ro.memory_class, reach.largest_mib, n.memory_mib
         from routes ro join reach on reach.arch = ro.arch
         cross join lateral (
             select t.memory_mib from tasks t
             where t.arch = ro.arch and t.memory_class = ro.memory_class and t.memory_mib > reach.reach_mib
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
+                and ",
+    tasks_by_need!(),
+    "
             order by t.memory_mib limit 1
         ) n
         where n.memory_mib <= reach.largest_mib
@@ -89,7 +103,9 @@ const LARGE: &str = concat!(
         from needs d cross join lateral (
             select t.memory_mib from tasks t
             where t.arch = d.arch and t.memory_class = d.memory_class and t.memory_mib > d.memory_mib
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
+                and ",
+    tasks_by_need!(),
+    "
             order by t.memory_mib limit 1
         ) n
         where n.memory_mib <= d.largest_mib
@@ -97,12 +113,16 @@ const LARGE: &str = concat!(
     select distinct on (d.arch, d.memory_class) t.id, d.arch, d.memory_mib, t.avoid
     from needs d cross join lateral (
         select o.* from (
+            -- The oldest tasks of a need, by tasks_by_need.
             select t.id, t.owner_id, t.waiting_since, t.avoid from tasks t
             where t.arch = d.arch and t.memory_class = d.memory_class and t.memory_mib = d.memory_mib
-                and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.memory_mib > 0
+                and ",
+    tasks_by_need!(),
+    "
             order by t.id limit 200
         ) o join accounts a on a.id = o.owner_id
         where o.waiting_since < now() - $1 * interval '1 second' and (
+            -- What the owner has on offer or running, by tasks_of_owner.
             select count(*) from tasks t where t.owner_id = o.owner_id
                 and t.current_attempt is not null and t.state in ('waiting', 'queued', 'running')
             ) < coalesce(a.max_running, $2)
@@ -111,8 +131,9 @@ const LARGE: &str = concat!(
     order by d.arch, d.memory_class, t.id"
 );
 
-/// Builders as the choice sees them. One whose engine had a reservation not long ago rests.
-const BUILDERS: &str = concat!(
+/// Builders with what [`assign`] needs to know of them. One whose engine had a reservation that ended not long ago rests,
+/// so that small tasks get on too.
+const BUILDER_ROOM: &str = concat!(
     room!(),
     " select r.id, r.archs, r.engine_id, r.offer_mib::bigint, least(r.own_mib, r.engine_mib)::bigint as free_mib,
         exists (select from kept k where k.engine_id = r.engine_id) as is_engine_kept, r.kept_for is not null as is_kept,
@@ -121,15 +142,17 @@ const BUILDERS: &str = concat!(
     from room r order by r.id"
 );
 
-/// Tasks that a builder is kept free for and that some builder has the room for now; locked. The kept builder's room
-/// is for its task alone, and what its engine keeps for that task counts for it.
-const READY: &str = concat!(
+/// Tasks with a reservation that some builder has the room for now; locks them. The room of a reserved builder is for its
+/// task alone, and memory that the builder's engine keeps free for that task counts for it.
+const LOCK_READY: &str = concat!(
     room!(),
     " select t.id as task_id, t.owner_id, coalesce(a.max_running, $3)::bigint as most
     from kept k join tasks t on t.id = k.task_id join accounts a on a.id = t.owner_id
+    -- Tasks by primary key, in the locked routes alone.
     where t.id = any(array(select task_id from kept)) and exists (select from unnest($1::text[], $2::text[]) as w(arch, memory_class)
             where w.arch = t.arch and w.memory_class = t.memory_class)
         and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.not_before <= now()
+        -- What the owner has on offer or running, by tasks_of_owner.
         and (select count(*) from tasks o where o.owner_id = t.owner_id
             and o.current_attempt is not null and o.state in ('waiting', 'queued', 'running')
             ) < coalesce(a.max_running, $3)
@@ -137,13 +160,14 @@ const READY: &str = concat!(
             where t.arch = any(r.archs) and (r.kept_for is null or r.kept_for = t.id)
                 and r.sandboxes > 0 and r.own_mib >= t.memory_mib
                 and r.engine_mib + case when r.engine_id = k.engine_id then k.memory_mib else 0 end >= t.memory_mib)
+    -- In order of id, as everywhere where tasks are locked; one that is being cancelled is skipped.
     order by t.id
     for no key update of t skip locked"
 );
 
-/// What a builder leaves room for: the task that it is kept free for, or that a neighbour is kept free for as long as
-/// their engine has nothing left over.
-const KEPT_FREE: &str = concat!(
+/// What a builder leaves free: the need of the task that it is reserved for, or that a neighbour is reserved for as long
+/// as their engine has nothing left over.
+const RESERVED_MIB: &str = concat!(
     room!(),
     " select max(k.memory_mib) from room r join kept k on k.engine_id = r.engine_id
     where r.id = $1 and (k.builder_id = r.id or r.engine_mib <= 0)"
@@ -164,17 +188,19 @@ struct BuilderRoom {
     engine_id: String,
     offer_mib: i64,
     free_mib: i64,
+    /// A builder of its engine is reserved.
     is_engine_kept: bool,
+    /// It is reserved itself.
     is_kept: bool,
     is_resting: bool,
 }
 
 impl Store {
-    /// Ends reservations that are fulfilled or in vain, and makes new ones; to be repeated each second. Of several
-    /// callers at once one does it.
+    /// Ends reservations that are fulfilled or pointless, and makes new ones; to be repeated each second. Of several
+    /// concurrent callers one does it, the others return at once.
     pub async fn reserve(&self, config: &ReserveConfig) -> Result<ReservationChanges, StoreError> {
         self.within(async {
-            let any: bool = sqlx::query_scalar(ANY)
+            let any: bool = sqlx::query_scalar(NEEDS_DECISION)
                 .bind(int4(config.after_seconds))
                 .fetch_one(&self.pool)
                 .await?;
@@ -183,17 +209,17 @@ impl Store {
             }
             let mut tx = self.begin().await?;
             let is_alone: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
-                .bind(LOCK)
+                .bind(ADVISORY_LOCK)
                 .fetch_one(&mut *tx)
                 .await?;
             if !is_alone {
                 return Ok(ReservationChanges::default());
             }
-            let ended: Vec<Uuid> = sqlx::query_scalar(END)
+            let ended: Vec<Uuid> = sqlx::query_scalar(END_STALE)
                 .bind(int4(config.after_seconds))
                 .fetch_all(&mut *tx)
                 .await?;
-            let made = make(&mut tx, config).await?;
+            let made = create_reservations(&mut tx, config).await?;
             tx.commit().await?;
             let ended = ended.into_iter().map(BuilderId).collect();
             Ok(ReservationChanges { ended, made })
@@ -201,8 +227,8 @@ impl Store {
         .await
     }
 
-    /// What this builder is to leave room for, in MiB; none in the ordinary case.
-    pub async fn kept_free(&self, builder: BuilderId) -> Result<Option<u32>, StoreError> {
+    /// Memory that this builder has to leave free for a reservation, in MiB; none without one.
+    pub async fn reserved_mib(&self, builder: BuilderId) -> Result<Option<u32>, StoreError> {
         self.within(async {
             let any: bool = sqlx::query_scalar(
                 "select exists (select from reservations where task_id is not null)",
@@ -212,27 +238,27 @@ impl Store {
             if !any {
                 return Ok(None);
             }
-            let kept: Option<i32> = sqlx::query_scalar(KEPT_FREE)
+            let reserved: Option<i32> = sqlx::query_scalar(RESERVED_MIB)
                 .bind(builder.0)
                 .fetch_one(&self.pool)
                 .await?;
             let row = RowOf::new("builders", builder);
-            kept.map(|mib| row.number(mib)).transpose()
+            reserved.map(|mib| row.number(mib)).transpose()
         })
         .await
     }
 }
 
-/// Locks the tasks of these routes that a builder was kept free for and that can start now.
-pub(crate) async fn take_kept(
+/// Locks the tasks of these routes that have a reservation and can start now.
+pub(crate) async fn lock_reserved(
     tx: &mut Tx,
     routes: &Routes,
     config: &ReleaseConfig,
 ) -> Result<Vec<Ready>, StoreError> {
-    if !routes.any_kept {
+    if !routes.any_reserved {
         return Ok(Vec::new());
     }
-    let ready = sqlx::query_as(READY)
+    let ready = sqlx::query_as(LOCK_READY)
         .bind(&routes.archs)
         .bind(&routes.classes)
         .bind(int4(config.owner_running))
@@ -241,11 +267,14 @@ pub(crate) async fn take_kept(
     Ok(ready)
 }
 
-async fn make(tx: &mut Tx, config: &ReserveConfig) -> Result<Vec<Reservation>, StoreError> {
+async fn create_reservations(
+    tx: &mut Tx,
+    config: &ReserveConfig,
+) -> Result<Vec<Reservation>, StoreError> {
     if config.after_seconds == 0 {
         return Ok(Vec::new());
     }
-    let tasks: Vec<LargeTask> = sqlx::query_as(LARGE)
+    let tasks: Vec<LargeTask> = sqlx::query_as(LARGE_TASKS)
         .bind(int4(config.after_seconds))
         .bind(int4(config.owner_running))
         .fetch_all(&mut **tx)
@@ -253,12 +282,12 @@ async fn make(tx: &mut Tx, config: &ReserveConfig) -> Result<Vec<Reservation>, S
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
-    let builders: Vec<BuilderRoom> = sqlx::query_as(BUILDERS)
+    let builders: Vec<BuilderRoom> = sqlx::query_as(BUILDER_ROOM)
         .bind(int4(config.after_seconds))
         .fetch_all(&mut **tx)
         .await?;
-    let chosen = choose(tasks, builders);
-    for (task, builder, memory_mib) in &chosen {
+    let assigned = assign(tasks, builders);
+    for (task, builder, memory_mib) in &assigned {
         sqlx::query(
             "insert into reservations as r (builder_id, task_id, memory_mib) values ($1, $2, $3)
              on conflict (builder_id) do update
@@ -271,27 +300,27 @@ async fn make(tx: &mut Tx, config: &ReserveConfig) -> Result<Vec<Reservation>, S
         .execute(&mut **tx)
         .await?;
     }
-    let kept = |(task, builder, _)| Reservation {
+    let reservation = |(task, builder, _)| Reservation {
         builder_id: BuilderId(builder),
         task_id: TaskId(task),
     };
-    Ok(chosen.into_iter().map(kept).collect())
+    Ok(assigned.into_iter().map(reservation).collect())
 }
 
-/// For each task, oldest first, the builder that has most free; at most one of an engine, and never more than half of
-/// an architecture's builders, where there is more than one.
-fn choose(mut tasks: Vec<LargeTask>, mut builders: Vec<BuilderRoom>) -> Vec<(i64, Uuid, i32)> {
+/// Assigns to each task, oldest first, the builder that has most memory free: at most one builder of an engine, and never
+/// more than half of an architecture's builders, unless there is only one.
+fn assign(mut tasks: Vec<LargeTask>, mut builders: Vec<BuilderRoom>) -> Vec<(i64, Uuid, i32)> {
     tasks.sort_by_key(|task| task.id);
-    let mut chosen = Vec::new();
+    let mut assigned = Vec::new();
     for task in tasks {
         let of_arch = |b: &&BuilderRoom| b.archs.contains(&task.arch);
         let all = builders.iter().filter(of_arch).count();
-        let kept = builders
+        let reserved = builders
             .iter()
             .filter(of_arch)
             .filter(|b| b.is_kept)
             .count();
-        if kept >= (all / 2).max(1) {
+        if reserved >= (all / 2).max(1) {
             continue;
         }
         let best = builders
@@ -301,14 +330,14 @@ fn choose(mut tasks: Vec<LargeTask>, mut builders: Vec<BuilderRoom>) -> Vec<(i64
             .min_by_key(|b| (task.avoid.contains(&b.id), -b.free_mib, b.id));
         if let Some(builder) = best {
             builder.is_kept = true;
-            chosen.push((task.id, builder.id, task.memory_mib));
+            assigned.push((task.id, builder.id, task.memory_mib));
             let engine = builder.engine_id.clone();
             for neighbour in builders.iter_mut().filter(|b| b.engine_id == engine) {
                 neighbour.is_engine_kept = true;
             }
         }
     }
-    chosen
+    assigned
 }
 
 #[cfg(test)]
@@ -337,9 +366,9 @@ mod tests {
         }
     }
 
-    fn chosen(tasks: Vec<LargeTask>, builders: Vec<BuilderRoom>) -> Vec<(i64, u128)> {
-        let chosen = choose(tasks, builders);
-        chosen.iter().map(|c| (c.0, c.1.as_u128())).collect()
+    fn assigned(tasks: Vec<LargeTask>, builders: Vec<BuilderRoom>) -> Vec<(i64, u128)> {
+        let assigned = assign(tasks, builders);
+        assigned.iter().map(|c| (c.0, c.1.as_u128())).collect()
     }
 
     #[test]
@@ -352,15 +381,15 @@ mod tests {
             ]
         };
         let tasks = vec![task(9, 8192), task(7, 8192)];
-        assert_eq!(chosen(tasks, builders()), [(7, 2)]);
+        assert_eq!(assigned(tasks, builders()), [(7, 2)]);
         let mut four = builders();
         four.push(builder(4, "d", 1));
         assert_eq!(
-            chosen(vec![task(9, 8192), task(7, 8192)], four),
+            assigned(vec![task(9, 8192), task(7, 8192)], four),
             [(7, 2), (9, 3)]
         );
         assert_eq!(
-            chosen(vec![task(7, 8193)], builders()),
+            assigned(vec![task(7, 8193)], builders()),
             [],
             "none is large enough"
         );
@@ -369,10 +398,13 @@ mod tests {
     #[test]
     fn an_engine_keeps_free_for_one_task_and_rests_afterwards() {
         let shared = (1..=4).map(|id| builder(id, "a", 0)).collect();
-        assert_eq!(chosen(vec![task(1, 4096), task(2, 4096)], shared), [(1, 1)]);
+        assert_eq!(
+            assigned(vec![task(1, 4096), task(2, 4096)], shared),
+            [(1, 1)]
+        );
         let mut resting = builder(1, "a", 0);
         resting.is_resting = true;
-        assert_eq!(chosen(vec![task(1, 4096)], vec![resting]), []);
+        assert_eq!(assigned(vec![task(1, 4096)], vec![resting]), []);
     }
 
     #[test]
@@ -382,6 +414,6 @@ mod tests {
             ..task(1, 4096)
         };
         let builders = vec![builder(1, "a", 0), builder(2, "b", 4000)];
-        assert_eq!(chosen(vec![avoiding], builders), [(1, 1)]);
+        assert_eq!(assigned(vec![avoiding], builders), [(1, 1)]);
     }
 }

@@ -1,4 +1,4 @@
-//! Whose turn it is among what waits.
+//! Locks the tasks that fair-share selection picked and loads what their job messages need.
 
 use std::collections::HashMap;
 
@@ -13,14 +13,14 @@ use crate::chroots::ChrootColumns;
 use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::RowOf;
-use crate::scheduler::candidates::Found;
-use crate::scheduler::cursor::Rota;
-use crate::scheduler::fair_share::{Choice, choose};
-use crate::scheduler::more_candidates::read_on;
-use crate::scheduler::types::{Ready, ReleaseConfig, ReleasedTask};
-use crate::scheduler::window::Window;
+use crate::scheduler::candidates::Candidates;
+use crate::scheduler::cursor::ScanCursor;
+use crate::scheduler::fair_share::{Selection, select_fairly};
+use crate::scheduler::more_candidates::read_more;
+use crate::scheduler::types::ReleasedTask;
+use crate::scheduler::window::ReleaseScope;
 
-/// Each time lines are read at least twice as far, up to the size of their window.
+/// Further reads per release. Each reads a queue at least twice as deep, so this suffices for the largest window.
 const MOST_READS: u32 = 8;
 
 #[derive(FromRow)]
@@ -40,15 +40,17 @@ struct TaskColumns {
     chroot: ChrootColumns,
 }
 
-/// Locks these tasks and reads what their orders say. A task locked by someone else is being cancelled: it is passed
-/// over.
-const TAKE: &str = "
+/// Locks these tasks and reads what their job messages say. A task that another transaction has locked is being
+/// cancelled: it is skipped.
+const LOCK_TASKS: &str = "
+    -- Tasks by primary key, locked in order of id as everywhere where there are several; $1 has the order of release.
     with taken as (
         select t.*, array_position($1::bigint[], t.id) as place from tasks t
         where t.id = any($1) and t.state = 'waiting' and t.current_attempt is null and t.not_before <= now()
         order by t.id
         for no key update of t skip locked
     )
+    -- Builds are looked up task by task, by primary key.
     select t.id, t.build_id, t.attempts_made, t.memory_class, o.name as owner, p.name as project,
         b.repositories, b.memory_mib, b.timeout_seconds, b.disk_mib, t.raised_limit,
         c.name, c.arch, c.image, c.mock_root, c.enabled, c.base, c.refresh_asked_at
@@ -57,25 +59,27 @@ const TAKE: &str = "
         join accounts o on o.id = p.account_id join chroots c on c.name = t.chroot
     order by t.place";
 
-/// Locks the tasks whose turn it is, those `kept` first; also says whether others wait for room, or for their owner's.
-pub(crate) async fn take_tasks(
+/// Locks the tasks that are ready by reservation and those that the selection picked, in this order. Also says whether
+/// other tasks keep waiting, for room or for their owner's limit.
+pub(crate) async fn lock_selected(
     tx: &mut Tx,
-    rota: &Rota,
-    windows: &[Window],
-    kept: &[Ready],
-    config: &ReleaseConfig,
+    cursor: &ScanCursor,
+    scope: &ReleaseScope<'_>,
 ) -> Result<(Vec<ReleasedTask>, bool), StoreError> {
-    let mut ids = kept_ids(kept);
+    let mut ids = scope.ready_ids();
     let mut held_back = false;
-    if !windows.is_empty() {
-        let choice = whose_turn(tx, rota, windows, kept, config).await?;
-        ids.extend(choice.tasks);
-        held_back = choice.held_back;
+    if !scope.windows.is_empty() {
+        let selection = select_tasks(tx, cursor, scope).await?;
+        ids.extend(selection.tasks);
+        held_back = selection.held_back;
     }
     if ids.is_empty() {
         return Ok((Vec::new(), held_back));
     }
-    let rows: Vec<TaskColumns> = sqlx::query_as(TAKE).bind(ids).fetch_all(&mut **tx).await?;
+    let rows: Vec<TaskColumns> = sqlx::query_as(LOCK_TASKS)
+        .bind(ids)
+        .fetch_all(&mut **tx)
+        .await?;
     let builds: Vec<i64> = rows.iter().map(|row| row.build_id).collect();
     let sources = sources_of(tx, &builds).await?;
     let tried = rows.iter().filter(|row| row.attempts_made > 0);
@@ -91,36 +95,25 @@ pub(crate) async fn take_tasks(
     Ok((tasks?, held_back))
 }
 
-async fn whose_turn(
+/// Selects from each owner's first candidate, then reads further in the queues that were used up, until that changes
+/// nothing any more.
+async fn select_tasks(
     tx: &mut Tx,
-    rota: &Rota,
-    windows: &[Window],
-    kept: &[Ready],
-    config: &ReleaseConfig,
-) -> Result<Choice, StoreError> {
-    let mut found = Found::read(tx, rota, windows, kept, config).await?;
-    let mut choice = choose(windows, &found.lines, &found.owners);
+    cursor: &ScanCursor,
+    scope: &ReleaseScope<'_>,
+) -> Result<Selection, StoreError> {
+    let mut candidates = Candidates::read(tx, cursor, scope).await?;
+    let select = |found: &Candidates| select_fairly(scope.windows, &found.queues, &found.owners);
+    let mut selection = select(&candidates);
     for _ in 0..MOST_READS {
-        if choice.short.is_empty() {
+        if selection.exhausted.is_empty() {
             break;
         }
-        read_on(
-            tx,
-            &mut found.lines,
-            &choice.short,
-            windows,
-            &kept_ids(kept),
-            config,
-        )
-        .await?;
-        choice = choose(windows, &found.lines, &found.owners);
+        read_more(tx, &mut candidates.queues, &selection.exhausted, scope).await?;
+        selection = select(&candidates);
     }
-    found.go_on(rota, &choice.owners);
-    Ok(choice)
-}
-
-fn kept_ids(kept: &[Ready]) -> Vec<i64> {
-    kept.iter().map(|ready| ready.task_id).collect()
+    candidates.advance_cursor(cursor, &selection.owners);
+    Ok(selection)
 }
 
 fn released_task(

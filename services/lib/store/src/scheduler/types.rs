@@ -11,20 +11,19 @@ use crate::outbox::OutboxEntry;
 /// How much to release.
 #[derive(Debug, Clone, Copy)]
 pub struct ReleaseConfig {
-    /// Released and unclaimed orders for each sandbox that could start now.
+    /// Released and unclaimed tasks for each sandbox that could start now.
     pub window_factor: u32,
     /// The most tasks released by one call.
     pub max_batch: u32,
-    /// Waiting this long raises a task by one class of priority.
+    /// After waiting this long a task counts as one class of priority higher.
     pub age_seconds: u32,
-    /// Tasks of one owner on offer or running at once, where its account says nothing else.
+    /// Tasks of one owner on offer or running at once, unless its account has a limit of its own.
     pub owner_running: u32,
 }
 
 impl ReleaseConfig {
-    /// Tasks released at once where nothing else is said. A look at a long backlog takes time for each task that it
-    /// releases, and nothing else of those routes goes meanwhile: several smaller releases reach a free builder sooner
-    /// than one large one (`make bench relay`).
+    /// Default of `max_batch`. With a long backlog a release takes time for each task, and its routes are locked
+    /// meanwhile: several small releases reach a free builder sooner than one large one (`make bench relay`).
     pub const BATCH: u32 = 50;
 }
 
@@ -39,51 +38,52 @@ impl Default for ReleaseConfig {
     }
 }
 
-/// A task that is being released, with all that its order says.
+/// A task that is being released, with all that its job message says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReleasedTask {
-    /// The attempt made for it.
+    /// The new attempt, which the job message offers to builders.
     pub attempt_id: AttemptId,
     /// That attempt's number, from 1.
     pub attempt_number: u32,
-    /// The task.
+    /// The task that the attempt belongs to.
     pub task_id: TaskId,
-    /// Its build.
+    /// The build that the task belongs to.
     pub build_id: BuildId,
-    /// The project's owner.
+    /// Name of the account that owns the project.
     pub owner: Name,
-    /// The project.
+    /// Name of the project, without its owner.
     pub project: Name,
-    /// Where to build.
+    /// The chroot to build in, with its image.
     pub chroot: ChrootRow,
     /// The memory class; with the architecture it names the route.
     pub memory_class: String,
     /// What to build, in order.
     pub sources: Vec<SourceView>,
-    /// What earlier attempts made of some of them.
+    /// Packages that earlier attempts finished, which the builder reuses.
     pub finished: Vec<FinishedEarlier>,
-    /// Extra repositories.
+    /// Repositories of the build besides those of the chroot.
     pub repositories: Vec<RepositoryUrl>,
-    /// Limits of each package.
+    /// Limits of each package, a raised one included.
     pub limits: Limits,
-    /// Disk space of each package in MiB, where the task was raised to it.
+    /// Disk space of each package in MiB, where the build asks for it or the task was raised to it.
     pub disk_mib: Option<u32>,
 }
 
 /// What one call released.
 #[derive(Debug, Default)]
 pub struct Release {
-    /// The orders, the caller's to publish for ten seconds.
+    /// Rows of the outbox, leased to the caller for ten seconds: it publishes them.
     pub entries: Vec<OutboxEntry>,
-    /// Whether tasks were held back: they wait for room.
+    /// Whether waiting tasks were held back for lack of room or by their owners' limits.
     pub held_back: bool,
 }
 
-/// A task that a builder was kept free for and that can start now.
+/// A task that a reservation was made for and that can start now.
 #[derive(Debug, FromRow)]
 pub(crate) struct Ready {
     pub(crate) task_id: i64,
     pub(crate) owner_id: i64,
-    /// As many tasks as its owner may have under way.
-    pub(crate) most: i64,
+    /// The most tasks that its owner may have on offer or running.
+    #[sqlx(rename = "most")]
+    pub(crate) owner_limit: i64,
 }

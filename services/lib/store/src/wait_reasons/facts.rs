@@ -1,5 +1,5 @@
-//! Why a task waits: the same facts by which the release chooses, told about those it did not choose, and about those
-//! whose order no builder has taken yet.
+//! Facts about why a task waits. Most are those that the release decides by, read for tasks that it did not select; the
+//! others concern released tasks that no builder has claimed yet.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,24 +11,24 @@ use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{RowOf, Time, int4};
 use crate::scheduler::room::room;
-use crate::wait_reasons::estimate::paces;
-use crate::wait_reasons::position::{Line, Place};
+use crate::wait_reasons::estimate::start_estimates;
+use crate::wait_reasons::position::{BacklogCounts, TaskPlace};
 
-/// Why a task is kept from the queue, whoever has room.
+/// Why a task is not released whatever room there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldReason {
-    /// It was routed to this poller of 2012.
+    /// It was routed to the 2012 poller of this name.
     Poller(String),
-    /// It came from another site, and nobody has released it.
+    /// It was imported from another site and has not been released since.
     Import,
 }
 
-/// What keeps a task from being released or, once it is queued, from being taken, as far as the database knows.
+/// What keeps a task from being released or, once released, from being claimed, as far as the database knows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WaitFacts {
-    /// The task.
+    /// The task that waits.
     pub task_id: TaskId,
-    /// Its architecture.
+    /// Architecture of its chroot.
     pub arch: String,
     /// Its memory limit in MiB.
     pub memory_mib: u32,
@@ -38,54 +38,54 @@ pub struct WaitFacts {
     pub drained: Vec<String>,
     /// Builders that could run it and were set aside, by name.
     pub set_aside: Vec<String>,
-    /// The same of those whose disks have space.
+    /// Memory of the largest live builder of the architecture whose spool disk has space, in MiB; none when there is none.
     pub largest_open_mib: Option<u32>,
     /// Live builders of the architecture that are large enough and whose disks are short of space, by name.
     pub short_of_disk: Vec<String>,
-    /// Its chroot.
+    /// Name of its chroot.
     pub chroot: String,
-    /// Why it is kept from the queue: it is a poller's, or imported and not released.
-    pub held: Option<HoldReason>,
-    /// The chroot's image, where the task waits for it.
+    /// Why it is not released at all: it is a poller's, or imported; none for an ordinary task.
+    pub hold_reason: Option<HoldReason>,
+    /// Reference of the chroot's image, where the task is delayed until a builder has it.
     pub lacking_image: Option<String>,
-    /// What builders bake that image from; none when it is made elsewhere.
+    /// The image that builders bake the chroot's image from; none when it is made elsewhere.
     pub base: Option<String>,
-    /// How that goes, where a builder has begun.
+    /// State of the bake of that image, where a builder has begun one.
     pub bake: Option<BakeWait>,
     /// Whether a live builder that is large enough has that image, as far as is known.
     pub is_image_somewhere: bool,
-    /// Not before this time: an earlier attempt was given back.
+    /// It is delayed until this time, in the future, because an earlier attempt failed or was put back.
     pub not_before: Option<Time>,
-    /// Its owner's tasks on offer or running.
+    /// Number of tasks that its owner has on offer or running.
     pub owner_active: u64,
-    /// As many as the owner may have.
+    /// The most tasks that its owner may have on offer or running.
     pub owner_limit: u32,
-    /// Tasks whose turn comes first, of its owner and of others; without what waiting adds to a priority.
+    /// Number of tasks that are released before it, of its owner and of others; priorities count without what age adds.
     pub ahead: u64,
-    /// Its order is written and waits for the broker's confirm.
+    /// It has a live attempt: its job message is in the outbox, or in a job queue.
     pub is_offered: bool,
-    /// Its order is in a job queue and no builder has taken it.
+    /// The broker has confirmed its job message, and no builder has claimed it.
     pub is_queued: bool,
-    /// The builder that is kept free for it.
-    pub kept_builder: Option<String>,
-    /// A builder of its architecture that is kept free for a larger task: its name and what is kept free, in MiB.
-    pub kept_for_other: Option<(String, u32)>,
-    /// Seconds until it starts, estimated from what ran lately; none when that cannot be told.
+    /// Name of the builder that is reserved for it.
+    pub reserved_builder: Option<String>,
+    /// A builder of its architecture that is reserved for a larger task: its name, and that task's memory in MiB.
+    pub reserved_for_larger: Option<(String, u32)>,
+    /// Seconds until it starts, estimated from recent tasks; none when there is nothing to estimate by.
     pub starts_in: Option<f64>,
 }
 
-/// How the bake goes that a task waits for, on the builder that is furthest with it.
+/// The bake of an image that a task waits for, on the builder that is furthest with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BakeWait {
-    /// The builder's name.
+    /// Name of the builder that bakes it.
     pub builder: String,
-    /// It failed; otherwise it is under way.
+    /// Whether it failed; otherwise it is under way.
     pub has_failed: bool,
-    /// Since when, in the builder's time.
+    /// When this state began, by the builder's clock.
     pub since: Option<Time>,
-    /// Why it failed.
+    /// The error it failed with.
     pub error: Option<String>,
-    /// When it is tried again, in the builder's time.
+    /// When it is tried again, by the builder's clock.
     pub next_try_at: Option<Time>,
 }
 
@@ -122,7 +122,8 @@ struct WaitColumns {
     other_mib: Option<i32>,
 }
 
-const ASKED: &str = concat!(
+/// Facts of each task but for its position and the estimate. Takes no locks.
+const FACTS: &str = concat!(
     room!(),
     " select t.id, t.arch, t.memory_class, t.owner_id, t.priority, t.memory_mib,
         (select max(l.memory_mib) from live l where t.arch = any(l.archs)) as largest_mib,
@@ -141,13 +142,16 @@ const ASKED: &str = concat!(
         t.state = 'queued' as is_queued,
         (select k.name from kept k where k.task_id = t.id) as kept_builder,
         other.name as other_builder, other.memory_mib as other_mib
+    -- Tasks, accounts and chroots by primary key.
     from tasks t join accounts a on a.id = t.owner_id join chroots c on c.name = t.chroot
     left join lateral (
+        -- A builder that the task could run on but for a reservation for a larger one.
         select k.name, k.memory_mib from kept k join live l on l.id = k.builder_id
         where t.arch = any(l.archs) and k.task_id <> t.id and k.memory_mib > t.memory_mib
         order by k.name limit 1
     ) other on true
     left join lateral (
+        -- The bake of the image that the task lacks, by chroot_images_of_chroot.
         select l.name, i.state, i.since, i.error, i.next_try_at
         from chroot_images i join live l on l.id = i.builder_id
         where t.lacks_image and i.chroot = t.chroot and i.state in ('baking', 'failed')
@@ -155,6 +159,7 @@ const ASKED: &str = concat!(
         order by i.state, i.since, l.name limit 1
     ) bake on true
     cross join lateral (
+        -- Builders that are alive and large enough and take no work; the view that room starts from leaves them out.
         select coalesce(array_agg(b.name order by b.name) filter (where b.drained_at is not null), '{}') as drained,
             coalesce(array_agg(b.name order by b.name) filter (where b.drained_at is null), '{}') as set_aside
         from builders b
@@ -166,8 +171,8 @@ const ASKED: &str = concat!(
 );
 
 impl Store {
-    /// Why these tasks wait, be it for their release or for a builder; those that do not wait are left out. The backlog of their routes is counted once, however
-    /// many tasks are asked about.
+    /// Facts about why these tasks wait, for their release or for a builder; a task in another state is left out. The
+    /// backlog of their routes is counted once, however many tasks are asked about.
     pub async fn wait_facts(
         &self,
         tasks: &[TaskId],
@@ -178,61 +183,64 @@ impl Store {
         }
         self.within(async {
             let mut tx = self.snapshot().await?;
-            let rows: Vec<WaitColumns> = sqlx::query_as(ASKED)
+            let rows: Vec<WaitColumns> = sqlx::query_as(FACTS)
                 .bind(tasks.iter().map(|id| id.0).collect::<Vec<_>>())
                 .bind(int4(owner_limit))
                 .fetch_all(&mut *tx)
                 .await?;
-            let waits = if rows.is_empty() {
+            let facts = if rows.is_empty() {
                 Vec::new()
             } else {
-                complete(&mut tx, rows).await?
+                with_positions(&mut tx, rows).await?
             };
             tx.commit().await?;
-            Ok(waits)
+            Ok(facts)
         })
         .await
     }
 }
 
-async fn complete(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<WaitFacts>, StoreError> {
+/// Adds to each task's row what needs the whole backlog: its position and the estimate of its start.
+async fn with_positions(tx: &mut Tx, rows: Vec<WaitColumns>) -> Result<Vec<WaitFacts>, StoreError> {
     let asked: Vec<i64> = rows.iter().map(|row| row.id).collect();
-    let line = Line::read(tx, &asked).await?;
-    let mut waits = Vec::with_capacity(rows.len());
+    let counts = BacklogCounts::read(tx, &asked).await?;
+    let mut tasks = Vec::with_capacity(rows.len());
     let mut needs = BTreeSet::new();
     for columns in &rows {
-        let wait = wait(columns, &line)?;
+        let facts = facts_of(columns, &counts)?;
         needs.insert((
             columns.arch.as_str(),
             columns.memory_class.as_str(),
-            wait.memory_mib,
+            facts.memory_mib,
         ));
-        waits.push(wait);
+        tasks.push(facts);
     }
     let needs: Vec<_> = needs.into_iter().collect();
-    let paces: HashMap<_, _> = paces(tx, &needs).await?.into_iter().collect();
-    for (wait, columns) in waits.iter_mut().zip(&rows) {
+    let estimates: HashMap<_, _> = start_estimates(tx, &needs).await?.into_iter().collect();
+    for (facts, columns) in tasks.iter_mut().zip(&rows) {
         let need = (
             columns.arch.clone(),
             columns.memory_class.clone(),
-            wait.memory_mib,
+            facts.memory_mib,
         );
-        // What is released, or has a builder kept free for it, waits for nobody's turn.
-        let ahead = if wait.is_queued || wait.kept_builder.is_some() {
+        // A released task, and one with a reservation, has no other task ahead of it.
+        let ahead = if facts.is_queued || facts.reserved_builder.is_some() {
             0
         } else {
-            wait.ahead
+            facts.ahead
         };
-        wait.starts_in = paces.get(&need).and_then(|pace| pace.starts_in(ahead));
+        facts.starts_in = estimates
+            .get(&need)
+            .and_then(|estimate| estimate.starts_in(ahead));
     }
-    Ok(waits)
+    Ok(tasks)
 }
 
-fn wait(columns: &WaitColumns, line: &Line) -> Result<WaitFacts, StoreError> {
+fn facts_of(columns: &WaitColumns, counts: &BacklogCounts) -> Result<WaitFacts, StoreError> {
     let row = RowOf::new("tasks", columns.id);
     let number = |mib: i32| row.number(mib);
     let other_mib: Option<u32> = columns.other_mib.map(number).transpose()?;
-    let place = Place {
+    let place = TaskPlace {
         id: columns.id,
         arch: &columns.arch,
         memory_class: &columns.memory_class,
@@ -249,7 +257,7 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<WaitFacts, StoreError> {
         largest_open_mib: columns.largest_open_mib.map(number).transpose()?,
         short_of_disk: columns.short_of_disk.clone(),
         chroot: columns.chroot.clone(),
-        held: held(columns),
+        hold_reason: hold_reason(&row, columns.held.as_deref(), columns.poller.as_deref())?,
         lacking_image: columns.lacking_image.clone(),
         base: columns.base.clone(),
         bake: columns.bake_builder.clone().map(|builder| BakeWait {
@@ -261,22 +269,50 @@ fn wait(columns: &WaitColumns, line: &Line) -> Result<WaitFacts, StoreError> {
         }),
         is_image_somewhere: columns.is_image_somewhere,
         not_before: columns.not_before,
-        owner_active: line.active(columns.owner_id),
+        owner_active: counts.active(columns.owner_id),
         owner_limit: row.number(columns.owner_limit)?,
-        ahead: line.ahead(&place),
+        ahead: counts.ahead(&place),
         is_offered: columns.is_offered,
         is_queued: columns.is_queued,
-        kept_builder: columns.kept_builder.clone(),
-        kept_for_other: columns.other_builder.clone().zip(other_mib),
+        reserved_builder: columns.kept_builder.clone(),
+        reserved_for_larger: columns.other_builder.clone().zip(other_mib),
         starts_in: None,
     })
 }
 
-fn held(columns: &WaitColumns) -> Option<HoldReason> {
-    match columns.held.as_deref()? {
-        "poller" => Some(HoldReason::Poller(
-            columns.poller.clone().unwrap_or_default(),
-        )),
-        _ => Some(HoldReason::Import),
+fn hold_reason(
+    row: &RowOf<i64>,
+    held: Option<&str>,
+    poller: Option<&str>,
+) -> Result<Option<HoldReason>, StoreError> {
+    match held {
+        None => Ok(None),
+        Some("import") => Ok(Some(HoldReason::Import)),
+        Some("poller") => Ok(Some(HoldReason::Poller(
+            poller.unwrap_or_default().to_owned(),
+        ))),
+        Some(other) => Err(row.fault(format!("{other:?} is no reason to hold a task"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_reason_to_hold_a_task_is_an_error_that_names_the_row() {
+        let row = RowOf::new("tasks", 7);
+        let known = |word, poller| hold_reason(&row, word, poller).unwrap();
+        assert_eq!(known(None, None), None);
+        assert_eq!(known(Some("import"), None), Some(HoldReason::Import));
+        assert_eq!(
+            known(Some("poller"), Some("old")),
+            Some(HoldReason::Poller("old".to_owned()))
+        );
+        let error = hold_reason(&row, Some("strike"), None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            r#"table tasks, row 7: "strike" is no reason to hold a task"#
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The line in which tasks wait, counted: how many come before one.
+//! Position of waiting tasks: counts the backlog of their routes, and from it how many tasks are released before one.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,10 @@ use sqlx::FromRow;
 
 use crate::database::Tx;
 use crate::error::StoreError;
+use crate::scheduler::index_conditions::tasks_in_line;
 
-/// One task's place.
-pub(crate) struct Place<'a> {
+/// What decides on a task's position.
+pub(crate) struct TaskPlace<'a> {
     pub(crate) id: i64,
     pub(crate) arch: &'a str,
     pub(crate) memory_class: &'a str,
@@ -16,15 +17,17 @@ pub(crate) struct Place<'a> {
     pub(crate) priority: i16,
 }
 
-/// What waits in some routes, and what their owners have under way.
-pub(crate) struct Line {
+/// Counts of the tasks that wait in some routes, and of those that their owners have on offer or running.
+pub(crate) struct BacklogCounts {
+    /// By architecture and memory class.
     groups: HashMap<(String, String), Vec<Group>>,
+    /// Tasks on offer or running, by owner.
     active: HashMap<i64, u64>,
-    /// Of each task asked about: older ones of its owner and priority.
+    /// Of each task asked about, the older waiting tasks of its route, owner and priority.
     older: HashMap<i64, u64>,
 }
 
-/// Tasks of one owner and class of priority.
+/// The waiting tasks of one owner and class of priority in a route.
 struct Group {
     owner_id: i64,
     priority: i16,
@@ -40,42 +43,56 @@ struct GroupColumns {
     tasks: i64,
 }
 
-/// One pass over the routes of the tasks asked about.
-const GROUPS: &str = "
+/// Counts the waiting tasks of the routes of the tasks asked about, in one pass over each route by `tasks_in_line`.
+const GROUPS: &str = concat!(
+    "
     select t.arch, t.memory_class, t.owner_id, t.priority, count(*) as tasks
     from (select distinct a.arch, a.memory_class from tasks a where a.id = any($1)) r
     join tasks t on t.arch = r.arch and t.memory_class = r.memory_class
-        and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0
-    group by t.arch, t.memory_class, t.owner_id, t.priority";
+        and ",
+    tasks_in_line!(),
+    "
+    group by t.arch, t.memory_class, t.owner_id, t.priority"
+);
 
-/// One pass over the groups of the tasks asked about: those asked about divide each group into buckets.
-const OLDER: &str = "
+/// Counts the older tasks of each task asked about, in one pass over each of their groups: the tasks asked about divide
+/// their group into buckets.
+const OLDER: &str = concat!(
+    "
+    -- The tasks asked about, by primary key: of each group the ids in order, which are the bounds of its buckets.
     with asked as (
         select a.arch, a.memory_class, a.owner_id, a.priority, array_agg(a.id order by a.id) as ids
         from tasks a where a.id = any($1)
         group by a.arch, a.memory_class, a.owner_id, a.priority
-    ), buckets as (
+    ),
+    -- Number of tasks in each bucket, by tasks_in_line.
+    buckets as (
         select a.ids, b.bucket, b.tasks
         from asked a cross join lateral (
             select width_bucket(t.id, a.ids) as bucket, count(*) as tasks
             from tasks t
             where t.arch = a.arch and t.memory_class = a.memory_class and t.owner_id = a.owner_id
-                and t.priority = a.priority and t.state = 'waiting' and t.current_attempt is null and not t.delayed and t.priority >= 0
+                and t.priority = a.priority and ",
+    tasks_in_line!(),
+    "
             group by 1
         ) b
     )
+    -- Older than a task is what lies in the buckets before the one that begins with it.
     select a.id, coalesce(sum(b.tasks), 0)::bigint
     from (select i.id, i.bucket, g.ids from asked g cross join lateral unnest(g.ids) with ordinality as i(id, bucket)) a
     left join buckets b on b.ids = a.ids and b.bucket < a.bucket
-    group by a.id";
+    group by a.id"
+);
 
+/// Tasks on offer or running of each owner, by `tasks_of_owner`.
 const ACTIVE: &str = "
     select t.owner_id, count(*) from tasks t
     where t.current_attempt is not null and t.state in ('waiting', 'queued', 'running')
     group by t.owner_id";
 
-impl Line {
-    /// Counts what waits in the routes of these tasks.
+impl BacklogCounts {
+    /// Counts the backlog of the routes of these tasks.
     pub(crate) async fn read(tx: &mut Tx, asked: &[i64]) -> Result<Self, StoreError> {
         let rows: Vec<GroupColumns> = sqlx::query_as(GROUPS)
             .bind(asked)
@@ -112,9 +129,9 @@ impl Line {
         self.active.get(&owner).copied().unwrap_or_default()
     }
 
-    /// Tasks whose turn comes before this one's. Owners take turns: of another owner as many come first as bring it to
-    /// the turn of this one.
-    pub(crate) fn ahead(&self, place: &Place<'_>) -> u64 {
+    /// Tasks that are released before this one. The owner with fewest tasks under way goes first: so of another owner of
+    /// equal priority as many come before this task as bring that owner to the same number.
+    pub(crate) fn ahead(&self, place: &TaskPlace<'_>) -> u64 {
         let route = (place.arch.to_owned(), place.memory_class.to_owned());
         let groups = self.groups.get(&route).map_or(&[][..], Vec::as_slice);
         let own: u64 = groups
@@ -123,7 +140,7 @@ impl Line {
             .map(|g| g.tasks)
             .sum::<u64>()
             + self.older.get(&place.id).copied().unwrap_or_default();
-        let turn = self.active(place.owner_id) + own + 1;
+        let usage = self.active(place.owner_id) + own + 1;
         let others = groups
             .iter()
             .filter(|g| g.owner_id != place.owner_id && g.priority >= place.priority)
@@ -131,7 +148,7 @@ impl Line {
                 if g.priority > place.priority {
                     g.tasks
                 } else {
-                    g.tasks.min(turn.saturating_sub(self.active(g.owner_id)))
+                    g.tasks.min(usage.saturating_sub(self.active(g.owner_id)))
                 }
             });
         own + others.sum::<u64>()

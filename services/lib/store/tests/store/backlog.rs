@@ -63,7 +63,7 @@ async fn one_way(harness: &Harness) -> Vec<(&'static str, i64)> {
     done("confirm").await;
     let claimed = harness.claim(builder, released[0].attempt_id).await;
     done("claim").await;
-    assert_eq!(store.kept_free(builder).await.unwrap(), None);
+    assert_eq!(store.reserved_mib(builder).await.unwrap(), None);
     harness.beat(claimed, Phase::Building).await;
     done("heartbeat").await;
     harness.accept(claimed, OutcomeKind::Succeeded).await;

@@ -136,7 +136,7 @@ async fn a_task_waits_for_a_bake_and_says_how_it_goes() {
         .note_blockers(builder, &lacking)
         .await
         .unwrap();
-    let declined = harness.store().decline_hindered(attempt, true, "no image");
+    let declined = harness.store().decline_blocked(attempt, true, "no image");
     assert!(declined.await.unwrap());
     let task = harness.build(build).await.tasks[0].id;
     let wait = async || {

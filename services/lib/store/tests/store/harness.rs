@@ -215,7 +215,7 @@ impl Harness {
             builder_id: claimed.builder,
             free_mib: 1,
             free_sandboxes: 1,
-            hindered: Blockers::default(),
+            blockers: Blockers::default(),
             attempts: vec![held(claimed, phase)],
             lease_seconds: 45,
             finish_lease_seconds: 1800,

@@ -18,12 +18,12 @@ fn lacking() -> Blockers {
 }
 
 impl Harness {
-    async fn say(&self, builder: BuilderId, hindered: Blockers) {
+    async fn say(&self, builder: BuilderId, blockers: Blockers) {
         let beat = Heartbeat {
             builder_id: builder,
             free_mib: 1,
             free_sandboxes: 1,
-            hindered,
+            blockers,
             stopping: false,
             attempts: Vec::new(),
             lease_seconds: 45,
@@ -48,7 +48,7 @@ impl Harness {
             .note_blockers(builder, &lacking())
             .await
             .unwrap();
-        let declined = self.store().decline_hindered(attempt, true, "no image");
+        let declined = self.store().decline_blocked(attempt, true, "no image");
         assert!(declined.await.unwrap());
     }
 
@@ -107,18 +107,18 @@ async fn what_needs_an_image_that_no_builder_has_waits_for_it_uncounted_and_star
     );
     harness.skip_delays().await;
     assert!(harness.release().await.is_empty());
-    assert_eq!(harness.store().release_held().await.unwrap(), 0);
+    assert_eq!(harness.store().requeue_with_image().await.unwrap(), 0);
     let wait = harness.wait_of(second).await;
     assert_eq!(wait.lacking_image, Some(image()));
     assert!(!wait.is_image_somewhere);
 
     harness.say(builder, Blockers::default()).await;
-    assert_eq!(harness.store().release_held().await.unwrap(), 2);
+    assert_eq!(harness.store().requeue_with_image().await.unwrap(), 2);
     assert_eq!(harness.wait_of(build).await.lacking_image, None);
     assert_eq!(harness.release().await.len(), 2);
     let task = harness.build(build).await.tasks.remove(0);
     assert_eq!((task.state, task.attempts_counted), (TaskState::Waiting, 0));
-    assert_eq!(harness.store().release_held().await.unwrap(), 0);
+    assert_eq!(harness.store().requeue_with_image().await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -149,12 +149,12 @@ async fn as_many_start_as_builders_with_the_image_have_room_for() {
     let held: i64 = harness.held().await.unwrap().parse().unwrap();
     assert!(held >= 1, "b2 is full");
     assert!(harness.wait_of(waiting).await.is_image_somewhere);
-    assert_eq!(harness.store().release_held().await.unwrap(), 0);
+    assert_eq!(harness.store().requeue_with_image().await.unwrap(), 0);
     let (_, done) = running.remove(0);
     harness
         .accept(done, millrace_domain::OutcomeKind::Succeeded)
         .await;
-    assert_eq!(harness.store().release_held().await.unwrap(), 1);
+    assert_eq!(harness.store().requeue_with_image().await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -162,13 +162,13 @@ async fn only_an_offer_can_be_declined_so() {
     let harness = Harness::new().await;
     let builder = harness.builder("b1").await;
     let (_, claimed) = harness.running(builder).await;
-    let declined = harness.store().decline_hindered(claimed.attempt, true, "x");
+    let declined = harness.store().decline_blocked(claimed.attempt, true, "x");
     assert!(!declined.await.unwrap());
     let unknown = AttemptId::generate();
     assert!(
         !harness
             .store()
-            .decline_hindered(unknown, false, "x")
+            .decline_blocked(unknown, false, "x")
             .await
             .unwrap()
     );

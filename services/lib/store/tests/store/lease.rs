@@ -31,7 +31,7 @@ async fn a_heartbeat_extends_the_lease_and_tells_how_far_the_builder_is() {
         builder_id: builder,
         free_mib: 11,
         free_sandboxes: 3,
-        hindered: Blockers::default(),
+        blockers: Blockers::default(),
         attempts: vec![beating],
         lease_seconds: 45,
         finish_lease_seconds: 1800,
@@ -126,7 +126,7 @@ async fn each_attempt_of_a_heartbeat_gets_its_own_verdict_in_the_order_asked() {
         builder_id: builder,
         free_mib: 0,
         free_sandboxes: 0,
-        hindered: Blockers::default(),
+        blockers: Blockers::default(),
         attempts: vec![
             held(working, Phase::Building),
             held(lost, Phase::Reported),

@@ -49,7 +49,7 @@ async fn released(harness: &Harness) -> Vec<i64> {
 }
 
 async fn kept_free(harness: &Harness, builder: BuilderId) -> Option<u32> {
-    harness.store().kept_free(builder).await.unwrap()
+    harness.store().reserved_mib(builder).await.unwrap()
 }
 
 async fn wait(harness: &Harness, task: TaskId) -> WaitFacts {
@@ -83,9 +83,9 @@ async fn a_builder_is_kept_free_until_the_large_task_fits_and_goes_first() {
     assert_eq!(kept_free(&harness, builder).await, Some(8192));
     assert!(released(&harness).await.is_empty(), "small ones stand back");
     let told = wait(&harness, task).await;
-    assert_eq!(told.kept_builder.as_deref(), Some("b1"));
+    assert_eq!(told.reserved_builder.as_deref(), Some("b1"));
     let told = wait(&harness, TaskId(3)).await;
-    assert_eq!(told.kept_for_other, Some(("b1".to_owned(), 8192)));
+    assert_eq!(told.reserved_for_larger, Some(("b1".to_owned(), 8192)));
 
     harness.accept(small, OutcomeKind::Succeeded).await;
     assert_eq!(released(&harness).await, [task.0], "as soon as it fits");

@@ -54,7 +54,7 @@ fn reason(wait: &WaitFacts, broker_up: bool) -> WaitReason {
 
 /// Picks the reason to show, with its sentence. What somebody has to act on comes before what time alone resolves.
 fn classify(wait: &WaitFacts, broker_up: bool) -> (WaitWord, String) {
-    match &wait.held {
+    match &wait.hold_reason {
         Some(HoldReason::Poller(name)) => {
             let message = format!("for poller {name}; the queue gets it if that does not poll");
             return (WaitWord::Poller, message);
@@ -111,7 +111,7 @@ fn unavailable_builders(wait: &WaitFacts) -> Option<String> {
 
 /// Tasks that the scheduler would release first: none once the task is released, or a builder is reserved for it.
 fn tasks_ahead(wait: &WaitFacts) -> u64 {
-    if wait.is_queued || wait.kept_builder.is_some() {
+    if wait.is_queued || wait.reserved_builder.is_some() {
         0
     } else {
         wait.ahead
@@ -184,7 +184,7 @@ fn in_order(wait: &WaitFacts) -> (WaitWord, String) {
             WaitWord::OwnerLimit,
             format!("owner at its limit: {} tasks under way", wait.owner_active),
         )
-    } else if let Some(builder) = &wait.kept_builder {
+    } else if let Some(builder) = &wait.reserved_builder {
         (
             WaitWord::BuildersFull,
             format!("builders full; {builder} is kept free for it"),
@@ -199,7 +199,7 @@ fn in_order(wait: &WaitFacts) -> (WaitWord, String) {
 
 /// The sentence for a task that is next in order.
 fn builders_full(wait: &WaitFacts) -> String {
-    match &wait.kept_for_other {
+    match &wait.reserved_for_larger {
         Some((builder, mib)) => format!(
             "builders full; {builder} is kept free for a task that needs {}",
             memory_text(*mib)
@@ -214,7 +214,7 @@ mod tests {
 
     fn wait() -> WaitFacts {
         WaitFacts {
-            held: None,
+            hold_reason: None,
             task_id: TaskId(1),
             arch: "x86_64".to_owned(),
             memory_mib: 2048,
@@ -234,8 +234,8 @@ mod tests {
             ahead: 0,
             is_offered: false,
             is_queued: false,
-            kept_builder: None,
-            kept_for_other: None,
+            reserved_builder: None,
+            reserved_for_larger: None,
             starts_in: None,
         }
     }
@@ -305,12 +305,15 @@ mod tests {
         let kept = word(
             |w| {
                 w.ahead = 3;
-                w.kept_builder = Some("b1".to_owned());
+                w.reserved_builder = Some("b1".to_owned());
             },
             true,
         );
         assert_eq!(kept.1, "builders full; b1 is kept free for it");
-        let small = word(|w| w.kept_for_other = Some(("b1".to_owned(), 7000)), true);
+        let small = word(
+            |w| w.reserved_for_larger = Some(("b1".to_owned(), 7000)),
+            true,
+        );
         assert_eq!(
             small.1,
             "builders full; b1 is kept free for a task that needs 7000 MB"

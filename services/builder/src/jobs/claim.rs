@@ -160,15 +160,15 @@ async fn request_claim(ctx: &Context, record: &Record) -> ClaimResult {
         match ctx.frontend.claim(&claim).await {
             Ok(Claimed::Granted(granted)) => return ClaimResult::Granted(granted),
             Ok(Claimed::Refused(reason)) => {
-                tracing::debug!(attempt.id = %claim.attempt_id, ?reason, "the claim was refused");
+                tracing::debug!(?reason, "the claim was refused");
                 return ClaimResult::NotOurs;
             }
             Err(CallError::Away(reason) | CallError::StoreFull(reason)) => {
-                tracing::debug!(attempt.id = %claim.attempt_id, "the claim waits: {reason}");
+                tracing::debug!("the claim waits: {reason}");
             }
             Err(error) => {
                 // The offer runs out and is made anew; asking the same again would get the same answer.
-                tracing::error!(attempt.id = %claim.attempt_id, "the frontend does not understand a claim: {error}");
+                tracing::error!("the frontend does not understand a claim: {error}");
                 return ClaimResult::NotOurs;
             }
         }
@@ -188,7 +188,7 @@ async fn record_lease(attempt: &Attempt) {
     let write = move || folder.write(&record, Durability::ProcessCrash);
     if let Err(error) = attempt.ctx.on_disk(write).await {
         // The work can go on; only a restart would not know of it, and the lease would run out.
-        tracing::error!(attempt.id = %attempt.running.id(), "cannot keep the lease in the spool: {error}");
+        tracing::error!("cannot keep the lease in the spool: {error}");
         attempt.ctx.disk.write_failed(&error);
     }
 }

@@ -19,7 +19,9 @@ use millrace_chassis::crash_point;
 use millrace_domain::{MemoryClass, MemoryClasses};
 use millrace_wire::{DeclineReason, JobV1};
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
+use crate::attempt;
 use crate::context::Context;
 use crate::jobs::claim;
 
@@ -119,7 +121,9 @@ impl JobConsumers {
             Some(reservation) => {
                 self.open_and_close().await;
                 let tracker = ctx.shutdown.tracker().clone();
-                tracker.spawn(claim::claim_and_run(ctx, job, delivery, reservation));
+                let span = attempt::span(job.attempt_id);
+                let claimed = claim::claim_and_run(ctx, job, delivery, reservation);
+                tracker.spawn(claimed.instrument(span));
             }
             None => self.spawn_decline(job, delivery, DeclineReason::NoRoom),
         }
@@ -134,7 +138,8 @@ impl JobConsumers {
     fn spawn_decline(&self, job: JobV1, delivery: Delivery, reason: DeclineReason) {
         let ctx = Arc::clone(&self.ctx);
         let tracker = self.ctx.shutdown.tracker();
-        tracker.spawn(claim::decline(ctx, job, delivery, reason));
+        let span = attempt::span(job.attempt_id);
+        tracker.spawn(claim::decline(ctx, job, delivery, reason).instrument(span));
     }
 
     /// What cannot be understood is parked with the reason, in the background: the broker may be away.

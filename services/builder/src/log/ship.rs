@@ -146,7 +146,7 @@ impl Sender {
             }
             Err(CallError::LeaseGone) => return Err(Unshipped::LeaseGone),
             Err(CallError::Away(reason) | CallError::StoreFull(reason)) => {
-                tracing::debug!(attempt.id = %attempt, "the log waits for the frontend: {reason}");
+                tracing::debug!("the log waits for the frontend: {reason}");
             }
             Err(error @ (CallError::Refused { .. } | CallError::Local(_))) => {
                 self.refusals += 1;

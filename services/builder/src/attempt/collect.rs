@@ -123,11 +123,11 @@ pub fn left_behind(collected: &Collected) -> Option<String> {
     let refused = collected.refused.iter().find(|file| is_package(&file.name));
     match (refused, collected.unread) {
         (Some(file), _) => Some(format!(
-            "the package {} was built but not collected: {}",
+            "the package {} was built but not taken: {}",
             file.name, file.reason
         )),
         (None, Some(reason)) => Some(format!(
-            "packages may have been built but not collected: the result folder was not read to its end, {reason}"
+            "packages may have been built but not taken: the result folder was not read to its end, {reason}"
         )),
         (None, None) => None,
     }

@@ -76,7 +76,7 @@ impl Attempt {
     /// Removes a closed attempt from the registry and from the spool.
     async fn forget(self) {
         crash_point!("attempt.closed");
-        self.ctx.registry.forget(self.running.id());
+        self.ctx.registry.remove(self.running.id());
         let folder = self.folder.clone();
         if let Err(error) = self.ctx.on_disk(move || folder.remove()).await {
             tracing::error!("cannot remove a closed attempt from the spool: {error}");

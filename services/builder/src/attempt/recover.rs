@@ -156,7 +156,7 @@ async fn hand_back_unanswered(ctx: Arc<Context>, folder: AttemptFolder, record: 
     crash_point!("recovery.unsure");
     match claim_until(&ctx, &claim).await {
         // The next start asks again.
-        LostClaim::Unknown => ctx.registry.forget(claim.attempt_id),
+        LostClaim::Unknown => ctx.registry.remove(claim.attempt_id),
         LostClaim::Ours(lease) => {
             let running = RunningAttempt::new(claim.attempt_id, lease, Phase::Fetching, Vec::new());
             let attempt = Attempt {
@@ -168,7 +168,7 @@ async fn hand_back_unanswered(ctx: Arc<Context>, folder: AttemptFolder, record: 
             attempt.hand_back().await;
         }
         LostClaim::NotOurs => {
-            ctx.registry.forget(claim.attempt_id);
+            ctx.registry.remove(claim.attempt_id);
             if let Err(error) = folder.remove() {
                 tracing::warn!("cannot remove an attempt from the spool: {error}");
             }

@@ -46,7 +46,7 @@ pub async fn reuse_finished(
         return Ok(false);
     }
     let line = format!(
-        "{} is reused from an earlier attempt: {}",
+        "{} is taken over from an earlier attempt: {}",
         source.name, finished.outcome.kind
     );
     log_line(log, &line).await;

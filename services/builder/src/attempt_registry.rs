@@ -26,7 +26,7 @@ pub enum Interrupt {
 /// The frontend's reply to a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportReply {
-    /// No reply yet.
+    /// The frontend has not replied yet.
     Pending,
     /// Accepted or refused; either way the attempt is removed from the spool.
     Closed,

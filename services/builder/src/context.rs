@@ -81,7 +81,7 @@ impl Context {
         }
     }
 
-    /// Records that an image is on the engine. If it was missing, the frontend is told at once.
+    /// Records that an image is on the engine. If it was missing, the heartbeat reports that at once.
     pub fn record_image_present(&self, image: &str) {
         if self.missing_images.appeared(image) {
             self.heartbeat_wake.notify_one();

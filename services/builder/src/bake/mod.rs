@@ -43,7 +43,7 @@ enum BakeEnd {
     /// Another builder on this engine is baking the image.
     Elsewhere,
     Failed(SandboxError),
-    /// The builder stops.
+    /// The builder stops, so the bake was broken off.
     Stopped,
 }
 

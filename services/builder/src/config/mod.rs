@@ -44,7 +44,7 @@ pub enum Command {
 /// The builder's settings, as given on the command line or in the environment.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// The frontend's address
+    /// The frontend's address, as builders reach it
     #[arg(
         long,
         env = "MILLRACE_FRONTEND_URL",

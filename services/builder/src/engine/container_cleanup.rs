@@ -11,8 +11,8 @@ use millrace_sandbox::{Runtime, SweepFilter};
 /// Time between two cleanups of expired containers.
 const PERIOD: Duration = Duration::from_mins(10);
 
-/// Removes the containers of an earlier process of this builder. This comes before its attempts go on, whose sandboxes
-/// they were.
+/// Removes the containers of an earlier process of this builder. This comes before its attempts go on,
+/// since they have no sandbox then.
 pub async fn remove_own(runtime: &Runtime, builder: BuilderId) {
     remove(runtime, SweepFilter::OwnedBy(builder)).await;
 }

@@ -217,7 +217,7 @@ mod tests {
         let small = room.reserve(2048).unwrap();
         let changes = room.changes();
         room.set_min_task(Some(7000));
-        assert!(changes.has_changed().unwrap(), "the intake looks again");
+        assert!(changes.has_changed().unwrap(), "the consumers adapt");
         assert!(open(&room).is_empty(), "the room for it is not there yet");
         assert!(room.reserve(2048).is_none());
         drop(small);
@@ -238,7 +238,7 @@ mod tests {
         let mut changes = room.changes();
         changes.mark_unchanged();
         room.close(ClosedReason::DiskShort);
-        assert!(changes.has_changed().unwrap(), "the intake looks again");
+        assert!(changes.has_changed().unwrap(), "the consumers adapt");
         assert_eq!((room.free().mib, room.free().sandboxes), (0, 0));
         assert!(room.reserve(1).is_none() && !room.is_idle());
         room.close(ClosedReason::Drained);

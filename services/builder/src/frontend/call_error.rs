@@ -1,4 +1,4 @@
-//! How a call to the frontend fails. Callers tell three endings apart: the same call may work later, the lease is gone,
+//! How a call to the frontend fails. Callers distinguish three endings: the same call may work later, the lease is gone,
 //! or the frontend refuses for good.
 
 /// Why a call did not work.

@@ -31,7 +31,7 @@ pub enum EnrolError {
         "the frontend knows this builder's id under another token; remove the folder {0} from the spool to start as a new builder"
     )]
     IdTaken(String),
-    /// Any other refusal, in the frontend's words.
+    /// Any other refusal, with the text of the frontend's answer.
     #[error("the frontend refuses the enrolment: {0}")]
     Refused(String),
     /// The builder was stopped before it had enrolled.

@@ -9,7 +9,7 @@
 //! A class of memory is consumed, one delivery at a time, while the free room exceeds the class's lower end. When a
 //! delivery arrives its room is reserved first, then the consumers that do not fit any more are stopped, and only
 //! then is it claimed and acknowledged; as long as it is unacknowledged its queue hands out nothing else. What
-//! arrived from another queue at the same moment and does not fit is declined. A builder that is kept free for a large
+//! arrived from another queue at the same moment and does not fit is declined. A builder that is reserved for a large
 //! task consumes only from classes that may hold it, and only once the room for it is there.
 
 use std::sync::Arc;

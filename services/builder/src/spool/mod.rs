@@ -115,14 +115,14 @@ impl AttemptFolder {
         make_folder(&self.path)
     }
 
-    /// Reads `attempt.json`.
+    /// Reads `attempt.json`; an error of the kind `NotFound` when there is none.
     pub fn read(&self) -> io::Result<Record> {
         Ok(serde_json::from_slice(&std::fs::read(
             self.path.join("attempt.json"),
         )?)?)
     }
 
-    /// Replaces `attempt.json`.
+    /// Replaces `attempt.json` in one step.
     pub fn write(&self, record: &Record, durability: Durability) -> io::Result<()> {
         let bytes = serde_json::to_vec(record)?;
         atomic_file::write_private(&self.path.join("attempt.json"), &bytes, durability)
@@ -137,7 +137,7 @@ impl AttemptFolder {
         }
     }
 
-    /// Replaces `report.json`.
+    /// Replaces `report.json` in one step.
     pub fn write_report(&self, report: &FinishedV1, durability: Durability) -> io::Result<()> {
         let bytes = serde_json::to_vec(report)?;
         atomic_file::write_private(&self.path.join("report.json"), &bytes, durability)

@@ -37,7 +37,7 @@ pub(super) fn killed(evidence: &Evidence<'_>, report: &Report) -> Option<Finding
     (evidence.facts.no_space && is_host_full).then(|| {
         Finding::new(
             OutcomeKind::BuilderDiskFull,
-            "the disk of the builder's host is full; make room where the engine keeps its containers",
+            "the disk of the builder's host is full; make room on the disk where the engine stores its containers",
         )
     })
 }
@@ -47,7 +47,7 @@ fn silent(evidence: &Evidence<'_>) -> Finding {
     Finding::new(
         OutcomeKind::Silent,
         format!(
-            "no output for {limit} s{}; a test that waits for ever, or a tool that needs to be told to speak",
+            "no output for {limit} s{}; perhaps a test waits for ever, or a tool prints nothing while it works",
             in_stage(evidence)
         ),
     )
@@ -59,7 +59,7 @@ fn log_too_large(evidence: &Evidence<'_>, report: &Report) -> Finding {
     Finding::new(
         OutcomeKind::LogTooLarge,
         format!(
-            "the log grew to {} MiB{}, the limit is {limit} MiB; its beginning and its end were kept; make the build less verbose",
+            "the log grew to {} MiB{}, the limit is {limit} MiB; its beginning and its end are stored; make the build less verbose",
             report.log_bytes / MIB,
             in_stage(evidence)
         ),
@@ -107,7 +107,7 @@ pub(super) fn out_of_memory(evidence: &Evidence<'_>, report: Option<&Report>) ->
     Finding::new(
         OutcomeKind::OutOfMemory,
         format!(
-            "the kernel killed {killed} for want of memory: the limit is {limit} MiB{peak}; try a larger memory limit"
+            "the kernel killed {killed} for lack of memory: the limit is {limit} MiB{peak}; try a larger memory limit"
         ),
     )
     .hit(LimitName::Memory, limit.into(), Unit::MiB)

@@ -50,7 +50,7 @@ pub struct Evidence<'a> {
     pub last_sample: Option<Sample>,
     /// Memory and time limits of the try.
     pub limits: Limits,
-    /// The operator's limits.
+    /// The operator's limits of the sandbox, with the task's disk space.
     pub caps: SandboxCaps,
     /// The build's extra repositories.
     pub repositories: &'a [RepositoryUrl],
@@ -156,7 +156,7 @@ fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
         return failed("the sandbox lost its builder and ended itself".to_owned());
     }
     if report.cancelled {
-        return failed("the sandbox was told to end by somebody else than its builder".to_owned());
+        return failed("the sandbox was ended by something other than its builder".to_owned());
     }
     let last = report.steps.last();
     let is_repository = last.is_some_and(|step| step.name == REPOSITORY_STEP);
@@ -202,7 +202,7 @@ fn clean_exit(evidence: &Evidence<'_>, report: &Report) -> Finding {
         return Finding::new(
             OutcomeKind::Succeeded,
             format!(
-                "built, but the kernel killed {} for want of memory on the way, and the package tolerated it; \
+                "built, but the kernel killed {} for lack of memory on the way, and the package tolerated it; \
                  the limit is {} MiB",
                 limits::processes(report.oom_kills),
                 evidence.limits.memory_mib

@@ -56,20 +56,27 @@ pub fn sandbox_failed(error: &SandboxError, stage: Stage) -> Outcome {
         SandboxError::SourceTooLarge { .. } => {
             Outcome::new(OutcomeKind::SourceFailed, error.to_string()).at(stage)
         }
-        _ if is_disk_full(error) => disk_full(stage),
-        _ => Outcome::new(OutcomeKind::SandboxFailed, error.to_string()).at(stage),
+        SandboxError::CollectFailed { reason } if says_disk_full(reason) => disk_full(stage),
+        SandboxError::BadUrl { .. }
+        | SandboxError::EngineUnreachable { .. }
+        | SandboxError::ProfileRefused { .. }
+        | SandboxError::LimitNotEnforced { .. }
+        | SandboxError::ImageMissing { .. }
+        | SandboxError::BakeFailed { .. }
+        | SandboxError::NetworkFailed { .. }
+        | SandboxError::CreateFailed { .. }
+        | SandboxError::Vanished { .. }
+        | SandboxError::CollectFailed { .. }
+        | SandboxError::RemoveFailed { .. }
+        | SandboxError::Refused { .. } => {
+            Outcome::new(OutcomeKind::SandboxFailed, error.to_string()).at(stage)
+        }
     }
 }
 
 /// Whether results could not be copied because the spool's disk is full. The error carries that as text only.
-fn is_disk_full(error: &SandboxError) -> bool {
-    match error {
-        SandboxError::File { source, .. } => atomic_file::is_full(source),
-        SandboxError::CollectFailed { reason } => {
-            reason.contains("No space left on device") || reason.contains("Disk quota exceeded")
-        }
-        _ => false,
-    }
+fn says_disk_full(reason: &str) -> bool {
+    reason.contains("No space left on device") || reason.contains("Disk quota exceeded")
 }
 
 /// The outcome of a whole attempt: the one that ended it early, else that of the first package that failed, else success

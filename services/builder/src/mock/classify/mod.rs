@@ -293,7 +293,16 @@ fn package_manager_failed(evidence: &Evidence<'_>, stage: Option<Stage>) -> Find
         None | Some(Stage::Fetch | Stage::Buildroot) => {
             unreachable("the buildroot could not be made ready")
         }
-        Some(_) => Finding::new(
+        Some(
+            Stage::Dependencies
+            | Stage::Prep
+            | Stage::Build
+            | Stage::Install
+            | Stage::Check
+            | Stage::Package
+            | Stage::Collect
+            | Stage::Upload,
+        ) => Finding::new(
             OutcomeKind::DependencyFailed,
             "the build dependencies could not be installed; see the first error",
         ),

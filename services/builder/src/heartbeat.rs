@@ -31,7 +31,7 @@ pub struct Heartbeat {
     bus: Bus,
     period: Duration,
     status: StatusFile,
-    is_away: bool,
+    is_unanswered: bool,
     /// Between heartbeats that fail, with jitter: many builders must not come back in the same second.
     backoff: Backoff,
 }
@@ -45,7 +45,7 @@ impl Heartbeat {
             bus,
             period,
             status,
-            is_away: false,
+            is_unanswered: false,
             backoff: Backoff::new(FIRST_RETRY, period),
         }
     }
@@ -67,7 +67,7 @@ impl Heartbeat {
     async fn wait_for_next(&mut self, began: Instant) -> bool {
         let ctx = Arc::clone(&self.ctx);
         let (stopping, handing_back) = (ctx.shutdown.is_stopping(), ctx.shutdown.is_handing_back());
-        let next = match (self.is_away, handing_back) {
+        let next = match (self.is_unanswered, handing_back) {
             (true, _) => Instant::now() + self.backoff.next_delay(),
             (false, true) => began + MIN_GAP,
             // A builder that stops extends its leases while it finishes its attempts.
@@ -149,14 +149,14 @@ impl Heartbeat {
     /// Writes to the health file whether the heartbeat was answered, and to the log when that changed.
     async fn record(&mut self, trouble: Option<String>) {
         match &trouble {
-            Some(reason) if !self.is_away => {
+            Some(reason) if !self.is_unanswered => {
                 tracing::warn!("the frontend does not answer heartbeats, work goes on: {reason}");
             }
-            None if self.is_away => tracing::info!("the frontend answers heartbeats again"),
+            None if self.is_unanswered => tracing::info!("the frontend answers heartbeats again"),
             _ => {}
         }
-        self.is_away = trouble.is_some();
-        if !self.is_away {
+        self.is_unanswered = trouble.is_some();
+        if !self.is_unanswered {
             self.backoff.reset();
         }
         let trouble = trouble

@@ -12,7 +12,7 @@ use crate::attempt::Attempt;
 use crate::attempt::outcome::{self, disk_failed, ends_the_attempt};
 use crate::attempt::package;
 use crate::attempt::package::log_line;
-use crate::attempt::package_order::{PackageOrder, Try, may_be_cured};
+use crate::attempt::package_order::{PackageOrder, Try, may_build_after_others};
 use crate::attempt::reuse::reuse_finished;
 use crate::attempt::sandbox;
 use crate::attempt::spool_wait::SpoolWait;
@@ -131,7 +131,7 @@ async fn build_all(
         let kind = built.report.outcome.kind;
         order.record_try(&this_try, kind, built.took);
         record_report(attempt, &this_try, built.report);
-        if !may_be_cured(kind) {
+        if !may_build_after_others(kind) {
             package::remove_source(attempt, source).await;
         }
         // The others are built after a package that fails, but not after a fault of Millrace or a cancel.

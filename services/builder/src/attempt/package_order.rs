@@ -48,7 +48,7 @@ pub struct PackageOrder {
 }
 
 /// Whether a package that failed so may build once another package of the same build is there.
-pub fn may_be_cured(kind: OutcomeKind) -> bool {
+pub fn may_build_after_others(kind: OutcomeKind) -> bool {
     match kind {
         OutcomeKind::BuildFailed | OutcomeKind::DependencyFailed => true,
         OutcomeKind::Succeeded
@@ -112,7 +112,7 @@ impl PackageOrder {
     /// Records how a try ended and how long its sandbox ran.
     pub fn record_try(&mut self, this_try: &Try, kind: OutcomeKind, took: Duration) {
         self.left = self.left.saturating_sub(took);
-        let state = if may_be_cured(kind) {
+        let state = if may_build_after_others(kind) {
             PackageState::Failed { built: self.built }
         } else {
             PackageState::Done

@@ -1,4 +1,5 @@
-//! The running builder: take an identity, test the engine, enrol, take up what the spool holds, then take jobs.
+//! The running builder: takes an identity, tests the engine, enrols at the frontend, goes on with the attempts in its
+//! spool, and then takes jobs.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -37,11 +38,12 @@ use crate::spool::disk_space;
 use crate::spool::disk_space::SpoolSpace;
 use crate::spool::identity::Identity;
 
-/// From the end of finishing until everything is dropped.
+/// The time for handing back attempts, from the end of finishing until everything is dropped.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(20);
-/// How long a builder that hands back waits for frontend and broker, before it leaves the rest to the next start.
+/// How long a builder that hands back waits for frontend and broker; what is left then stays in the spool for the next
+/// start.
 const LEAVE_AFTER: Duration = Duration::from_secs(8);
-/// Files that are uploaded at once.
+/// Files that are uploaded at once, over all attempts.
 const UPLOADS: usize = 8;
 
 /// Runs the builder until it is stopped.
@@ -90,8 +92,8 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Enrols. The lifecycle follows signals only once it runs, so one that comes while the frontend is waited for is
-/// followed here.
+/// Enrols. The lifecycle handles signals only once it runs, so a signal that comes while this waits for the frontend is
+/// handled here.
 async fn enrol(session: &Session, shutdown: &Shutdown) -> Result<Enrolled, EnrolError> {
     let interrupt = async {
         match signal(SignalKind::terminate()) {
@@ -99,7 +101,7 @@ async fn enrol(session: &Session, shutdown: &Shutdown) -> Result<Enrolled, Enrol
                 _ = terminate.recv() => {}
                 _ = tokio::signal::ctrl_c() => {}
             },
-            // The lifecycle caught the same signals a moment ago.
+            // Cannot happen: the lifecycle has caught the same signals a moment ago.
             Err(_) => std::future::pending().await,
         }
     };
@@ -115,6 +117,7 @@ async fn enrol(session: &Session, shutdown: &Shutdown) -> Result<Enrolled, Enrol
     Ok(enrolled)
 }
 
+/// The session of a builder that is about to enrol with this offer.
 fn session(
     config: &Config,
     identity: &Arc<Identity>,
@@ -145,7 +148,7 @@ fn session(
     Ok(Session::new(enrolment)?)
 }
 
-/// The host's own architecture, in the words of chroot names.
+/// The host's own architecture, as chroot names spell it.
 fn archs() -> Vec<String> {
     let arch = match std::env::consts::ARCH {
         "x86" => "i386",
@@ -209,7 +212,7 @@ fn context(config: &Config, parts: Parts<'_>) -> anyhow::Result<Arc<Context>> {
     }))
 }
 
-/// Cancelled a while after handing back begins, or at once when everything is to be dropped.
+/// A token that is cancelled [`LEAVE_AFTER`] after handing back begins, or at once when everything is to be dropped.
 fn leave_in_time(shutdown: &Shutdown) -> CancellationToken {
     let leaving = shutdown.hard().child_token();
     let (token, shutdown) = (leaving.clone(), shutdown.clone());
@@ -221,7 +224,7 @@ fn leave_in_time(shutdown: &Shutdown) -> CancellationToken {
     leaving
 }
 
-/// Ends what an earlier process left running, and goes on with what it had finished.
+/// Removes the containers that an earlier process left running, and goes on with the attempts in its spool.
 async fn resume_spool(ctx: &Arc<Context>) -> anyhow::Result<()> {
     container_cleanup::remove_own(&ctx.runtime, ctx.builder).await;
     let found = ctx.spool.find().context("cannot read the spool")?;
@@ -256,7 +259,7 @@ async fn serve(
     let period = Duration::from_secs(enrolled.heartbeat_seconds.into());
     let status = StatusFile::new(&config.status_file);
     let heartbeat = Heartbeat::new(Arc::clone(&ctx), bus.clone(), period, status);
-    let intake = JobConsumers::new(Arc::clone(&ctx), &bus, &archs(), &classes);
+    let consumers = JobConsumers::new(Arc::clone(&ctx), &bus, &archs(), &classes);
     // Both go on until the last heartbeat: during a stop running attempts are still finished.
     let last_heartbeat = CancellationToken::new();
     let control = control::run(Arc::clone(&ctx), bus.clone(), last_heartbeat.clone());
@@ -281,7 +284,7 @@ async fn serve(
         "sweeper",
         container_cleanup::run(ctx.runtime.clone(), ctx.shutdown.clone()),
     );
-    lifecycle.spawn("intake", intake.run());
+    lifecycle.spawn("intake", consumers.run());
     lifecycle.spawn(
         "self-test",
         self_test::run(

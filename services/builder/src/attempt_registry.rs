@@ -1,5 +1,5 @@
-//! Attempts that this builder has: how far each is, and what the frontend wants of it. The working part of an
-//! attempt writes its progress here, the heartbeat reads it and carries the verdicts back.
+//! Registry of the attempts this builder holds. The work on an attempt writes its progress (phase, stages) here; the
+//! heartbeat reads it, and brings the frontend's signals (cancel, revoke, the reply to a report) back to the work.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,42 +9,52 @@ use millrace_domain::{AttemptId, Phase, Stage, StageTime, Token};
 use millrace_wire::{AttemptStatus, AttemptVerdict, MissingFile, WaitsFor};
 use tokio::sync::watch;
 
-/// Stages that are kept of one attempt; a package that forges stages gets no more.
+/// The most stages that are recorded of one attempt, so that a package that forges stages cannot grow the report.
 const MAX_STAGES: usize = 300;
 
-/// Why the working part of an attempt ends early.
+/// Why the work on an attempt ends early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupt {
-    /// The requester cancelled: report it.
+    /// The requester cancelled; the attempt is reported as cancelled.
     Cancelled,
-    /// The lease is gone: say no more.
+    /// The frontend has revoked the lease; nothing is reported.
     Revoked,
-    /// The builder stops and waits no longer: hand the attempt back.
+    /// The builder stops and does not finish its work; the attempt is handed back.
     Stopping,
 }
 
-/// What the frontend says of a report.
+/// The frontend's reply to a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportReply {
-    /// Nothing yet.
+    /// The frontend has not replied yet.
     Pending,
-    /// Accepted or refused: the spool can go.
+    /// Accepted or refused; either way the attempt is removed from the spool.
     Closed,
-    /// The lease is gone: the spool can go too.
+    /// The lease is gone; the attempt is removed from the spool.
     Revoked,
-    /// These files are missing: upload them and report again.
+    /// These files are missing at the frontend; they are uploaded and the report is sent again.
     Missing(Vec<MissingFile>),
+}
+
+impl ReportReply {
+    /// Whether another reply may follow. The last reply is never replaced.
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Pending | Self::Missing(_) => true,
+            Self::Closed | Self::Revoked => false,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Progress {
     phase: Phase,
     stages: Vec<StageTime>,
-    /// What is waited for, by each part of the attempt that waits.
+    /// What finished work waits for, one entry for each part that waits.
     waits_for: Vec<WaitsFor>,
 }
 
-/// One attempt as the parts of the builder see it.
+/// One attempt that this builder works on, shared by its work and the heartbeat.
 #[derive(Debug)]
 pub struct RunningAttempt {
     id: AttemptId,
@@ -56,7 +66,7 @@ pub struct RunningAttempt {
 }
 
 impl RunningAttempt {
-    /// An attempt in its phase.
+    /// An attempt with its lease, in a phase and with stages that may come from the spool.
     pub fn new(id: AttemptId, lease: Token, phase: Phase, stages: Vec<StageTime>) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -72,17 +82,17 @@ impl RunningAttempt {
         })
     }
 
-    /// The attempt's id.
+    /// The attempt's id, which is also the message id of its job and of its report.
     pub fn id(&self) -> AttemptId {
         self.id
     }
 
-    /// What authorises everything about it.
+    /// The lease token; every call about the attempt carries it.
     pub fn lease(&self) -> &Token {
         &self.lease
     }
 
-    /// Moves on to a phase; never back.
+    /// Moves on to a phase. An earlier phase changes nothing.
     pub fn advance(&self, phase: Phase) {
         let mut progress = self.lock();
         progress.phase = progress.phase.max(phase);
@@ -93,7 +103,7 @@ impl RunningAttempt {
         self.lock().phase
     }
 
-    /// Notes that a stage begins; the one before ends with it.
+    /// Records that a stage begins, which ends the one before.
     pub fn begin_stage(&self, name: Stage, start: chrono::DateTime<chrono::Utc>) {
         let mut progress = self.lock();
         end_last_stage(&mut progress.stages, start);
@@ -106,17 +116,18 @@ impl RunningAttempt {
         }
     }
 
-    /// Notes that the present stage is over.
+    /// Records that the current stage is over.
     pub fn end_stage(&self, end: chrono::DateTime<chrono::Utc>) {
         end_last_stage(&mut self.lock().stages, end);
     }
 
-    /// Stages so far.
+    /// All stages so far, the current one last and without a duration.
     pub fn stages(&self) -> Vec<StageTime> {
         self.lock().stages.clone()
     }
 
-    /// Puts the supervisor's own account of a package's stages in place of what was seen of them, from `first` on.
+    /// Replaces the stages from index `first` on, which were recorded while the sandbox ran, by those of the supervisor's
+    /// report, which are exact.
     pub fn replace_stages(&self, first: usize, stages: Vec<StageTime>) {
         let mut progress = self.lock();
         progress.stages.truncate(first);
@@ -124,7 +135,7 @@ impl RunningAttempt {
         progress.stages.extend(stages.into_iter().take(room));
     }
 
-    /// Says that the work is done and waits for something, until the value is dropped.
+    /// Reports that finished work waits for something, until the guard is dropped.
     pub fn waits_for(self: &Arc<Self>, what: WaitsFor) -> WaitGuard {
         self.lock().waits_for.push(what);
         WaitGuard {
@@ -133,23 +144,23 @@ impl RunningAttempt {
         }
     }
 
-    /// The requester cancelled. Without effect once the results are spooled: the report is on its way.
+    /// Cancels the work for the requester. Has no effect once the results are in the spool: the report follows.
     pub fn cancel(&self) {
         self.cancelled.cancel();
     }
 
-    /// The lease is gone.
+    /// Ends the work because the frontend has revoked the lease.
     pub fn revoke(&self) {
         self.revoked.cancel();
         self.answer(ReportReply::Revoked);
     }
 
-    /// Resolves when the lease is gone.
+    /// Resolves when the lease is revoked.
     pub async fn revoked(&self) {
         self.revoked.cancelled().await;
     }
 
-    /// Resolves when the work is to end early.
+    /// Resolves when the work has to end early; a revoked lease comes before a cancel, and a cancel before a stop.
     pub async fn interrupted(&self, shutdown: &Shutdown) -> Interrupt {
         tokio::select! {
             biased;
@@ -159,12 +170,12 @@ impl RunningAttempt {
         }
     }
 
-    /// What the frontend says of the report.
+    /// Follows the frontend's replies to the report.
     pub fn replies(&self) -> watch::Receiver<ReportReply> {
         self.reply.subscribe()
     }
 
-    /// The report is about to be sent (again): earlier wishes are done with.
+    /// Forgets an earlier reply about missing files: they are uploaded, and the report is about to be sent again.
     pub fn expect_reply(&self) {
         self.reply.send_if_modified(|reply| {
             let was_missing = matches!(reply, ReportReply::Missing(_));
@@ -175,7 +186,7 @@ impl RunningAttempt {
         });
     }
 
-    /// Carries out what the frontend says.
+    /// Carries out the verdict of a heartbeat's answer.
     pub fn apply(&self, verdict: AttemptVerdict) {
         match verdict {
             AttemptVerdict::Continue => {}
@@ -188,12 +199,11 @@ impl RunningAttempt {
 
     fn answer(&self, answer: ReportReply) {
         self.reply.send_if_modified(|reply| {
-            // What ends an attempt is never overwritten by what does not.
-            let open = matches!(reply, ReportReply::Pending | ReportReply::Missing(_));
-            if open {
+            let is_open = reply.is_open();
+            if is_open {
                 *reply = answer;
             }
-            open
+            is_open
         });
     }
 
@@ -214,9 +224,9 @@ impl RunningAttempt {
     }
 }
 
-/// An attempt waits for something as long as this lives.
+/// Reports that an attempt waits for something, as long as this value lives.
 #[derive(Debug)]
-#[must_use = "dropping it says that nothing is waited for"]
+#[must_use = "dropping it reports that the wait is over"]
 pub struct WaitGuard {
     running: Arc<RunningAttempt>,
     what: WaitsFor,
@@ -231,6 +241,7 @@ impl Drop for WaitGuard {
     }
 }
 
+/// Sets the duration of the last stage, unless it is set already.
 fn end_last_stage(stages: &mut [StageTime], end: chrono::DateTime<chrono::Utc>) {
     if let Some(last) = stages.last_mut()
         && last.seconds.is_none()
@@ -240,24 +251,24 @@ fn end_last_stage(stages: &mut [StageTime], end: chrono::DateTime<chrono::Utc>) 
     }
 }
 
-/// All attempts that this builder has. Clones share them.
+/// All attempts that this builder holds. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct AttemptRegistry {
     attempts: Arc<Mutex<HashMap<AttemptId, Entry>>>,
-    forgotten: Arc<watch::Sender<()>>,
+    removed: Arc<watch::Sender<()>>,
 }
 
-/// How an attempt is known.
+/// How the registry knows an attempt.
 #[derive(Debug)]
 enum Entry {
     Running(Arc<RunningAttempt>),
-    /// An earlier process claimed it and heard no answer; it is being asked for.
+    /// An earlier process ended before the answer to its claim; the claim is being repeated.
     ClaimUnanswered,
 }
 
 impl AttemptRegistry {
-    /// Remembers an attempt until it is [forgotten](AttemptRegistry::forget). False when it is known already: the same
-    /// order was delivered and claimed twice, and the first goes on.
+    /// Adds an attempt until it is [removed](AttemptRegistry::remove). False when it is there already: the same job was
+    /// delivered and claimed twice, and the work of the first claim goes on.
     #[must_use]
     pub fn insert(&self, running: &Arc<RunningAttempt>) -> bool {
         let mut attempts = self.lock();
@@ -268,28 +279,28 @@ impl AttemptRegistry {
         is_new
     }
 
-    /// Remembers an attempt whose claim had no answer.
+    /// Adds an attempt whose claim had no answer yet.
     pub fn insert_unanswered(&self, attempt: AttemptId) {
         self.lock().entry(attempt).or_insert(Entry::ClaimUnanswered);
     }
 
-    /// Forgets an attempt that is closed.
-    pub fn forget(&self, attempt: AttemptId) {
+    /// Removes an attempt that is closed.
+    pub fn remove(&self, attempt: AttemptId) {
         self.lock().remove(&attempt);
-        self.forgotten.send_replace(());
+        self.removed.send_replace(());
     }
 
-    /// Tells when an attempt was forgotten.
-    pub fn forgotten(&self) -> watch::Receiver<()> {
-        self.forgotten.subscribe()
+    /// Notifies when an attempt was removed.
+    pub fn removals(&self) -> watch::Receiver<()> {
+        self.removed.subscribe()
     }
 
-    /// Whether an order for it needs no answer any more.
-    pub fn knows(&self, attempt: AttemptId) -> bool {
+    /// Whether the attempt is in the registry, so that another delivery of its job needs no claim.
+    pub fn contains(&self, attempt: AttemptId) -> bool {
         self.lock().contains_key(&attempt)
     }
 
-    /// One attempt.
+    /// The attempt with this id; none when it is not here or its claim has no answer yet.
     pub fn get(&self, attempt: AttemptId) -> Option<Arc<RunningAttempt>> {
         match self.lock().get(&attempt)? {
             Entry::Running(running) => Some(Arc::clone(running)),
@@ -297,12 +308,12 @@ impl AttemptRegistry {
         }
     }
 
-    /// How many there are.
+    /// The number of attempts, those without an answer to their claim included.
     pub fn count(&self) -> usize {
         self.lock().len()
     }
 
-    /// What a heartbeat says of them.
+    /// What the next heartbeat reports of each attempt that is surely this builder's.
     pub fn statuses(&self) -> Vec<AttemptStatus> {
         let attempts = self.lock();
         let running = attempts.values().filter_map(|entry| match entry {
@@ -380,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_told_as_long_as_some_part_waits() {
+    fn what_is_waited_for_is_reported_as_long_as_some_part_waits() {
         let running = running();
         assert_eq!(running.status().waits_for, None);
         let one = running.waits_for(WaitsFor::ResultsSpace);
@@ -417,9 +428,9 @@ mod tests {
         );
         assert_eq!(registry.statuses()[0].attempt_id, running.id());
         assert!(registry.get(running.id()).is_some());
-        registry.forget(running.id());
+        registry.remove(running.id());
         assert_eq!(registry.count(), 0);
         registry.insert_unanswered(running.id());
-        assert!(registry.knows(running.id()) && registry.statuses().is_empty());
+        assert!(registry.contains(running.id()) && registry.statuses().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The commands of the program.
+//! The program's commands: `run`, `healthcheck` and `self-test`.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::config::{Cli, Command, Config};
 use crate::engine::prepare;
 use crate::health_file::StatusFile;
 
-/// Carries out the command line; the exit code says whether it worked, the log and stderr say why not.
+/// Runs the command of the command line. The exit code says whether it succeeded; the log or stderr says why not.
 pub fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
     if let Some(Command::Healthcheck) = cli.command {
         return Ok(healthcheck(&cli.config));
@@ -26,11 +26,12 @@ pub fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
             runtime.block_on(app::run(&cli.config))?
         }
     };
-    // Disk calls that hang must not keep a stopped builder alive.
+    // A disk call that hangs must not keep a stopped builder alive.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     Ok(code)
 }
 
+/// Prints whether the running builder is ready, and why not.
 fn healthcheck(config: &Config) -> ExitCode {
     match StatusFile::new(&config.status_file).check(Utc::now()) {
         Ok(()) => {
@@ -44,6 +45,7 @@ fn healthcheck(config: &Config) -> ExitCode {
     }
 }
 
+/// Runs the self-test once and prints what it found.
 async fn self_test(config: &Config) -> anyhow::Result<ExitCode> {
     let (_, tested) = prepare::test(config, BuilderId::generate()).await?;
     println!(

@@ -1,4 +1,4 @@
-//! What all parts of a running builder share.
+//! What the parts of a running builder share. Parts that need only some of it take those.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,55 +21,55 @@ use crate::spool::atomic_file::Durability;
 use crate::spool::blocking::on_disk;
 use crate::spool::disk_space::SpoolSpace;
 
-/// The shared parts.
+/// The shared parts of one builder.
 pub struct Context {
-    /// Who this builder is.
+    /// The builder's id, from its identity folder.
     pub builder: BuilderId,
-    /// How it is called.
+    /// The builder's name as people see it (`MILLRACE_BUILDER_NAME`).
     pub name: String,
-    /// Sandboxes.
+    /// Profile, network, supervisor and limits of every sandbox.
     pub sandboxes: SandboxSettings,
-    /// Where sandboxes come from.
+    /// The container engine, or the stand-in that runs nothing.
     pub runtime: Runtime,
-    /// The frontend.
+    /// Client of the frontend's `/builder/v1`.
     pub frontend: FrontendClient,
-    /// The broker.
+    /// Publishes reports to the broker.
     pub publisher: Publisher,
-    /// Fetches from outside.
+    /// Fetches sources by URL, with the guard against internal addresses.
     pub fetcher: Fetcher,
-    /// How long a fetch that may succeed later is tried again.
+    /// How long a fetch that failed for a transient reason is tried again.
     pub fetch_retry_time: Duration,
-    /// The attempts on the disk.
+    /// The attempts on this builder's disk.
     pub spool: Spool,
-    /// Whether the disk has space.
+    /// Whether the spool's disk has space.
     pub disk: SpoolSpace,
-    /// Images that the engine lacks.
+    /// Images of chroots that jobs need and the engine does not have.
     pub missing_images: MissingImages,
-    /// How long work that is done waits for space on the disk.
+    /// How long finished work waits for space on the spool's disk.
     pub spool_wait_limit: Duration,
-    /// The room.
+    /// Memory and sandboxes that are free.
     pub room: Room,
-    /// Attempts that this builder has.
+    /// The attempts that this builder holds.
     pub registry: AttemptRegistry,
-    /// Self-tests that the frontend asks for.
+    /// Self-tests that the frontend asks for, and the last that passed.
     pub self_tests: SelfTests,
-    /// Wakes the heartbeat.
+    /// Makes the heartbeat send at once.
     pub heartbeat_wake: Arc<Notify>,
-    /// Files that are uploaded at once.
+    /// One permit for each file that may be uploaded at the same time.
     pub uploads: Semaphore,
-    /// The wish to stop.
+    /// How far the stop of this process is.
     pub shutdown: Shutdown,
-    /// Cancelled when a stopping builder waits for nothing any more.
+    /// Cancelled when a stopping builder waits neither for the frontend nor for the broker any more.
     pub leaving: CancellationToken,
 }
 
 impl Context {
-    /// Whether sandboxes are the stand-in that runs nothing: nothing is fetched then and nothing collected.
+    /// Whether sandboxes are the stand-in that runs nothing. Then nothing is fetched and nothing is collected.
     pub fn is_noop(&self) -> bool {
         matches!(self.runtime, Runtime::Noop(_))
     }
 
-    /// What keeps this builder from work now.
+    /// What keeps this builder from taking some or all jobs now, as heartbeats and declined jobs report it.
     pub fn hindrances(&self) -> Hindrances {
         let disk = self.disk.shortage().map(|shortage| DiskShortage {
             free_mib: shortage.free_mib,
@@ -81,15 +81,15 @@ impl Context {
         }
     }
 
-    /// Says that an image is on the engine; the frontend hears so at once where it was missing.
-    pub fn image_is_there(&self, image: &str) {
+    /// Records that an image is on the engine. If it was missing, the heartbeat reports that at once.
+    pub fn record_image_present(&self, image: &str) {
         if self.missing_images.appeared(image) {
             self.heartbeat_wake.notify_one();
         }
     }
 
-    /// Runs work that blocks on the disk, aside where it may take long. For the stand-in it may not: handing a few
-    /// small files to another thread costs more than writing them.
+    /// Runs work that blocks on the disk in a thread of its own. With the stand-in it runs at once: it writes a few small
+    /// files, and handing them to another thread costs more than writing them.
     pub async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
@@ -101,7 +101,7 @@ impl Context {
         }
     }
 
-    /// What results on the spool have to outlive; the stand-in has none worth a sync.
+    /// What results in the spool have to survive. The stand-in's results are not worth a sync.
     pub fn results_durability(&self) -> Durability {
         if self.is_noop() {
             Durability::ProcessCrash

@@ -1,5 +1,5 @@
 //! The health of a running builder, as a small file that the command `healthcheck` reads. A builder listens on no
-//! port, so this is how an engine or a person asks.
+//! port, so this file is how a container engine or a person checks it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,29 +9,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::spool::atomic_file::{self, Durability};
 
-/// A status older than this is of a builder that hangs or is gone, in seconds.
+/// A status older than this is that of a builder that hangs or has ended, in seconds.
 const FRESH_SECONDS: i64 = 40;
 
-/// What a builder says of itself.
+/// The content of the file: what the builder last wrote of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// When it said so.
+    /// When the builder wrote it.
     pub time: DateTime<Utc>,
-    /// Why it is not ready; none when it is.
+    /// Why the builder is not ready; none when it is.
     pub trouble: Option<String>,
 }
 
-/// Where the status is kept.
+/// The status file of one builder (`MILLRACE_STATUS_FILE`).
 #[derive(Debug, Clone)]
 pub struct StatusFile(PathBuf);
 
 impl StatusFile {
-    /// The file at a path.
+    /// The status file at a path, which need not exist yet.
     pub fn new(path: &Path) -> Self {
         Self(path.to_owned())
     }
 
-    /// Writes the status; a failure only costs the health check.
+    /// Writes the status. A failure is only logged: nothing but the health check depends on it.
     pub fn write(&self, trouble: Option<String>) {
         let status = Status {
             time: Utc::now(),
@@ -43,25 +43,29 @@ impl StatusFile {
                 atomic_file::write_private(&self.0, &bytes, Durability::ProcessCrash)
             });
         if let Err(error) = written {
-            tracing::warn!(file = %self.0.display(), "cannot write the status: {error}");
+            tracing::warn!(file = %self.0.display(), "cannot write the status file: {error}");
         }
     }
 
-    /// Removes the status: the builder stops.
+    /// Removes the file, because the builder stops.
     pub fn remove(&self) {
         if let Err(error) = std::fs::remove_file(&self.0)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(file = %self.0.display(), "cannot remove the status: {error}");
+            tracing::warn!(file = %self.0.display(), "cannot remove the status file: {error}");
         }
     }
 
-    /// Whether the builder is ready, or why not, at a time.
+    /// Whether the builder is ready at time `now`, or why not.
     pub fn check(&self, now: DateTime<Utc>) -> Result<(), String> {
         let bytes = std::fs::read(&self.0)
             .map_err(|error| format!("no builder runs here: {}: {error}", self.0.display()))?;
-        let status: Status = serde_json::from_slice(&bytes)
-            .map_err(|error| format!("{} is no status: {error}", self.0.display()))?;
+        let status: Status = serde_json::from_slice(&bytes).map_err(|error| {
+            format!(
+                "{} is not a status file of a builder: {error}",
+                self.0.display()
+            )
+        })?;
         let age = now - status.time;
         if age > TimeDelta::seconds(FRESH_SECONDS) {
             return Err(format!(

@@ -1,5 +1,6 @@
-//! Says every few seconds what this builder has and what room is left, and carries out what the answer says. Its
-//! loss is repaired by the next one, which then comes sooner; a frontend that is away stops no work.
+//! The heartbeat: reports every few seconds which attempts this builder holds and how much room is free, and carries out
+//! the frontend's answer. A lost heartbeat is made up for by the next one, which comes sooner. Work goes on while the
+//! frontend does not answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,28 +16,28 @@ use crate::health_file::StatusFile;
 use crate::spool::blocking::on_disk;
 use crate::spool::disk_space::Shortage;
 
-/// Attempts in one heartbeat; more are told in further ones.
+/// The most attempts in one heartbeat request; more go into further requests.
 const BATCH: usize = 500;
-/// Heartbeats keep this distance, however many events want one.
+/// The least time between two heartbeats, however many events ask for one.
 const MIN_GAP: Duration = Duration::from_millis(500);
-/// After one that nobody heard the next follows so soon; after more of them as late as any.
+/// The first pause after a heartbeat that failed; it grows up to the ordinary period.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// An answer later than this is no answer.
-const DEADLINE: Duration = Duration::from_secs(15);
+/// How long the frontend may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The heartbeat of a builder.
+/// The heartbeat of one builder, with what it reports to the log and the health check.
 pub struct Heartbeat {
     ctx: Arc<Context>,
     bus: Bus,
     period: Duration,
     status: StatusFile,
-    is_away: bool,
-    /// Between heartbeats that nobody hears: many builders must not come back in step.
+    is_unanswered: bool,
+    /// Between heartbeats that fail, with jitter: many builders must not come back in the same second.
     backoff: Backoff,
 }
 
 impl Heartbeat {
-    /// A heartbeat with the frontend's period.
+    /// A heartbeat with the period that the frontend gave at the enrolment.
     pub fn new(ctx: Arc<Context>, bus: Bus, period: Duration, status: StatusFile) -> Self {
         let period = period.max(MIN_GAP);
         Self {
@@ -44,16 +45,16 @@ impl Heartbeat {
             bus,
             period,
             status,
-            is_away: false,
+            is_unanswered: false,
             backoff: Backoff::new(FIRST_RETRY, period),
         }
     }
 
-    /// Beats until the builder has stopped and nothing is left to tell.
+    /// Sends heartbeats until the builder has stopped and holds no attempt.
     pub async fn run(mut self) -> anyhow::Result<()> {
         loop {
             let began = Instant::now();
-            self.beat().await;
+            self.send_all().await;
             if self.wait_for_next(began).await {
                 break;
             }
@@ -62,17 +63,17 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Waits for the next beat; true when there is none.
+    /// Waits until the next heartbeat is due; true when there is no further one.
     async fn wait_for_next(&mut self, began: Instant) -> bool {
         let ctx = Arc::clone(&self.ctx);
         let (stopping, handing_back) = (ctx.shutdown.is_stopping(), ctx.shutdown.is_handing_back());
-        let next = match (self.is_away, handing_back) {
+        let next = match (self.is_unanswered, handing_back) {
             (true, _) => Instant::now() + self.backoff.next_delay(),
             (false, true) => began + MIN_GAP,
-            // A builder that stops keeps its leases while it finishes what it has.
+            // A builder that stops extends its leases while it finishes its attempts.
             (false, false) => began + self.period,
         };
-        let mut forgotten = ctx.registry.forgotten();
+        let mut removals = ctx.registry.removals();
         let mut room = ctx.room.changes();
         loop {
             if stopping && (self.is_idle() || ctx.leaving.is_cancelled()) {
@@ -84,21 +85,21 @@ impl Heartbeat {
                 () = ctx.shutdown.stopping(), if !stopping => {}
                 () = ctx.shutdown.handing_back(), if !handing_back => {}
                 () = ctx.leaving.cancelled() => {}
-                // Perhaps that was the last. Their senders live as long as the context.
-                Ok(()) = forgotten.changed(), if stopping => continue,
+                // That attempt may have been the last. The senders live as long as the context.
+                Ok(()) = removals.changed(), if stopping => continue,
                 Ok(()) = room.changed(), if stopping => continue,
             }
             return false;
         }
     }
 
-    /// Whether there is no attempt, and none that is being asked for.
+    /// Whether the builder holds no attempt and is claiming none.
     fn is_idle(&self) -> bool {
         self.ctx.registry.count() == 0 && self.ctx.room.is_idle()
     }
 
-    /// One heartbeat.
-    pub async fn beat(&mut self) {
+    /// One heartbeat: all attempts, in as many requests as they need.
+    async fn send_all(&mut self) {
         let statuses = self.ctx.registry.statuses();
         let mut trouble = None;
         let mut rest = statuses.as_slice();
@@ -113,11 +114,12 @@ impl Heartbeat {
         self.record(trouble).await;
     }
 
+    /// Sends one request and carries out the answer.
     async fn send(&self, attempts: &[AttemptStatus]) -> Result<(), String> {
         let free = self.ctx.room.free();
         let stopping = self.ctx.shutdown.is_stopping();
         let beat = HeartbeatRequest {
-            // A builder that stops has no room, so nothing more is released for it.
+            // A builder that stops reports no free room, so the frontend releases nothing more for it.
             free_mib: if stopping { 0 } else { free.mib },
             free_sandboxes: if stopping { 0 } else { free.sandboxes },
             attempts: attempts.to_vec(),
@@ -125,12 +127,12 @@ impl Heartbeat {
             stopping,
             self_test_passed: self.ctx.self_tests.passed(),
         };
-        let answer = tokio::time::timeout(DEADLINE, self.ctx.frontend.heartbeat(&beat))
+        let answer = tokio::time::timeout(TIMEOUT, self.ctx.frontend.heartbeat(&beat))
             .await
-            .map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?
+            .map_err(|_| format!("no answer within {} s", TIMEOUT.as_secs()))?
             .map_err(|error| error.to_string())?;
         self.ctx.room.set_min_task(answer.reserve_mib);
-        self.ctx.self_tests.ask(answer.self_test);
+        self.ctx.self_tests.request(answer.self_test);
         if answer.drain {
             self.ctx.room.close(ClosedReason::Drained);
         } else {
@@ -144,21 +146,21 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Tells log and health check how it went, the log only when it changed.
+    /// Writes to the health file whether the heartbeat was answered, and to the log when that changed.
     async fn record(&mut self, trouble: Option<String>) {
         match &trouble {
-            Some(reason) if !self.is_away => {
-                tracing::warn!("the frontend does not hear this builder, work goes on: {reason}");
+            Some(reason) if !self.is_unanswered => {
+                tracing::warn!("the frontend does not answer heartbeats, work goes on: {reason}");
             }
-            None if self.is_away => tracing::info!("the frontend hears this builder again"),
+            None if self.is_unanswered => tracing::info!("the frontend answers heartbeats again"),
             _ => {}
         }
-        self.is_away = trouble.is_some();
-        if !self.is_away {
+        self.is_unanswered = trouble.is_some();
+        if !self.is_unanswered {
             self.backoff.reset();
         }
         let trouble = trouble
-            .map(|reason| format!("the frontend does not hear this builder: {reason}"))
+            .map(|reason| format!("the frontend does not answer heartbeats: {reason}"))
             .or_else(|| self.broker_trouble())
             .or_else(|| self.disk_trouble());
         let status = self.status.clone();
@@ -167,7 +169,7 @@ impl Heartbeat {
             Ok(())
         });
         if let Err(error) = written.await {
-            tracing::warn!("cannot write the status: {error}");
+            tracing::warn!("cannot write the status file: {error}");
         }
     }
 
@@ -177,7 +179,7 @@ impl Heartbeat {
             floor_mib,
         } = self.ctx.disk.shortage()?;
         Some(format!(
-            "the spool's disk is short of space: {free_mib} MiB are free, {floor_mib} MiB are wanted"
+            "the spool's disk is short of space: {free_mib} MiB are free, {floor_mib} MiB are required"
         ))
     }
 

@@ -1,4 +1,4 @@
-//! Turns a job into results. See README.md.
+//! The builder: takes jobs, builds them with mock in sandboxes, and reports the results. See README.md.
 #![doc = include_str!("../README.md")]
 
 mod app;

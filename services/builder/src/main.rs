@@ -1,4 +1,4 @@
-//! The builder; everything is in the library.
+//! The program `millrace-builder`; all its code is in the library, where tests reach it.
 
 use std::process::ExitCode;
 

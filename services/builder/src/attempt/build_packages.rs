@@ -1,16 +1,18 @@
-//! The working part of an attempt: all its packages in order, until everything is safe on the spool.
+//! Builds the packages of an attempt, one after the other, and writes the results to the spool. With that the attempt
+//! needs neither sandbox nor room any more; upload and report follow in `finish.rs`.
 
 use millrace_chassis::crash_point;
 use millrace_domain::{OutcomeKind, Phase, Stage};
 use millrace_sandbox::SandboxHandle;
 use millrace_wire::{JobSource, PackageReport};
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use crate::attempt::Attempt;
 use crate::attempt::outcome::{self, disk_failed, ends_the_attempt};
 use crate::attempt::package;
 use crate::attempt::package::log_line;
-use crate::attempt::package_order::{PackageOrder, Try, may_be_cured};
+use crate::attempt::package_order::{PackageOrder, Try, may_build_after_others};
 use crate::attempt::reuse::reuse_finished;
 use crate::attempt::sandbox;
 use crate::attempt::spool_wait::SpoolWait;
@@ -19,32 +21,30 @@ use crate::log::ship::{Unshipped, ship};
 use crate::log::spool::{LogError, SpooledLog};
 use crate::spool::atomic_file::Durability;
 
-/// An attempt that needs no sandbox any more.
+/// An attempt whose packages are built or have failed, and which needs no sandbox any more.
 pub struct BuiltPackages {
-    /// Ships the log to its end.
+    /// The task that ships the log; gives the size in bytes that the frontend has.
     pub shipping: JoinHandle<Result<u64, Unshipped>>,
 }
 
-/// Builds all packages. The error says that nothing is to be reported.
+/// Builds all packages. With an error nothing is reported: the lease is gone, or the attempt is handed back.
 pub async fn build_packages(attempt: &mut Attempt) -> Result<BuiltPackages, Interrupt> {
     let mut log = match SpooledLog::open(&attempt.folder.log()) {
         Ok(log) => log,
         Err(LogError(error)) => return Ok(without_log(attempt, &error)),
     };
-    let shipping = tokio::spawn(ship(
-        attempt.shipment(),
-        log.progress(),
-        attempt.ctx.leaving.clone(),
-    ));
+    let shipping = tokio::spawn(
+        ship(
+            attempt.shipment(),
+            log.progress(),
+            attempt.ctx.leaving.clone(),
+        )
+        .in_current_span(),
+    );
     let built = build_all(attempt, &mut log).await;
     let outcome = outcome::of_packages(&attempt.record.packages);
     if built.is_ok() {
-        log_line(
-            attempt,
-            &mut log,
-            &format!("{}: {}", outcome.kind, outcome.message),
-        )
-        .await;
+        log_line(&mut log, &format!("{}: {}", outcome.kind, outcome.message)).await;
     }
     let ended = log.end().await;
     let last = match built {
@@ -55,23 +55,23 @@ pub async fn build_packages(attempt: &mut Attempt) -> Result<BuiltPackages, Inte
         }
     };
     if let Err(error) = ended {
-        tracing::error!(attempt.id = %attempt.running.id(), "{error}");
+        tracing::error!("{error}");
     }
-    tracing::info!(attempt.id = %attempt.running.id(), outcome = %outcome.kind, "ended: {}", outcome.message);
+    tracing::info!(outcome = %outcome.kind, "ended: {}", outcome.message);
     crash_point!("results.judged");
     record_spooled(attempt).await;
     crash_point!("results.kept");
-    // Not before a restart would find the results.
+    // The sandbox has the only copy of the results until a restart would find them in the spool.
     if let Some(handle) = last {
         sandbox::discard(attempt, handle);
     }
     Ok(BuiltPackages { shipping })
 }
 
-/// Without a spool there is no log; another builder may have one.
+/// The outcome when the log cannot be opened: a failure of this builder's disk, so another builder gets the attempt.
 fn without_log(attempt: &mut Attempt, error: &std::io::Error) -> BuiltPackages {
     let outcome = disk_failed(error, Stage::Fetch);
-    tracing::error!(attempt.id = %attempt.running.id(), "cannot open the log in the spool: {error}");
+    tracing::error!("cannot open the log in the spool: {error}");
     let first = attempt.record.job.sources.first();
     attempt.record.packages = first
         .map(|source| PackageReport {
@@ -88,14 +88,15 @@ fn without_log(attempt: &mut Attempt, error: &std::io::Error) -> BuiltPackages {
     }
 }
 
-/// Gives the last sandbox, which still holds its results.
+/// Builds every package, again where one that was built since may help. Gives the last sandbox, which still holds its
+/// results.
 async fn build_all(
     attempt: &mut Attempt,
     log: &mut SpooledLog,
 ) -> Result<Option<SandboxHandle>, Interrupt> {
     log_job(attempt, log).await;
     if !attempt.ctx.is_noop() {
-        // That the image is missing comes out when the sandbox is made.
+        // A missing image is reported when the sandbox cannot be made.
         let image = &attempt.record.job.chroot.image;
         if let Ok(facts) = attempt.ctx.runtime.image_facts(image).await {
             attempt.record.image_digest = Some(facts.digest);
@@ -130,10 +131,10 @@ async fn build_all(
         let kind = built.report.outcome.kind;
         order.record_try(&this_try, kind, built.took);
         record_report(attempt, &this_try, built.report);
-        if !may_be_cured(kind) {
+        if !may_build_after_others(kind) {
             package::remove_source(attempt, source).await;
         }
-        // A package that fails does not keep the others from being built; a fault of ours and a cancel do.
+        // The others are built after a package that fails, but not after a fault of Millrace or a cancel.
         if ends_the_attempt(kind) {
             break;
         }
@@ -149,24 +150,24 @@ async fn build_all(
     Ok(last)
 }
 
-/// Says in the log which package begins, where there are several.
+/// Writes to the log which package begins, where the attempt has several.
 async fn log_package_start(attempt: &Attempt, log: &mut SpooledLog, this_try: &Try) {
     let sources = &attempt.record.job.sources;
     let Some(source) = sources.get(this_try.index).filter(|_| sources.len() > 1) else {
         return;
     };
     let again = if this_try.is_repeat {
-        ", once more since another was built"
+        ", again, since another package was built"
     } else {
         ""
     };
     let (number, count) = (this_try.index + 1, sources.len());
     let line = format!("package {number} of {count}: {}{again}", source.name);
-    log_line(attempt, log, &line).await;
+    log_line(log, &line).await;
 }
 
-/// Notes what became of a package, in place of what an earlier try said. A try that had less time than the package's
-/// limit, and ran out of it, says nothing new.
+/// Records the report of a try in place of an earlier try's. A repeated try that was given less than the package's time
+/// limit and timed out keeps the earlier outcome: the short time may be the only reason.
 fn record_report(attempt: &mut Attempt, this_try: &Try, report: PackageReport) {
     let packages = &mut attempt.record.packages;
     let earlier = packages
@@ -174,9 +175,9 @@ fn record_report(attempt: &mut Attempt, this_try: &Try, report: PackageReport) {
         .find(|package| package.position == report.position);
     match earlier {
         Some(earlier) if this_try.is_cut_short && report.outcome.kind == OutcomeKind::TimedOut => {
-            let record_report =
+            let note =
                 "; tried again, until the packages together had used the sum of their time limits";
-            earlier.outcome.message.push_str(record_report);
+            earlier.outcome.message.push_str(note);
             earlier.files = report.files;
         }
         Some(earlier) => *earlier = report,
@@ -185,7 +186,7 @@ fn record_report(attempt: &mut Attempt, this_try: &Try, report: PackageReport) {
     packages.sort_by_key(|package| package.position);
 }
 
-/// After a cancel the packages that were not begun have an outcome, too.
+/// After a cancel, gives the packages that were not begun the outcome `cancelled`, too.
 fn add_cancelled(attempt: &mut Attempt, sources: &[JobSource]) {
     let packages = &mut attempt.record.packages;
     let is_cancelled = packages
@@ -205,6 +206,7 @@ fn add_cancelled(attempt: &mut Attempt, sources: &[JobSource]) {
     packages.sort_by_key(|package| package.position);
 }
 
+/// Writes the first line of the log: which attempt this is, its limits, and the builder.
 async fn log_job(attempt: &Attempt, log: &mut SpooledLog) {
     let job = &attempt.record.job;
     let line = format!(
@@ -217,11 +219,11 @@ async fn log_job(attempt: &Attempt, log: &mut SpooledLog) {
         job.limits.timeout_seconds,
         attempt.ctx.name,
     );
-    log_line(attempt, log, &line).await;
+    log_line(log, &line).await;
 }
 
-/// Writes down that the results are on the spool, again where the disk is full, so that a restarted builder goes on
-/// with them.
+/// Records that the results are in the spool, so that a restarted builder goes on with them. Waits for space while the
+/// disk is full.
 pub(super) async fn record_spooled(attempt: &mut Attempt) {
     let packages = &attempt.record.packages;
     let has_files = packages.iter().any(|package| !package.files.is_empty());
@@ -238,16 +240,17 @@ pub(super) async fn record_spooled(attempt: &mut Attempt) {
     }
 }
 
-/// An outcome without files was work, too: it is not found out anew because the builder ends before its report. A full
-/// disk is not waited for, since the report goes out at once.
+/// Records an outcome without files, so that a restart does not build the package again. Does not wait for space on a
+/// full disk: the report follows at once and does not depend on this record.
 async fn write_outcome(attempt: &Attempt) {
     let (folder, record) = (attempt.folder.clone(), attempt.record.clone());
     let write = move || folder.write(&record, Durability::ProcessCrash);
     if let Err(error) = attempt.ctx.on_disk(write).await {
-        tracing::warn!(attempt.id = %attempt.running.id(), "cannot note in the spool how the attempt ended: {error}");
+        tracing::warn!("cannot write the outcome to the spool: {error}");
     }
 }
 
+/// Writes the record, and again after pauses while the disk is full.
 async fn write_record(attempt: &Attempt) {
     let mut wait = SpoolWait::new(&attempt.ctx);
     let durability = attempt.ctx.results_durability();
@@ -257,10 +260,10 @@ async fn write_record(attempt: &Attempt) {
         let Err(error) = attempt.ctx.on_disk(write).await else {
             return;
         };
-        tracing::warn!(attempt.id = %attempt.running.id(), "cannot note in the spool that the results are there: {error}");
-        // Whoever interrupts hears of the results: work that is done goes on to the frontend.
+        tracing::warn!("cannot record in the spool that the results are there: {error}");
+        // An interrupt ends only the waiting: finished work is uploaded and reported all the same.
         if !wait.pause(attempt, &error).await.unwrap_or(false) {
-            tracing::error!(attempt.id = %attempt.running.id(), "a restart before the upload would lose the results");
+            tracing::error!("a restart before the upload would lose the results");
             return;
         }
     }

@@ -1,4 +1,5 @@
-//! Takes results out of an ended sandbox onto the spool. A full disk repeats only this step.
+//! Copies results from an ended sandbox to the spool. When the spool's disk is full only this step is repeated: the
+//! results wait in their sandbox.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::spool::AttemptFolder;
 use crate::spool::atomic_file::{Durability, sync_folder};
 use crate::spool::blocking::on_disk;
 
-/// Collects the files of a package; they outlive the host afterwards.
+/// Copies the files of a package to the spool and syncs them, so that they survive a crash of the host.
 pub async fn collect(
     attempt: &Attempt,
     handle: &SandboxHandle,
@@ -30,7 +31,7 @@ pub async fn collect(
             Err(outcome) => return Err(outcome.into()),
         };
         remove_partial(attempt, position).await;
-        tracing::warn!(attempt.id = %attempt.running.id(), "the spool disk is full, the results wait in their sandbox");
+        tracing::warn!("the spool's disk is full, the results wait in their sandbox");
         if !wait.pause(attempt, &full.message).await? {
             return Err(wait.exhausted(full).into());
         }
@@ -52,14 +53,14 @@ async fn collect_once(
         .await
         .map_err(|error| sandbox_failed(&error, Stage::Collect))?;
     let files = manifest(&collected);
-    // Some disks say only now that they are full.
+    // Some file systems report a full disk only when a file is synced.
     sync(&attempt.ctx, &attempt.folder, position, files)
         .await
         .map_err(of_disk)?;
     Ok(collected)
 }
 
-/// Makes the files of a package outlive the host.
+/// Syncs the files of a package to the disk.
 async fn sync(
     ctx: &Arc<Context>,
     folder: &AttemptFolder,
@@ -79,15 +80,15 @@ async fn sync(
     .await
 }
 
-/// What was taken before the disk was full would only fill it further.
+/// Removes the files that were copied before the disk was full; they would keep it full.
 async fn remove_partial(attempt: &Attempt, position: u32) {
     let folder = attempt.folder.clone();
     if let Err(error) = on_disk(move || folder.remove_results(position)).await {
-        tracing::warn!(attempt.id = %attempt.running.id(), "cannot remove partial results: {error}");
+        tracing::warn!("cannot remove partial results: {error}");
     }
 }
 
-/// The manifest of what was collected.
+/// Name, size and digest of each collected file, as the report lists them.
 pub fn manifest(collected: &Collected) -> Vec<ManifestFile> {
     collected
         .files
@@ -117,7 +118,7 @@ fn is_package(name: &str) -> bool {
         .is_some_and(|ending| ending == "rpm")
 }
 
-/// Why a success is none: a package was left in the sandbox, or may have been.
+/// Why a success does not count: a package was left in the sandbox, or may have been. None when all packages were copied.
 pub fn left_behind(collected: &Collected) -> Option<String> {
     let refused = collected.refused.iter().find(|file| is_package(&file.name));
     match (refused, collected.unread) {

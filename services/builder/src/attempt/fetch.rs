@@ -1,5 +1,5 @@
-//! Fetches the source of one package: an uploaded one from the frontend by its digest, any other from outside
-//! through the guarded client. What may pass is tried again for some minutes.
+//! Fetches the source of one package: an uploaded source from the frontend by its digest, any other by its URL through
+//! the guarded client. Transient failures are tried again for `MILLRACE_FETCH_RETRY_SECONDS`.
 
 use std::time::Duration;
 
@@ -17,13 +17,14 @@ use crate::spool::blocking::on_disk;
 
 /// Why one try failed.
 enum FetchFault {
-    /// It may work a little later.
+    /// Another try may succeed.
     Transient(String),
-    /// It will not.
+    /// Another try would fail too; this is the outcome.
     Permanent(Box<Outcome>),
 }
 
-/// Puts the source of a package into the attempt's folder, checked.
+/// Fetches the source of a package into the attempt's folder and checks that it is a whole source package for this
+/// architecture.
 pub async fn fetch(attempt: &Attempt, source: &JobSource) -> Result<(), Unfinished> {
     tokio::select! {
         biased;
@@ -45,7 +46,7 @@ async fn fetch_with_retries(attempt: &Attempt, source: &JobSource) -> Result<(),
         if Instant::now() + pause >= give_up {
             return Err(failed(source, &reason).into());
         }
-        tracing::info!(attempt.id = %attempt.running.id(), source = %source.name, "the source is tried again: {reason}");
+        tracing::info!(source = %source.name, "cannot fetch the source yet, trying again: {reason}");
         tokio::time::sleep(pause).await;
     }
 }
@@ -115,7 +116,7 @@ async fn fetch_outside(
     }
 }
 
-/// Looks at what was fetched before a sandbox is spent on it.
+/// Checks the fetched file before a sandbox is started for it.
 async fn check(attempt: &Attempt, source: &JobSource) -> Result<(), Unfinished> {
     let path = attempt.folder.source(source.position);
     let checked = on_disk(move || Ok(srpm::check(&path)))

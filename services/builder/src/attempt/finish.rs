@@ -1,7 +1,7 @@
-//! The finish line: files and log to the frontend, the report to the broker, and then waiting for the frontend's
-//! word. The broker's confirm ends nothing. The spool stays until the heartbeat's answer says that the attempt is
-//! closed, so everything here can be done again. A cancel does not wait for a broker that is away: what was cancelled
-//! is handed back over HTTP, which ends it.
+//! The last part of an attempt: uploads files and log to the frontend, publishes the report to the broker, and waits
+//! until the frontend has closed the attempt. The broker's confirm is not enough: the spool is removed only when a
+//! heartbeat's answer says that the attempt is closed, so everything here can be repeated. A cancelled attempt does not
+//! wait for a broker that is down: it is handed back over HTTP, which ends it.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use crate::attempt::upload::{self, NotUploaded, SpooledFile};
 use crate::attempt_registry::ReportReply;
 use crate::log::ship::Unshipped;
 
-/// How long the broker is waited for to take the report of a cancelled attempt.
+/// How long the broker may take to confirm the report of a cancelled attempt.
 const CANCEL_REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How the finish line ends.
+/// How the last part of an attempt ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Finish {
-    /// The attempt is closed: the spool can go.
+    /// The attempt is closed: its folder in the spool is removed.
     Closed,
-    /// The builder leaves: the spool stays for the next start.
+    /// The builder stops: the folder stays, and the next start goes on with it.
     LeftInSpool,
 }
 
-/// Carries an attempt over the finish line.
+/// Uploads and reports an attempt whose packages are built, until the frontend has closed it.
 pub async fn finish(mut attempt: Attempt, built: BuiltPackages) {
     let finish = match upload_and_write_report(&mut attempt, built).await {
         Ok(report) => report_until_closed(&attempt, &report).await,
@@ -39,7 +39,8 @@ pub async fn finish(mut attempt: Attempt, built: BuiltPackages) {
     end(attempt, finish).await;
 }
 
-/// The same for an attempt whose report was written before a restart.
+/// Goes on with an attempt whose report was written before a restart: publishes it until the frontend has closed the
+/// attempt.
 pub async fn finish_reported(attempt: Attempt, report: FinishedV1) {
     let finish = report_until_closed(&attempt, &report).await;
     end(attempt, finish).await;
@@ -49,7 +50,7 @@ async fn end(attempt: Attempt, finish: Finish) {
     match finish {
         Finish::Closed => attempt.forget().await,
         Finish::LeftInSpool => {
-            tracing::info!(attempt.id = %attempt.running.id(), "stays in the spool for the next start");
+            tracing::info!("the attempt stays in the spool for the next start");
         }
     }
 }
@@ -73,14 +74,14 @@ async fn upload_and_write_report(
     let written = report.clone();
     let write = move || folder.write_report(&written, durability);
     if let Err(error) = attempt.ctx.on_disk(write).await {
-        // It goes out all the same; only a restart before the frontend has it would have to upload again.
-        tracing::error!(attempt.id = %attempt.running.id(), "cannot write the report to the spool: {error}");
+        // The report is sent all the same; only a restart before the frontend has it would have to upload again.
+        tracing::error!("cannot write the report to the spool: {error}");
     }
     crash_point!("report.written");
     Ok(report)
 }
 
-/// Uploads; a file that the frontend refuses for good becomes the attempt's outcome.
+/// Uploads files. When the frontend refuses a file for good, that becomes the attempt's outcome.
 async fn upload_all(
     attempt: &Attempt,
     files: Vec<SpooledFile>,
@@ -88,7 +89,7 @@ async fn upload_all(
     match upload::upload(attempt, files).await {
         Ok(()) => Ok(None),
         Err(NotUploaded::Refused(outcome)) => {
-            tracing::error!(attempt.id = %attempt.running.id(), "{}", outcome.message);
+            tracing::error!("{}", outcome.message);
             Ok(Some(outcome))
         }
         Err(NotUploaded::LeaseGone) => Err(Finish::Closed),
@@ -96,7 +97,7 @@ async fn upload_all(
     }
 }
 
-/// Waits until the log is with the frontend; gives its size.
+/// Waits until the frontend has the whole log; gives its size in bytes, 0 when it could not be shipped.
 async fn wait_for_log(attempt: &Attempt, built: BuiltPackages) -> Result<u64, Finish> {
     let mut shipping = built.shipping;
     let shipped = tokio::select! {
@@ -112,12 +113,12 @@ async fn wait_for_log(attempt: &Attempt, built: BuiltPackages) -> Result<u64, Fi
         Ok(Err(Unshipped::LeaseGone)) => Err(Finish::Closed),
         Ok(Err(Unshipped::Stopped)) => Err(Finish::LeftInSpool),
         Ok(Err(error @ (Unshipped::Refused(_) | Unshipped::Spool(_)))) => {
-            // A result without the end of its log is worth more than no result.
-            tracing::error!(attempt.id = %attempt.running.id(), "the log was not shipped whole: {error}");
+            // A result without the end of its log is better than no result.
+            tracing::error!("the log was not shipped whole: {error}");
             Ok(0)
         }
         Err(error) => {
-            tracing::error!(attempt.id = %attempt.running.id(), "shipping the log failed: {error}");
+            tracing::error!("shipping the log failed: {error}");
             Ok(0)
         }
     }
@@ -127,7 +128,7 @@ fn report_of(attempt: &Attempt, refusal: Option<Box<Outcome>>, log_size: u64) ->
     let record = &attempt.record;
     let mut packages = record.packages.clone();
     if let Some(outcome) = refusal {
-        // What did not arrive cannot be accepted: the report tells the failure, without files.
+        // The frontend cannot accept files that did not arrive, so the report has the failure and no files.
         for package in &mut packages {
             package.files.clear();
             package.outcome = (*outcome).clone();
@@ -147,9 +148,10 @@ fn report_of(attempt: &Attempt, refusal: Option<Box<Outcome>>, log_size: u64) ->
     }
 }
 
-/// Publishes and waits, and again when files are missing, until the frontend closes the attempt.
+/// Publishes the report and waits for the reply; uploads missing files and publishes again, until the frontend has closed
+/// the attempt.
 async fn report_until_closed(attempt: &Attempt, report: &FinishedV1) -> Finish {
-    // The frontend says "missing" until it has read the next report, so rounds keep their distance.
+    // The frontend answers "missing" until it has read the next report, so rounds are spaced.
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
     loop {
         attempt.running.expect_reply();
@@ -164,7 +166,10 @@ async fn report_until_closed(attempt: &Attempt, report: &FinishedV1) -> Finish {
             Err(finish) => return finish,
         };
         crash_point!("report.incomplete");
-        tracing::warn!(attempt.id = %attempt.running.id(), files = missing.len(), "the frontend misses files, uploading them again");
+        tracing::warn!(
+            files = missing.len(),
+            "files are missing at the frontend, uploading them again"
+        );
         if !backoff.pause(&attempt.ctx.leaving).await {
             return Finish::LeftInSpool;
         }
@@ -174,7 +179,7 @@ async fn report_until_closed(attempt: &Attempt, report: &FinishedV1) -> Finish {
     }
 }
 
-/// Waits for the frontend's word; gives the files that it misses.
+/// Waits for the frontend's reply to the report; gives the files that it does not have.
 async fn wait_for_missing(attempt: &Attempt) -> Result<Vec<MissingFile>, Finish> {
     let mut replies = attempt.running.replies();
     let reply = attempt
@@ -185,11 +190,12 @@ async fn wait_for_missing(attempt: &Attempt) -> Result<Vec<MissingFile>, Finish>
     match reply.as_ref().map(|reply| reply.as_deref()) {
         Some(Ok(ReportReply::Missing(files))) => Ok(files.clone()),
         Some(Ok(ReportReply::Closed | ReportReply::Revoked)) => Err(Finish::Closed),
-        // The attempt itself holds the other end, so an error means that it is being dropped.
+        // The attempt owns the sender, so an error means that it is being dropped.
         Some(Ok(ReportReply::Pending) | Err(_)) | None => Err(Finish::LeftInSpool),
     }
 }
 
+/// The spooled files that the frontend named as missing.
 fn files_named(attempt: &Attempt, missing: &[MissingFile]) -> Vec<SpooledFile> {
     let mut files = upload::all_files(attempt);
     files.retain(|spooled| {
@@ -206,7 +212,7 @@ async fn publish(attempt: &Attempt, report: &FinishedV1) -> Result<(), Finish> {
     let body = match millrace_wire::encode(id, Utc::now(), report).map(|body| body.to_string()) {
         Ok(body) => body.into_bytes(),
         Err(error) => {
-            tracing::error!(attempt.id = %attempt.running.id(), "the report cannot be encoded: {error}");
+            tracing::error!("the report cannot be encoded: {error}");
             return Err(Finish::LeftInSpool);
         }
     };
@@ -229,7 +235,7 @@ async fn publish(attempt: &Attempt, report: &FinishedV1) -> Result<(), Finish> {
             published = publishing => published,
             () = tokio::time::sleep(CANCEL_REPORT_TIMEOUT), if is_cancelled => {
                 if attempt.decline().await {
-                    tracing::info!(attempt.id = %attempt.running.id(), "the broker is away, the cancelled attempt was handed back");
+                    tracing::info!("the broker does not answer, the cancelled attempt was handed back over HTTP");
                     return Err(Finish::Closed);
                 }
                 continue;
@@ -238,7 +244,7 @@ async fn publish(attempt: &Attempt, report: &FinishedV1) -> Result<(), Finish> {
         match published {
             Ok(()) => return Ok(()),
             Err(error) => {
-                tracing::warn!(attempt.id = %attempt.running.id(), "the report is not confirmed yet: {error}");
+                tracing::warn!("the broker has not confirmed the report yet: {error}");
             }
         }
         if !backoff.pause(&attempt.ctx.leaving).await {

@@ -1,4 +1,4 @@
-//! A claimed attempt, from its first step to the frontend's last word:
+//! A claimed attempt, from its first step until the frontend has closed it:
 //!
 //! ```text
 //!            ┌─ each package, failed ones again ┐
@@ -8,7 +8,7 @@
 //!                 stop: hand back · lease gone: drop everything
 //! ```
 //!
-//! Up to "spooled" a restarted builder reports `builder_lost`; from there on it goes on where it was.
+//! A builder that restarts before "spooled" reports the attempt as `builder_lost`; after it, the upload goes on.
 
 pub(crate) mod build_packages;
 pub(crate) mod collect;
@@ -28,9 +28,12 @@ pub(crate) mod tests;
 pub(crate) mod upload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use millrace_chassis::{BackoffExt, crash_point};
+use millrace_chassis::{Backoff, BackoffExt, crash_point};
+use millrace_domain::AttemptId;
 use millrace_wire::{DeclineReason, DeclineRequest};
+use tracing::Span;
 
 use crate::attempt_registry::{Interrupt, RunningAttempt};
 use crate::context::Context;
@@ -39,15 +42,24 @@ use crate::frontend::call_error::CallError;
 use crate::log::ship::Shipment;
 use crate::spool::{AttemptFolder, Record};
 
-/// An attempt and everything around it.
+/// The tries to decline a job while the frontend does not answer.
+const DECLINE_TRIES: u32 = 10;
+
+/// The span of everything that is done for an attempt: each line logged inside carries `attempt.id`, so lines inside do
+/// not name it again. It has the level of errors, so no log filter that lets a line through drops the span.
+pub fn span(attempt: AttemptId) -> Span {
+    tracing::error_span!("attempt", attempt.id = %attempt)
+}
+
+/// A claimed attempt with all that the steps of its work need.
 pub struct Attempt {
     /// The builder's shared parts.
     pub ctx: Arc<Context>,
-    /// The attempt as the heartbeat sees it.
+    /// Shared with the heartbeat, which reads the progress and brings the frontend's verdicts.
     pub running: Arc<RunningAttempt>,
-    /// Its folder.
+    /// The attempt's folder in the spool.
     pub folder: AttemptFolder,
-    /// What the folder says of it.
+    /// The content of `attempt.json`, ahead of the file until the next write.
     pub record: Record,
 }
 
@@ -61,30 +73,33 @@ impl Attempt {
         }
     }
 
-    /// Removes all traces: the attempt is closed.
+    /// Removes a closed attempt from the registry and from the spool.
     async fn forget(self) {
         crash_point!("attempt.closed");
-        self.ctx.registry.forget(self.running.id());
+        self.ctx.registry.remove(self.running.id());
         let folder = self.folder.clone();
         if let Err(error) = self.ctx.on_disk(move || folder.remove()).await {
-            tracing::error!(attempt.id = %self.running.id(), "cannot remove a closed attempt from the spool: {error}");
+            tracing::error!("cannot remove a closed attempt from the spool: {error}");
         }
         crash_point!("attempt.forgotten");
     }
 
-    /// Gives the attempt back, uncounted. When the frontend does not answer, the next start reports it lost.
+    /// Hands the attempt back to the frontend, which does not count it as a try. When the frontend does not answer, the
+    /// attempt stays in the spool and the next start reports it as lost.
     async fn hand_back(self) {
         crash_point!("handback.begun");
         if self.decline().await {
             crash_point!("handback.told");
-            tracing::info!(attempt.id = %self.running.id(), "handed back");
+            tracing::info!("handed back");
             self.forget().await;
         } else {
-            tracing::warn!(attempt.id = %self.running.id(), "not handed back, the frontend is away; the next start reports it");
+            tracing::warn!(
+                "not handed back, the frontend does not answer; the next start reports the attempt as lost"
+            );
         }
     }
 
-    /// Gives the lease back; false when the frontend is away.
+    /// Declines the attempt with its lease; false when the frontend does not answer.
     async fn decline(&self) -> bool {
         let decline = DeclineRequest {
             attempt_id: self.running.id(),
@@ -97,22 +112,20 @@ impl Attempt {
     }
 }
 
-/// Declines, with patience until a stopping builder leaves, and for at most some seconds otherwise.
+/// Declines a job, and tries again while the frontend does not answer: up to ten times, and no longer than a stopping
+/// builder waits. False when the frontend has not answered.
 pub async fn decline_until(ctx: &Context, decline: &DeclineRequest) -> bool {
-    let mut backoff = millrace_chassis::Backoff::new(
-        std::time::Duration::from_millis(100),
-        std::time::Duration::from_secs(1),
-    );
-    for _ in 0..10 {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+    for _ in 0..DECLINE_TRIES {
         let call = ctx.frontend.decline(decline);
         match ctx.leaving.run_until_cancelled(call).await {
             None => return false,
             Some(Ok(()) | Err(CallError::LeaseGone)) => return true,
             Some(Err(CallError::Away(reason) | CallError::StoreFull(reason))) => {
-                tracing::debug!(attempt.id = %decline.attempt_id, "cannot decline yet: {reason}");
+                tracing::debug!("cannot decline yet: {reason}");
             }
-            Some(Err(error)) => {
-                tracing::warn!(attempt.id = %decline.attempt_id, "cannot decline: {error}");
+            Some(Err(error @ (CallError::Refused { .. } | CallError::Local(_)))) => {
+                tracing::warn!("cannot decline: {error}");
                 return true;
             }
         }
@@ -123,18 +136,17 @@ pub async fn decline_until(ctx: &Context, decline: &DeclineRequest) -> bool {
     false
 }
 
-/// Runs a claimed attempt to its end. The room is given back as soon as the results are spooled.
+/// Runs a claimed attempt to its end. Its room is free again as soon as the results are in the spool.
 pub async fn run(mut attempt: Attempt, reservation: Reservation) {
-    let id = attempt.running.id();
     let job = &attempt.record.job;
-    tracing::info!(attempt.id = %id, task.id = %job.task_id, build.id = %job.build_id, chroot = %job.chroot.name, "claimed");
+    tracing::info!(task.id = %job.task_id, build.id = %job.build_id, chroot = %job.chroot.name, "claimed");
     let built = build_packages::build_packages(&mut attempt).await;
     drop(reservation);
     match built {
         Ok(finished) => finish::finish(attempt, finished).await,
         Err(Interrupt::Stopping) => attempt.hand_back().await,
         Err(Interrupt::Revoked | Interrupt::Cancelled) => {
-            tracing::info!(attempt.id = %id, "the lease is gone, dropping the attempt");
+            tracing::info!("the lease is gone, dropping the attempt");
             attempt.forget().await;
         }
     }

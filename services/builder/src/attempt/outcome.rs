@@ -1,4 +1,5 @@
-//! How a step ends when it does not succeed: by an interrupt, or with an outcome to report.
+//! How a step of an attempt fails: by an interrupt, or with an outcome to report. Also the outcome of a whole attempt from
+//! those of its packages.
 
 use millrace_domain::{Origin, Outcome, OutcomeKind, Stage};
 use millrace_sandbox::SandboxError;
@@ -10,9 +11,9 @@ use crate::spool::atomic_file;
 /// Why a step did not succeed.
 #[derive(Debug)]
 pub enum Unfinished {
-    /// Something wants the work to end.
+    /// The work was interrupted from outside.
     Interrupted(Interrupt),
-    /// The package, or this builder, failed.
+    /// The package failed, or this builder did; the outcome says which.
     Failed(Box<Outcome>),
 }
 
@@ -28,14 +29,14 @@ impl From<Outcome> for Unfinished {
     }
 }
 
-/// The disk of the spool is full. It is the operator's to do something.
+/// The spool's disk is full; the message tells the operator what to do.
 fn disk_full(stage: Stage) -> Outcome {
     let message = "the builder's spool disk is full; make room on the disk of its MILLRACE_SPOOL_DIR, \
                    or let it stop taking work earlier (MILLRACE_SPOOL_FLOOR_MB)";
     Outcome::new(OutcomeKind::BuilderDiskFull, message).at(stage)
 }
 
-/// A failure of this builder's disk.
+/// The outcome of a failed read or write in the spool.
 pub fn disk_failed(error: &std::io::Error, stage: Stage) -> Outcome {
     if atomic_file::is_full(error) {
         disk_full(stage)
@@ -48,31 +49,38 @@ pub fn disk_failed(error: &std::io::Error, stage: Stage) -> Outcome {
     }
 }
 
-/// A failure of the engine or the container.
+/// The outcome of a failure of the engine or of a container.
 pub fn sandbox_failed(error: &SandboxError, stage: Stage) -> Outcome {
     match error {
         SandboxError::File { source, .. } => disk_failed(source, stage),
         SandboxError::SourceTooLarge { .. } => {
             Outcome::new(OutcomeKind::SourceFailed, error.to_string()).at(stage)
         }
-        _ if is_disk_full(error) => disk_full(stage),
-        _ => Outcome::new(OutcomeKind::SandboxFailed, error.to_string()).at(stage),
-    }
-}
-
-/// Whether results could not be taken because the own disk is full. The sandbox tells it in words only.
-fn is_disk_full(error: &SandboxError) -> bool {
-    match error {
-        SandboxError::File { source, .. } => atomic_file::is_full(source),
-        SandboxError::CollectFailed { reason } => {
-            reason.contains("No space left on device") || reason.contains("Disk quota exceeded")
+        SandboxError::CollectFailed { reason } if says_disk_full(reason) => disk_full(stage),
+        SandboxError::BadUrl { .. }
+        | SandboxError::EngineUnreachable { .. }
+        | SandboxError::ProfileRefused { .. }
+        | SandboxError::LimitNotEnforced { .. }
+        | SandboxError::ImageMissing { .. }
+        | SandboxError::BakeFailed { .. }
+        | SandboxError::NetworkFailed { .. }
+        | SandboxError::CreateFailed { .. }
+        | SandboxError::Vanished { .. }
+        | SandboxError::CollectFailed { .. }
+        | SandboxError::RemoveFailed { .. }
+        | SandboxError::Refused { .. } => {
+            Outcome::new(OutcomeKind::SandboxFailed, error.to_string()).at(stage)
         }
-        _ => false,
     }
 }
 
-/// The outcome of a whole attempt: what ended it early, else the first package's that is unresolved, or success with
-/// the usage of all. A fault of ours may be why an earlier package was not tried again, so it comes first.
+/// Whether results could not be copied because the spool's disk is full. The error carries that as text only.
+fn says_disk_full(reason: &str) -> bool {
+    reason.contains("No space left on device") || reason.contains("Disk quota exceeded")
+}
+
+/// The outcome of a whole attempt: the one that ended it early, else that of the first package that failed, else success
+/// with the usage of all packages. A fault of Millrace comes first, since it may be why a package was not tried again.
 pub fn of_packages(packages: &[PackageReport]) -> Outcome {
     let kinds = || packages.iter().map(|package| package.outcome.kind);
     let ended_early = kinds().position(ends_the_attempt);
@@ -91,11 +99,15 @@ pub fn of_packages(packages: &[PackageReport]) -> Outcome {
     }
 }
 
-/// Whether the packages behind it are not begun: after a fault of ours, and after a cancel.
+/// Whether an outcome ends the attempt, so that the packages behind it are not begun: a fault of Millrace or a cancel.
 pub fn ends_the_attempt(kind: OutcomeKind) -> bool {
-    matches!(kind.origin(), Origin::Infrastructure | Origin::Requester)
+    match kind.origin() {
+        Origin::Infrastructure | Origin::Requester => true,
+        Origin::Package | Origin::Nobody => false,
+    }
 }
 
+/// A success of several packages with the sum of their usage, or the peak where a sum has no meaning.
 fn success_of(packages: &[PackageReport]) -> Outcome {
     let outcomes = || packages.iter().map(|package| &package.outcome);
     let noted = outcomes().find(|outcome| outcome.oom_kills.is_some_and(|kills| kills > 0));

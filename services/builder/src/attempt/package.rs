@@ -1,4 +1,4 @@
-//! One package of an attempt: fetched, built, collected and judged.
+//! One try of one package: fetch the source, build it in a sandbox, collect the results, and classify how it ended.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,17 +22,17 @@ use crate::log::spool::SpooledLog;
 use crate::mock::classify::{Evidence, classify};
 use crate::spool::blocking::on_disk;
 
-/// A package that was built, or was not.
+/// How a try of a package ended.
 pub struct TriedPackage {
-    /// What became of it.
+    /// The outcome and the files, as the frontend gets them.
     pub report: PackageReport,
-    /// Still holds its results; to be [discarded](sandbox::discard).
+    /// The sandbox, which still holds the results; none when none was started. To be [discarded](sandbox::discard).
     pub sandbox: Option<SandboxHandle>,
-    /// How long its sandbox lived.
+    /// How long the sandbox ran; zero when none was started.
     pub took: Duration,
 }
 
-/// What a sandbox brought.
+/// A try whose sandbox ran to its end.
 struct BuiltPackage {
     outcome: Outcome,
     files: Vec<ManifestFile>,
@@ -40,7 +40,7 @@ struct BuiltPackage {
     took: Duration,
 }
 
-/// Tries one package. The error says that nothing is to be reported.
+/// Tries one package. With an error nothing is reported: the lease is gone, or the attempt is handed back.
 pub async fn build(
     attempt: &Attempt,
     log: &mut SpooledLog,
@@ -63,19 +63,19 @@ pub async fn build(
     };
     attempt.running.end_stage(Utc::now());
     let stages = attempt.running.stages();
-    add_use(&mut built.report, stages.get(first_stage..), &source_path);
+    add_usage(&mut built.report, stages.get(first_stage..), &source_path);
     Ok(built)
 }
 
-/// What the builder itself knows of a package's use, however it ended.
-fn add_use(report: &mut PackageReport, stages: Option<&[StageTime]>, source: &Path) {
+/// Adds the usage that the builder measures itself, however the try ended: time per stage, size of source and results.
+fn add_usage(report: &mut PackageReport, stages: Option<&[StageTime]>, source: &Path) {
     let outcome = &mut report.outcome;
     outcome.stage_seconds = stages::total_seconds(stages.unwrap_or_default());
     outcome.source_bytes = std::fs::metadata(source).ok().map(|source| source.len());
     outcome.result_bytes = Some(report.files.iter().map(|file| file.size).sum());
 }
 
-/// What is to be reported of a package after a step that did not succeed; the error says nothing.
+/// The report of a package after a step that failed. With an error nothing is reported.
 pub fn unfinished(source: &JobSource, error: Unfinished) -> Result<PackageReport, Interrupt> {
     match error {
         Unfinished::Failed(outcome) => Ok(report(source, *outcome, Vec::new())),
@@ -97,7 +97,7 @@ fn report(source: &JobSource, outcome: Outcome, files: Vec<ManifestFile>) -> Pac
     }
 }
 
-/// The outcome of what the requester stopped.
+/// The outcome of a package that the requester cancelled.
 pub fn cancelled() -> Outcome {
     Outcome::new(OutcomeKind::Cancelled, "cancelled on request")
 }
@@ -109,7 +109,7 @@ async fn try_build(
     this_try: &Try,
 ) -> Result<BuiltPackage, Unfinished> {
     let running = &attempt.running;
-    // What is tried again lies there still.
+    // A repeated try finds the source of the first one.
     if !attempt.ctx.is_noop() && !this_try.is_repeat {
         running.begin_stage(Stage::Fetch, Utc::now());
         crash_point!("fetch.begun");
@@ -125,7 +125,7 @@ async fn try_build(
     let lost = run.ended.lost_log_bytes;
     if lost > 0 {
         let note = format!("{lost} bytes of the log were lost between sandbox and builder");
-        log_line(attempt, log, &note).await;
+        log_line(log, &note).await;
     }
     if let Some(report) = &run.ended.report {
         running.replace_stages(first_stage, stages::of_report(&report.stages));
@@ -154,7 +154,7 @@ async fn try_build(
     })
 }
 
-/// The source, with the packages of the same build that were built before it.
+/// What goes into the sandbox: the source, and the binary packages that this attempt has built before.
 fn setup(attempt: &Attempt, source: &JobSource, this_try: &Try) -> SandboxInputs {
     let others = attempt
         .record
@@ -177,7 +177,7 @@ fn setup(attempt: &Attempt, source: &JobSource, this_try: &Try) -> SandboxInputs
     }
 }
 
-/// The files, and why a success is none.
+/// Collects the results; gives the files, and why a success does not count where a package was left behind.
 async fn take_results(
     attempt: &Attempt,
     log: &mut SpooledLog,
@@ -187,7 +187,7 @@ async fn take_results(
     if run.cancelled || attempt.ctx.is_noop() {
         return Ok((Vec::new(), None));
     }
-    // A phase never goes back, and another package may be built after this one.
+    // A phase never goes back, so an attempt whose next package is built after this one stays in "building".
     if attempt.record.job.sources.len() == 1 {
         attempt.running.advance(Phase::Collecting);
     }
@@ -200,11 +200,11 @@ async fn take_results(
             "{} was left in the sandbox: {}",
             refused.name, refused.reason
         );
-        log_line(attempt, log, &line).await;
+        log_line(log, &line).await;
     }
     if let Some(reason) = collected.unread {
         let line = format!("the result folder was not read to its end: {reason}");
-        log_line(attempt, log, &line).await;
+        log_line(log, &line).await;
     }
     let left_behind = collect::left_behind(&collected);
     Ok((collect::manifest(&collected), left_behind))
@@ -233,14 +233,15 @@ fn evidence<'a>(
     }
 }
 
-/// Appends a line of the builder's own to the log; a disk that fails shows elsewhere.
-pub async fn log_line(attempt: &Attempt, log: &mut SpooledLog, line: &str) {
+/// Appends a line of the builder's own to the build log. A failed write only warns: the next write of output fails too,
+/// and that ends the sandbox.
+pub async fn log_line(log: &mut SpooledLog, line: &str) {
     if let Err(error) = log.append_line(line).await {
-        tracing::warn!(attempt.id = %attempt.running.id(), "{error}");
+        tracing::warn!("{error}");
     }
 }
 
-/// Sources are large; one whose package is done with goes at once.
+/// Removes the source of a package that is not tried again: sources are large.
 pub async fn remove_source(attempt: &Attempt, source: &JobSource) {
     if attempt.ctx.is_noop() {
         return;
@@ -251,6 +252,6 @@ pub async fn remove_source(attempt: &Attempt, source: &JobSource) {
         _ => Ok(()),
     };
     if let Err(error) = on_disk(remove).await {
-        tracing::warn!(attempt.id = %attempt.running.id(), "cannot remove a source that is done with: {error}");
+        tracing::warn!("cannot remove a source that is not needed any more: {error}");
     }
 }

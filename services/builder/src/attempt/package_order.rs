@@ -1,59 +1,75 @@
-//! Whose turn it is among the packages of an attempt. They are tried in their order. One that does not build, or lacks
-//! a dependency, is tried again once another was built since, whose results may be what it lacked (pollers of 2012 did
-//! so with a list of packages). Other failures, such as a limit that was hit, are not cured by another package.
+//! The order in which the packages of an attempt are tried: first as they are listed. A package that does not build, or
+//! lacks a dependency, is tried again once another has been built since, whose results may be what it lacked (pollers of
+//! 2012 did so with a list of packages). Other failures, such as a limit that was hit, are not tried again.
 //!
-//! Each first try has the package's whole limit of time. Later ones share what is left of the sum of all limits.
+//! A first try has the package's whole time limit. Later tries share the rest of the sum of all time limits.
 
 use std::time::Duration;
 
 use millrace_domain::OutcomeKind;
 
-/// A try with less time than this is not begun, in seconds.
+/// The shortest time limit with which a try is begun, in seconds.
 const SHORTEST_TRY: u32 = 10;
 
 /// One try of one package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Try {
-    /// Which package, counted from 0.
+    /// Index of the package among the job's sources, from 0.
     pub index: usize,
-    /// The time that it has, in seconds.
+    /// The try's time limit, in seconds.
     pub timeout_seconds: u32,
-    /// It was tried before.
+    /// The package was tried before.
     pub is_repeat: bool,
-    /// Its time is what was left, less than the package's own limit.
+    /// The time limit is shorter than the package's own, since the rest of the sum was less.
     pub is_cut_short: bool,
 }
 
-/// How it stands with a package.
+/// The state of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PackageState {
     Untried,
-    /// So many others were built when its last try began.
+    /// Its last try failed; `built` packages had been built by then.
     Failed {
         built: usize,
     },
-    Over,
+    /// Not tried again: built, reused, or failed for a reason that another package does not change.
+    Done,
 }
 
-/// The turns of an attempt.
+/// Which package of an attempt is tried next.
 #[derive(Debug)]
 pub struct PackageOrder {
     limit_seconds: u32,
+    /// The rest of the sum of all time limits.
     left: Duration,
     packages: Vec<PackageState>,
+    /// Packages that were built so far.
     built: usize,
 }
 
-/// Whether a failure may be cured by what another package of the build brings.
-pub fn may_be_cured(kind: OutcomeKind) -> bool {
-    matches!(
-        kind,
-        OutcomeKind::BuildFailed | OutcomeKind::DependencyFailed
-    )
+/// Whether a package that failed so may build once another package of the same build is there.
+pub fn may_build_after_others(kind: OutcomeKind) -> bool {
+    match kind {
+        OutcomeKind::BuildFailed | OutcomeKind::DependencyFailed => true,
+        OutcomeKind::Succeeded
+        | OutcomeKind::SourceFailed
+        | OutcomeKind::OutOfMemory
+        | OutcomeKind::TimedOut
+        | OutcomeKind::Silent
+        | OutcomeKind::LogTooLarge
+        | OutcomeKind::DiskFull
+        | OutcomeKind::Skipped
+        | OutcomeKind::Cancelled
+        | OutcomeKind::BuilderLost
+        | OutcomeKind::BuilderDiskFull
+        | OutcomeKind::SandboxFailed
+        | OutcomeKind::RepositoryUnreachable
+        | OutcomeKind::InternalError => false,
+    }
 }
 
 impl PackageOrder {
-    /// For so many packages, each with a limit on its time.
+    /// The order of `packages` packages, none tried yet, each with a time limit of `limit_seconds`.
     pub fn new(packages: usize, limit_seconds: u32) -> Self {
         let count = u32::try_from(packages).unwrap_or(u32::MAX);
         Self {
@@ -64,14 +80,14 @@ impl PackageOrder {
         }
     }
 
-    /// Says that a package needs no turn.
+    /// Leaves a package out: it is reused from an earlier attempt.
     pub fn skip(&mut self, index: usize) {
         if let Some(package) = self.packages.get_mut(index) {
-            *package = PackageState::Over;
+            *package = PackageState::Done;
         }
     }
 
-    /// The next try; none when nothing is left that could succeed.
+    /// The next try; none when every package is done, or no other was built since it failed, or the time is used up.
     pub fn next(&self) -> Option<Try> {
         let first = self.find(|state| state == PackageState::Untried);
         if let Some(index) = first {
@@ -93,13 +109,13 @@ impl PackageOrder {
         })
     }
 
-    /// Notes how a try ended and how long its sandbox lived.
+    /// Records how a try ended and how long its sandbox ran.
     pub fn record_try(&mut self, this_try: &Try, kind: OutcomeKind, took: Duration) {
         self.left = self.left.saturating_sub(took);
-        let state = if may_be_cured(kind) {
+        let state = if may_build_after_others(kind) {
             PackageState::Failed { built: self.built }
         } else {
-            PackageState::Over
+            PackageState::Done
         };
         if let Some(package) = self.packages.get_mut(this_try.index) {
             *package = state;
@@ -119,7 +135,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Plays all turns; tells which packages were tried, in order.
+    /// Runs all tries; gives the packages that were tried, in order.
     fn play(
         order: &mut PackageOrder,
         took: Duration,

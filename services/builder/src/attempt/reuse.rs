@@ -1,5 +1,6 @@
-//! Packages that an earlier attempt of the task finished. Their files become this attempt's, so that its report is
-//! whole and packages behind them find them. What cannot be had is built anew: a retry never depends on it.
+//! Reuses packages that an earlier attempt of the task finished. Their files are downloaded and become this attempt's, so
+//! that its report is complete and later packages can depend on them. A package whose files cannot be downloaded is built
+//! again: a retry never depends on an earlier attempt.
 
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use crate::frontend::transfer;
 use crate::log::spool::SpooledLog;
 use crate::spool::blocking::on_disk;
 
-/// How long the files of one package are asked for.
+/// How long the download of one package's files is tried again.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Takes over what is to be had of a source; tells whether it was.
+/// Reuses the result of an earlier attempt for a source. False when there is none, or its files cannot be downloaded.
 pub async fn reuse_finished(
     attempt: &mut Attempt,
     log: &mut SpooledLog,
@@ -38,17 +39,17 @@ pub async fn reuse_finished(
             return Err(disk_failed(error, Stage::Fetch).into());
         }
         let line = format!(
-            "{} is built again, since what an earlier attempt made of it cannot be had: {error}",
+            "{} is built again, since the files of an earlier attempt cannot be downloaded: {error}",
             source.name
         );
-        log_line(attempt, log, &line).await;
+        log_line(log, &line).await;
         return Ok(false);
     }
     let line = format!(
         "{} is taken over from an earlier attempt: {}",
         source.name, finished.outcome.kind
     );
-    log_line(attempt, log, &line).await;
+    log_line(log, &line).await;
     attempt.record.packages.push(PackageReport {
         position: source.position,
         source: source.name.clone(),

@@ -1,16 +1,17 @@
-//! Runs one package in a sandbox of its own, from the container's start to its end. Whatever happens, the container
-//! is removed, and its log is read to the end.
+//! Runs one try of a package in a sandbox of its own, from the container's start to its end. However it ends, the log is
+//! read to its end and the container is removed.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use millrace_chassis::{BackoffExt, crash_point};
+use millrace_chassis::{Backoff, BackoffExt, CancellationToken, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_sandbox::{
     Ended, SandboxError, SandboxFiles, SandboxHandle, SandboxLimits, SandboxSpec,
 };
 use millrace_supervisor::Sample;
+use tracing::Instrument as _;
 
 use crate::attempt::Attempt;
 use crate::attempt::outcome::{Unfinished, disk_failed, sandbox_failed};
@@ -20,22 +21,22 @@ use crate::log::spool::{LogError, SpooledLog};
 use crate::mock::log_scan::LogFacts;
 use crate::mock::plan::{PlanInputs, plan, programs};
 
-/// How long a cancelled sandbox may take to end itself; its supervisor gives mock three seconds.
+/// How long a cancelled sandbox may take to end; its supervisor gives mock three seconds.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the engine may take to tell the end of a sandbox that was killed.
+/// How long the engine may take to report the end of a sandbox that was killed.
 const KILL_TIMEOUT: Duration = Duration::from_secs(15);
-/// A container that outlives its build by this much belongs to nobody.
+/// A container expires this long after the time limit of its try; the cleanup then removes it, whoever made it.
 const EXPIRY_MARGIN: TimeDelta = TimeDelta::minutes(30);
 
-/// What is left of a sandbox that ended.
+/// A sandbox that ended, with what is known of its run.
 pub struct SandboxRun {
-    /// Still holds the container with its results; to be [discarded](discard).
+    /// The container, which still holds the results; to be [discarded](discard).
     pub handle: SandboxHandle,
-    /// How it ended.
+    /// Exit code of the container and the supervisor's report.
     pub ended: Ended,
-    /// What its log told.
+    /// First error, missing packages and the like, found in the log.
     pub facts: LogFacts,
-    /// The last sample that its supervisor told.
+    /// The supervisor's last sample of memory, log and disk use; none when it sent none.
     pub last_sample: Option<Sample>,
     /// It ended because the requester cancelled.
     pub cancelled: bool,
@@ -44,23 +45,23 @@ pub struct SandboxRun {
 /// What goes into a sandbox.
 #[derive(Debug)]
 pub struct SandboxInputs {
-    /// The source package.
+    /// Path of the source package in the spool.
     pub source: PathBuf,
-    /// Packages of the same build that were built before.
+    /// Binary packages that this attempt has built before, as a repository for this try.
     pub packages: Vec<PathBuf>,
-    /// Limit on the wall time, in seconds.
+    /// Limit on the wall time of this try, in seconds.
     pub timeout_seconds: u32,
 }
 
-/// Runs one try of a package.
+/// Starts a sandbox for one try of a package and waits for its end.
 pub async fn run(
     attempt: &Attempt,
     log: &mut SpooledLog,
-    setup: SandboxInputs,
+    inputs: SandboxInputs,
 ) -> Result<SandboxRun, Unfinished> {
-    let (spec, files) = spec_and_files(attempt, setup);
+    let (spec, files) = spec_and_files(attempt, inputs);
     crash_point!("sandbox.unmade");
-    // Not interrupted: a start that is dropped half-way would leave a container.
+    // Not interrupted: a start that is dropped half-way would leave a container behind.
     let mut handle = attempt
         .ctx
         .runtime
@@ -97,13 +98,13 @@ pub async fn run(
     }
 }
 
-fn spec_and_files(attempt: &Attempt, setup: SandboxInputs) -> (SandboxSpec, SandboxFiles) {
+fn spec_and_files(attempt: &Attempt, inputs: SandboxInputs) -> (SandboxSpec, SandboxFiles) {
     let job = &attempt.record.job;
     let settings = &attempt.ctx.sandboxes;
     let spec = SandboxSpec {
         attempt: job.attempt_id,
         builder: attempt.ctx.builder,
-        expires: Utc::now() + TimeDelta::seconds(setup.timeout_seconds.into()) + EXPIRY_MARGIN,
+        expires: Utc::now() + TimeDelta::seconds(inputs.timeout_seconds.into()) + EXPIRY_MARGIN,
         image: job.chroot.image.clone(),
         profile: settings.profile,
         device_nodes: settings.device_nodes,
@@ -118,16 +119,16 @@ fn spec_and_files(attempt: &Attempt, setup: SandboxInputs) -> (SandboxSpec, Sand
     let plan = plan(&PlanInputs {
         job,
         caps: &settings.caps.with_disk(job.disk_mib),
-        timeout_seconds: setup.timeout_seconds,
-        has_packages: !setup.packages.is_empty(),
+        timeout_seconds: inputs.timeout_seconds,
+        has_packages: !inputs.packages.is_empty(),
     });
     let files = SandboxFiles {
         supervisor: settings.supervisor.clone(),
         plan,
-        source: (!attempt.ctx.is_noop()).then_some(setup.source),
+        source: (!attempt.ctx.is_noop()).then_some(inputs.source),
         max_source_bytes: settings.max_source_bytes,
         programs: programs(job),
-        packages: setup.packages,
+        packages: inputs.packages,
     };
     (spec, files)
 }
@@ -135,15 +136,18 @@ fn spec_and_files(attempt: &Attempt, setup: SandboxInputs) -> (SandboxSpec, Sand
 /// What ended a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SandboxEnd {
+    /// It ended by itself.
     Own,
     Interrupted(Interrupt),
+    /// The log could not be written to the spool.
     LogFailed,
 }
 
+/// Waits for the end of a sandbox, and ends it on an interrupt or when its log cannot be written.
 async fn wait(
     attempt: &Attempt,
     handle: &mut SandboxHandle,
-    log_failed: &millrace_chassis::CancellationToken,
+    log_failed: &CancellationToken,
 ) -> (Result<Ended, SandboxError>, SandboxEnd) {
     let end = tokio::select! {
         biased;
@@ -156,7 +160,7 @@ async fn wait(
         if let Ok(ended) = tokio::time::timeout(CANCEL_TIMEOUT, handle.wait()).await {
             return (ended, end);
         }
-        tracing::warn!(attempt.id = %attempt.running.id(), "a cancelled sandbox did not end itself, killing it");
+        tracing::warn!("a cancelled sandbox did not end in time, killing it");
     }
     let killed = match handle.kill().await {
         Ok(()) => tokio::time::timeout(KILL_TIMEOUT, handle.wait()).await,
@@ -164,12 +168,13 @@ async fn wait(
     };
     let ended = killed.unwrap_or_else(|_| {
         Err(SandboxError::CollectFailed {
-            reason: "the engine did not tell the end of a killed sandbox".to_owned(),
+            reason: "the engine did not report the end of a killed sandbox".to_owned(),
         })
     });
     (ended, end)
 }
 
+/// Decides whether an ended sandbox is classified, or the try ends with an interrupt or a fault of this builder.
 fn resolve_end(
     facts: Result<LogFacts, LogError>,
     ended: Result<Ended, SandboxError>,
@@ -190,13 +195,11 @@ fn resolve_end(
     Ok((facts, ended))
 }
 
-/// Removes a sandbox, in the background: its memory is free already.
+/// Removes a sandbox in the background; its processes have ended, so its memory is free already.
 pub fn discard(attempt: &Attempt, mut handle: SandboxHandle) {
-    let id = attempt.running.id();
     let ctx = attempt.ctx.clone();
     let removal = async move {
-        let mut backoff =
-            millrace_chassis::Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         for _ in 0..8 {
             match handle.remove().await {
                 Ok(()) => {
@@ -204,17 +207,24 @@ pub fn discard(attempt: &Attempt, mut handle: SandboxHandle) {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(attempt.id = %id, "a sandbox cannot be removed yet: {error}");
+                    tracing::warn!("a sandbox cannot be removed yet: {error}");
                 }
             }
             if !backoff.pause(&ctx.leaving).await {
                 break;
             }
         }
-        tracing::error!(attempt.id = %id, container.id = handle.container_id(), "a sandbox is left behind; the sweep removes it once it has expired");
+        tracing::error!(
+            container.id = handle.container_id(),
+            "a sandbox could not be removed; the cleanup removes it once it has expired"
+        );
     };
     if attempt.ctx.is_noop() {
         return;
     }
-    attempt.ctx.shutdown.tracker().spawn(removal);
+    attempt
+        .ctx
+        .shutdown
+        .tracker()
+        .spawn(removal.in_current_span());
 }

@@ -1,4 +1,5 @@
-//! How long work that is done waits for space on the spool's disk: in pauses that grow, up to a setting.
+//! Finished work waits for space on the spool's disk: it tries again after pauses that grow, for
+//! `MILLRACE_SPOOL_WAIT_SECONDS`.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -13,11 +14,12 @@ use crate::attempt_registry::{Interrupt, WaitGuard};
 use crate::context::Context;
 use crate::spool::disk_space::SpaceWaitGuard;
 
-/// Pauses between two tries, at first and at most.
+/// The first pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// One wait for space.
+/// A wait for space, from the first write that failed until one succeeds or the time is used up.
 pub struct SpoolWait {
     limit: Duration,
     give_up: Instant,
@@ -26,7 +28,7 @@ pub struct SpoolWait {
 }
 
 impl SpoolWait {
-    /// The patience that the settings give, from now on.
+    /// A wait that may last as long as the settings allow, from now on.
     pub fn new(ctx: &Context) -> Self {
         Self {
             limit: ctx.spool_wait_limit,
@@ -36,8 +38,8 @@ impl SpoolWait {
         }
     }
 
-    /// Waits before the next try, because the last one failed for this reason; false when there is none. Until this
-    /// patience is dropped the builder takes no more work.
+    /// Pauses before the next try, because the last one failed for this reason; false when the time is used up. From the
+    /// first pause until this value is dropped the builder takes no more jobs.
     pub async fn pause(
         &mut self,
         attempt: &Attempt,
@@ -61,7 +63,7 @@ impl SpoolWait {
         }
     }
 
-    /// The outcome, told with how long was waited.
+    /// The outcome of the last try, with the time that was waited in its message.
     pub fn exhausted(&self, outcome: Outcome) -> Outcome {
         Outcome {
             message: format!(

@@ -1,4 +1,4 @@
-//! The supervisor's stages in the words of the domain.
+//! Reads stages from the supervisor's notices and report, and turns them into the domain's type.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 
 use crate::attempt_registry::RunningAttempt;
 
-/// A supervisor's mark; none when it is from a newer supervisor that knows more stages.
+/// Name and start of a supervisor's mark; none when the name is of a newer supervisor or the time cannot be read.
 fn stage(mark: &StageMark) -> Option<(Stage, DateTime<Utc>)> {
     let start = DateTime::parse_from_rfc3339(&mark.start).ok()?;
     Some((mark.stage.parse().ok()?, start.with_timezone(&Utc)))
 }
 
-/// The stages of a report.
+/// The stages of a supervisor's report; marks that are not understood are left out.
 pub fn of_report(marks: &[StageMark]) -> Vec<StageTime> {
     marks
         .iter()
@@ -30,16 +30,16 @@ pub fn of_report(marks: &[StageMark]) -> Vec<StageTime> {
         .collect()
 }
 
-/// How long each stage took, in seconds.
+/// How long each stage took in total, in seconds; a stage may occur more than once.
 pub fn total_seconds(stages: &[StageTime]) -> BTreeMap<Stage, f64> {
-    let mut total_seconds = BTreeMap::new();
+    let mut totals = BTreeMap::new();
     for stage in stages {
-        *total_seconds.entry(stage.name).or_default() += stage.seconds.unwrap_or(0.0);
+        *totals.entry(stage.name).or_default() += stage.seconds.unwrap_or(0.0);
     }
-    total_seconds
+    totals
 }
 
-/// Notes stages while a sandbox tells of them; ends with the sandbox. Gives the last sample that it told.
+/// Records each stage as soon as the supervisor reports it, until the sandbox ends. Gives the last sample.
 pub async fn follow_notices(
     notices: Option<mpsc::Receiver<Notice>>,
     running: &RunningAttempt,

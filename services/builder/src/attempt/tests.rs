@@ -1,5 +1,5 @@
-//! Attempts end to end with the stand-in for sandboxes and a fake frontend. The broker is away throughout, so each
-//! attempt stops at its report, which is where restarts are looked at.
+//! Attempts end to end with the stand-in for sandboxes and a fake frontend. There is no broker, so each attempt stops
+//! at its report, which is where restarts are tested.
 
 use std::path::Path;
 use std::time::Duration;
@@ -93,6 +93,22 @@ fn claimed(ctx: &Arc<Context>, phase: Phase) -> Attempt {
         folder,
         record,
     }
+}
+
+#[test]
+fn a_line_that_is_logged_for_an_attempt_carries_its_id() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::ERROR)
+        .with_ansi(false)
+        .with_writer(std::sync::Mutex::new(file.reopen().unwrap()))
+        .finish();
+    let id = samples::job().attempt_id;
+    tracing::subscriber::with_default(subscriber, || {
+        span(id).in_scope(|| tracing::error!("a step failed"));
+    });
+    let log = std::fs::read_to_string(file.path()).unwrap();
+    assert!(log.contains(&format!("attempt.id={id}")), "{log}");
 }
 
 async fn until(what: &str, mut reached: impl FnMut() -> bool) {

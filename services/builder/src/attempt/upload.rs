@@ -1,4 +1,4 @@
-//! Uploads the files of an attempt from the spool, a few at once, each until the frontend has it.
+//! Uploads the files of an attempt from the spool, up to four at once. Each is tried again until the frontend has it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,37 +11,38 @@ use millrace_wire::{ManifestFile, WaitsFor};
 use crate::attempt::Attempt;
 use crate::frontend::call_error::CallError;
 
-/// Files of one attempt on their way at once.
+/// Files of one attempt that are uploaded at once.
 const AT_ONCE: usize = 4;
-/// Time between two tries while the result store is full, at first and at most: each sends a file in vain.
+/// The first pause between two tries while the result store is full: each try sends a whole file.
 const FIRST_WHILE_FULL: Duration = Duration::from_secs(1);
+/// The longest pause between two tries while the result store is full.
 const LONGEST_WHILE_FULL: Duration = Duration::from_mins(1);
-/// A file is refused this often before it is given up.
+/// Refusals of one file after which it is given up.
 const MAX_REFUSALS: u32 = 5;
 
 /// Why uploading ended early.
 #[derive(Debug)]
 pub enum NotUploaded {
-    /// The lease is gone.
+    /// The frontend has revoked the lease: the attempt is closed for this builder.
     LeaseGone,
-    /// The stop came first; the spool keeps the files.
+    /// The builder stops; the files stay in the spool.
     Stopped,
-    /// The frontend does not take a file, or the spool lost it.
+    /// The frontend refuses a file for good, or it cannot be read from the spool; the outcome to report.
     Refused(Box<Outcome>),
 }
 
 /// One file on the spool.
 #[derive(Debug, Clone)]
 pub struct SpooledFile {
-    /// Position of its package.
+    /// Position of its package in the build.
     pub position: u32,
-    /// What it is.
+    /// Name, size and digest.
     pub file: ManifestFile,
-    /// Where it lies.
+    /// Path in the spool.
     pub path: PathBuf,
 }
 
-/// All files of an attempt.
+/// The result files of all packages of an attempt.
 pub fn all_files(attempt: &Attempt) -> Vec<SpooledFile> {
     let packages = attempt.record.packages.iter();
     packages
@@ -56,7 +57,7 @@ pub fn all_files(attempt: &Attempt) -> Vec<SpooledFile> {
         .collect()
 }
 
-/// Uploads files until all are there.
+/// Uploads files until the frontend has all of them, or one cannot be uploaded.
 pub async fn upload(attempt: &Attempt, files: Vec<SpooledFile>) -> Result<(), NotUploaded> {
     stream::iter(files.into_iter().map(|file| upload_one(attempt, file)))
         .buffer_unordered(AT_ONCE)
@@ -85,12 +86,12 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
             }
             Err(CallError::LeaseGone) => return Err(NotUploaded::LeaseGone),
             Err(CallError::Away(reason)) => {
-                tracing::info!(attempt.id = %attempt.running.id(), file = %file.file.name, "upload waits: {reason}");
+                tracing::info!(file = %file.file.name, "the frontend does not answer, the upload waits: {reason}");
                 waiting = None;
                 &mut while_away
             }
             Err(CallError::StoreFull(reason)) => {
-                tracing::info!(attempt.id = %attempt.running.id(), file = %file.file.name, "upload waits for space: {reason}");
+                tracing::info!(file = %file.file.name, "the result store is full, the upload waits: {reason}");
                 if waiting.is_none() {
                     waiting = Some(attempt.running.waits_for(WaitsFor::ResultsSpace));
                     ctx.heartbeat_wake.notify_one();
@@ -102,7 +103,7 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
                 if refusals >= MAX_REFUSALS {
                     return Err(NotUploaded::Refused(Box::new(refused(&file, &error))));
                 }
-                tracing::warn!(attempt.id = %attempt.running.id(), file = %file.file.name, "upload failed: {error}");
+                tracing::warn!(file = %file.file.name, "the upload failed, trying again: {error}");
                 &mut while_away
             }
         };

@@ -1,8 +1,8 @@
-//! Keeps one image for each chroot on the engine, from what the frontend wants: bakes what is missing, old or asked for,
-//! one at a time and never at the cost of a build. A bake uses memory that the builds' budget leaves, and yields the
-//! processors to them. An image serves builds until the moment in which a newer one takes its name.
+//! Bakes the images of chroots that the frontend wants on this engine: those that are missing, old or requested, one at a
+//! time and never at the cost of a build. A bake uses memory that the builds' budget leaves, and its processes yield the
+//! processors to builds. Builds use an image until a newer one takes its name.
 //!
-//! What is known is looked up on the engine each time, so a restart forgets nothing but the distance of failures.
+//! The state of the images is read from the engine in each round, so a restart forgets only the pauses after failures.
 
 pub(crate) mod schedule;
 
@@ -22,28 +22,28 @@ use crate::config::bake::BakeSettings;
 use crate::context::Context;
 use crate::frontend::call_error::CallError;
 
-/// Time between two looks.
+/// Time between two rounds.
 const PERIOD: Duration = Duration::from_secs(5);
-/// What has not changed is told again after this long.
+/// A report that has not changed is sent again after this time.
 const REPORT_AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// Time between two removals of old images.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(30);
-/// A bake's container belongs to nobody so long after its time was up.
+/// A bake's container expires this long after the time limit of the bake; the cleanup then removes it.
 const EXPIRY_MARGIN: TimeDelta = TimeDelta::minutes(5);
-/// Processes and threads of a bake.
+/// The most processes and threads of a bake.
 const PIDS: u32 = 4096;
-/// Tries to remove a container; then it is left to the sweep.
+/// Tries to remove a bake's container before it is left to the cleanup.
 const REMOVAL_TRIES: u32 = 5;
 
-/// How a bake went.
+/// How a bake ended.
 enum BakeEnd {
     Baked {
         digest: String,
     },
-    /// Another builder on the engine bakes it.
+    /// Another builder on this engine is baking the image.
     Elsewhere,
     Failed(SandboxError),
-    /// This builder stops.
+    /// The builder stops, so the bake was broken off.
     Stopped,
 }
 
@@ -55,18 +55,19 @@ struct RunningBake {
     task: JoinHandle<BakeEnd>,
 }
 
+/// The state of the baking loop.
 struct Baker {
     ctx: Arc<Context>,
     settings: BakeSettings,
     schedule: BakeSchedule,
     reported: Option<(Vec<ChrootImage>, Instant)>,
     current: Option<RunningBake>,
-    /// Not before this moment a bake is begun: a neighbour has the last one.
+    /// No bake begins before this time, because another builder on the engine is baking.
     next_bake_after: Instant,
     cleaned: Option<Instant>,
 }
 
-/// Keeps images until the stop.
+/// Bakes images until the stop.
 pub async fn run(ctx: Arc<Context>, settings: BakeSettings) -> anyhow::Result<()> {
     if ctx.is_noop() {
         ctx.shutdown.stopping().await;
@@ -92,13 +93,13 @@ pub async fn run(ctx: Arc<Context>, settings: BakeSettings) -> anyhow::Result<()
         }
     }
     if let Some(current) = baker.current {
-        // It sees the stop itself and removes its container.
+        // The bake notices the stop itself and removes its container.
         let _ended = current.task.await;
     }
     Ok(())
 }
 
-/// The bake that has ended; pends while none does.
+/// Waits for the end of the current bake; pends for ever when there is none.
 async fn next_ended(current: &mut Option<RunningBake>) -> (RunningBake, BakeEnd) {
     let Some(one) = current else {
         return std::future::pending().await;
@@ -106,7 +107,7 @@ async fn next_ended(current: &mut Option<RunningBake>) -> (RunningBake, BakeEnd)
     let ended = (&mut one.task).await;
     let ended = ended.unwrap_or_else(|error| {
         BakeEnd::Failed(SandboxError::BakeFailed {
-            reason: format!("the bake broke off: {error}"),
+            reason: format!("the bake's task failed: {error}"),
         })
     });
     match current.take() {
@@ -116,7 +117,7 @@ async fn next_ended(current: &mut Option<RunningBake>) -> (RunningBake, BakeEnd)
 }
 
 impl Baker {
-    /// One round: hear what is wanted, look at what is there, begin what is due, tell.
+    /// One round: reads which chroots are wanted, checks their images, begins a bake that is due, and reports.
     async fn tick(&mut self) {
         self.exchange().await;
         self.check_images().await;
@@ -132,6 +133,7 @@ impl Baker {
         }
     }
 
+    /// Reports the images, when they changed or the last report is old, and reads which chroots are wanted.
     async fn exchange(&mut self) {
         let report = self.schedule.report();
         let is_reported = self
@@ -149,30 +151,32 @@ impl Baker {
                 self.schedule.set_chroots(answer.chroots, Utc::now());
             }
             Err(CallError::Refused { status: 404, .. }) => {
-                tracing::debug!("the frontend is of a release that keeps no images");
+                tracing::debug!("this release of the frontend does not manage images of chroots");
             }
             Err(error) => {
-                tracing::debug!("the frontend does not say which chroots it wants: {error}");
+                tracing::debug!("cannot ask the frontend which chroots it wants: {error}");
             }
         }
     }
 
+    /// Looks up the image of each chroot on the engine.
     async fn check_images(&mut self) {
         for (name, image) in self.schedule.images() {
             match self.ctx.runtime.image_facts(&image).await {
                 Ok(facts) => {
-                    self.schedule.found(&name, Some(facts));
-                    self.ctx.image_is_there(&image);
+                    self.schedule.record_image(&name, Some(facts));
+                    self.ctx.record_image_present(&image);
                 }
-                Err(SandboxError::ImageMissing { .. }) => self.schedule.found(&name, None),
+                Err(SandboxError::ImageMissing { .. }) => self.schedule.record_image(&name, None),
                 Err(error) => {
-                    tracing::warn!(chroot = %name, "cannot look at the image of a chroot: {error}");
+                    tracing::warn!(chroot = %name, "cannot look up the image of a chroot: {error}");
                     return;
                 }
             }
         }
     }
 
+    /// Begins the next bake that is due, unless one is under way.
     fn begin_due(&mut self) {
         let now = Utc::now();
         let own = self.current.as_ref().map(|current| &current.name);
@@ -197,16 +201,16 @@ impl Baker {
             }
             Err(reason) => {
                 tracing::error!(chroot = %order.name, "a chroot cannot be baked: {reason}");
-                self.schedule.failed(&order.name, reason, now);
+                self.schedule.record_failure(&order.name, reason, now);
             }
         }
     }
 
     fn spec(&self, order: &ChrootOrder, now: DateTime<Utc>) -> Result<BakeSpec, String> {
-        // The frontend has checked both; here they become part of a command and of labels.
+        // The frontend has checked both. They are checked again since they become part of a command and of labels.
         let name = |what: &str, text: &str| -> Result<ImageName, String> {
             text.parse()
-                .map_err(|error| format!("the {what} {text:?} is no image: {error}"))
+                .map_err(|error| format!("the {what} {text:?} is not a name of an image: {error}"))
         };
         let sandboxes = &self.ctx.sandboxes;
         let limit = TimeDelta::from_std(self.settings.limit).unwrap_or(TimeDelta::days(1));
@@ -229,6 +233,7 @@ impl Baker {
         })
     }
 
+    /// Records how the current bake ended.
     fn record_end(&mut self, (current, ended): (RunningBake, BakeEnd)) {
         let RunningBake {
             name, image, begun, ..
@@ -242,22 +247,25 @@ impl Baker {
                     "the image of a chroot was baked"
                 );
                 self.schedule.record_success(&name);
-                self.ctx.image_is_there(&image);
+                self.ctx.record_image_present(&image);
                 self.cleaned = None;
             }
-            // Looked at again with the next round, until it is there or is ours to bake.
+            // The next rounds check again, until the image is there or this builder can bake it.
             BakeEnd::Elsewhere => {
-                tracing::debug!(chroot = %name, "baked by another builder");
+                tracing::debug!(chroot = %name, "another builder on this engine is baking the image");
                 self.next_bake_after = Instant::now() + PERIOD / 2;
             }
             BakeEnd::Failed(error) => {
-                let next = self.schedule.failed(&name, error.to_string(), Utc::now());
+                let next = self
+                    .schedule
+                    .record_failure(&name, error.to_string(), Utc::now());
                 tracing::warn!(chroot = %name, %next, "the bake of a chroot failed: {error}");
             }
-            BakeEnd::Stopped => self.schedule.ended(&name),
+            BakeEnd::Stopped => self.schedule.clear_baking(&name),
         }
     }
 
+    /// Removes old images of chroots that no container uses any more.
     async fn clean(&mut self) {
         let Runtime::Engine(engine) = &self.ctx.runtime else {
             return;
@@ -271,13 +279,14 @@ impl Baker {
     }
 }
 
+/// Runs one bake from its container's start to its removal.
 async fn bake(ctx: Arc<Context>, spec: BakeSpec, limit: Duration) -> BakeEnd {
     let Runtime::Engine(engine) = &ctx.runtime else {
         return BakeEnd::Stopped;
     };
     let begun = tokio::select! {
         biased;
-        // Pulling a base takes minutes. A container that is made in this very moment is swept at the next start.
+        // Pulling a base takes minutes. A container that is created at this moment is removed at the next start.
         () = ctx.shutdown.stopping() => return BakeEnd::Stopped,
         begun = engine.begin_bake(&spec) => begun,
     };
@@ -296,7 +305,7 @@ async fn bake(ctx: Arc<Context>, spec: BakeSpec, limit: Duration) -> BakeEnd {
         match bake.remove().await {
             Ok(()) => return ended,
             Err(error) => {
-                tracing::warn!(chroot = %spec.chroot, "a bake cannot be removed yet: {error}");
+                tracing::warn!(chroot = %spec.chroot, "cannot remove the container of a bake yet: {error}");
             }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -304,6 +313,7 @@ async fn bake(ctx: Arc<Context>, spec: BakeSpec, limit: Duration) -> BakeEnd {
     ended
 }
 
+/// Waits for the bake and commits the image.
 async fn finish(bake: &Bake, limit: Duration) -> BakeEnd {
     let waited = tokio::time::timeout(limit, bake.wait()).await;
     let waited = waited.unwrap_or_else(|_| {

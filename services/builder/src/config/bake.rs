@@ -1,4 +1,4 @@
-//! Settings of the images of chroots.
+//! Settings for baking the images of chroots.
 
 use std::time::Duration;
 
@@ -6,13 +6,15 @@ use millrace_sandbox::EngineInfo;
 
 use crate::config::sandbox::Offer;
 
-/// Memory of a bake in MiB where the operator sets none: what the builds' budget leaves of the engine, within these.
+/// Least and most memory of a bake in MiB where the operator sets none; between them, it is what the builds' budget leaves
+/// of the engine's memory.
 const MEMORY_MIB: (u64, u64) = (512, 2048);
 
-/// How the images of chroots are baked.
+/// Settings for baking, as given on the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BakeArgs {
-    /// A chroot's image is baked anew, in the background, when it is about so old, in seconds; 0: only on demand
+    /// Age at which a chroot's image is baked again in the background, in seconds (up to a tenth more, so that images do not
+    /// fall due together); 0 means only on demand
     #[arg(
         long = "bake-age-seconds",
         env = "MILLRACE_BAKE_AGE_SECONDS",
@@ -20,7 +22,8 @@ pub struct BakeArgs {
         value_name = "SECONDS"
     )]
     pub age_seconds: u32,
-    /// Memory of a bake, in MiB; it is no part of what builds may use [default: what is left of the engine, 512 to 2048]
+    /// Memory limit of a bake, in MiB, in addition to the memory of builds [default: what builds leave of the engine's
+    /// memory, from 512 to 2048]
     #[arg(
         long = "bake-memory-mb",
         env = "MILLRACE_BAKE_MEMORY_MB",
@@ -28,7 +31,7 @@ pub struct BakeArgs {
         value_parser = clap::value_parser!(u32).range(128..)
     )]
     pub memory_mb: Option<u32>,
-    /// A bake that takes longer has failed, in seconds
+    /// Time limit of a bake, in seconds; a bake that takes longer has failed
     #[arg(
         long = "bake-timeout-seconds",
         env = "MILLRACE_BAKE_TIMEOUT_SECONDS",
@@ -37,8 +40,7 @@ pub struct BakeArgs {
         value_parser = clap::value_parser!(u32).range(10..=86_400)
     )]
     pub timeout_seconds: u32,
-    /// A bake that failed is tried again: the first time after about so many seconds, then at a growing distance of up to an
-    /// hour
+    /// Pause before a failed bake is tried again, in seconds; it doubles with each failure, up to an hour
     #[arg(
         long = "bake-retry-seconds",
         env = "MILLRACE_BAKE_RETRY_SECONDS",
@@ -49,21 +51,21 @@ pub struct BakeArgs {
     pub retry_seconds: u32,
 }
 
-/// The same, for the engine that there is.
+/// Settings for baking on the engine that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BakeSettings {
-    /// The age of an image at which it is baked anew; none: only on demand.
+    /// Age at which an image is baked again; none means only on demand.
     pub age: Option<Duration>,
-    /// Memory of a bake, in bytes.
+    /// Memory limit of a bake, in bytes.
     pub memory_bytes: u64,
-    /// How long a bake may take.
+    /// Time limit of a bake.
     pub limit: Duration,
-    /// About how long after a failure it is tried again the first time.
+    /// Pause before the first retry of a failed bake, before jitter.
     pub retry: Duration,
 }
 
 impl BakeArgs {
-    /// Settings for an engine of which builders use as much as they offer.
+    /// The settings for an engine, of whose memory the builders together use `offer.engine_budget_mib`.
     pub fn settings(&self, info: &EngineInfo, offer: Offer) -> BakeSettings {
         let left = (info.memory_bytes >> 20).saturating_sub(offer.engine_budget_mib.into());
         let memory_mib = self

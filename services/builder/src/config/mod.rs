@@ -1,4 +1,4 @@
-//! The settings. `--help` is the manual; compose sets the variables.
+//! The builder's settings. `--help` is their reference; Compose sets them as environment variables.
 
 pub(crate) mod bake;
 pub(crate) mod sandbox;
@@ -15,36 +15,36 @@ use crate::config::bake::BakeArgs;
 use crate::config::sandbox::SandboxKind;
 use crate::config::sandbox_limits::CapsArgs;
 
-/// Turns jobs into results: takes them from RabbitMQ, builds them with mock in sandboxes, and reports.
+/// Takes jobs from RabbitMQ, builds them with mock in sandboxes, and reports the results to the frontend
 #[derive(Debug, Parser)]
 #[command(name = "millrace-builder", version, about, max_term_width = 100)]
 pub struct Cli {
-    /// What to do; without it the builder runs
+    /// What to do [default: run]
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Settings of the builder
+    /// The builder's settings, shared by all commands
     #[command(flatten)]
     pub config: Config,
-    /// Logging
+    /// What is logged, and in which format
     #[command(flatten)]
     pub log: LogArgs,
 }
 
-/// The commands.
+/// The commands of the program.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Command {
     /// Take jobs and build them until stopped
     Run,
-    /// Exit with 0 when the builder of this machine (or container) is ready for jobs, with 1 and the reason when not
+    /// Exit with 0 when the builder on this machine or in this container is ready for jobs, otherwise with 1 and the reason
     Healthcheck,
-    /// Test engine, sandbox profile and memory limit as at each start, then exit
+    /// Test the engine, the sandbox profile and the memory limit as at each start, then exit
     SelfTest,
 }
 
-/// Settings of the builder.
+/// The builder's settings, as given on the command line or in the environment.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Address of the frontend
+    /// The frontend's address, as builders reach it
     #[arg(
         long,
         env = "MILLRACE_FRONTEND_URL",
@@ -52,7 +52,7 @@ pub struct Config {
         value_name = "URL"
     )]
     pub frontend_url: String,
-    /// Address of RabbitMQ with the builder's broker user, `amqp://builder:PASSWORD@HOST:5672/VHOST`
+    /// RabbitMQ's address with the builder's broker user, `amqp://builder:PASSWORD@HOST:5672/VHOST`
     #[arg(
         long,
         env = "MILLRACE_AMQP_URL",
@@ -60,7 +60,7 @@ pub struct Config {
         value_name = "URL"
     )]
     pub amqp_url: Option<SecretString>,
-    /// The secret with which builders enrol at the frontend
+    /// The secret with which builders enrol at the frontend; the same as the frontend's
     #[arg(
         long,
         env = "MILLRACE_ENROL_TOKEN",
@@ -68,10 +68,10 @@ pub struct Config {
         value_name = "TOKEN"
     )]
     pub enrol_token: Option<SecretString>,
-    /// The name that people see [default: the host name]
+    /// The builder's name in lists and logs [default: the host name]
     #[arg(long, env = "MILLRACE_BUILDER_NAME", value_name = "NAME")]
     pub name: Option<String>,
-    /// Folder of identities and unsent results; builders may share it, each takes a subfolder of its own
+    /// Folder of identities and unsent results; builders may share it, since each uses a subfolder of its own
     #[arg(
         long,
         env = "MILLRACE_SPOOL_DIR",
@@ -79,7 +79,7 @@ pub struct Config {
         value_name = "DIR"
     )]
     pub spool_dir: PathBuf,
-    /// Below this free space on the spool's disk the builder takes no work, in MiB
+    /// Free space on the spool's disk below which the builder takes no jobs, in MiB
     #[arg(
         long,
         env = "MILLRACE_SPOOL_FLOOR_MB",
@@ -87,7 +87,7 @@ pub struct Config {
         value_name = "MIB"
     )]
     pub spool_floor_mb: u32,
-    /// How long results wait in their sandbox for space on a full spool disk, in seconds
+    /// How long finished work waits for space while the spool's disk is full, in seconds
     #[arg(
         long,
         env = "MILLRACE_SPOOL_WAIT_SECONDS",
@@ -95,7 +95,7 @@ pub struct Config {
         value_name = "SECONDS"
     )]
     pub spool_wait_seconds: u32,
-    /// The container engine's API: a unix:// socket of Docker or Podman
+    /// The API of the container engine: a unix:// socket of Docker or Podman
     #[arg(
         long,
         env = "MILLRACE_ENGINE_URL",
@@ -103,7 +103,7 @@ pub struct Config {
         value_name = "URL"
     )]
     pub engine_url: String,
-    /// What sandboxes may: `privileged`, or `capabilities` (eleven of them, nothing more)
+    /// Privileges of sandboxes: `privileged`, or `capabilities` for eleven capabilities and nothing more
     #[arg(
         long,
         env = "MILLRACE_SANDBOX_PROFILE",
@@ -111,10 +111,10 @@ pub struct Config {
         value_name = "PROFILE"
     )]
     pub sandbox_profile: Profile,
-    /// What sandboxes are made of
+    /// Which kind of sandbox builds run in
     #[arg(long, env = "MILLRACE_SANDBOX", value_enum, default_value_t = SandboxKind::Mock)]
     pub sandbox: SandboxKind,
-    /// For tests: how long a sandbox of the stand-in `noop` takes, in milliseconds
+    /// For tests: how long a sandbox of the kind `noop` runs, in milliseconds
     #[arg(
         long,
         env = "MILLRACE_NOOP_MILLIS",
@@ -122,7 +122,7 @@ pub struct Config {
         value_name = "MILLISECONDS"
     )]
     pub noop_millis: u32,
-    /// The engine's network that sandboxes join; made when missing
+    /// The engine's network that sandboxes join; created when missing
     #[arg(
         long,
         env = "MILLRACE_SANDBOX_NETWORK",
@@ -130,10 +130,10 @@ pub struct Config {
         value_name = "NAME"
     )]
     pub sandbox_network: String,
-    /// Largest packet on that network, in bytes [default: as on the engine's default bridge]
+    /// Largest packet (MTU) on the sandboxes' network, in bytes [default: that of the engine's default bridge]
     #[arg(long, env = "MILLRACE_NETWORK_MTU", value_name = "BYTES")]
     pub network_mtu: Option<u32>,
-    /// The static supervisor that is put into each sandbox
+    /// The statically linked supervisor program that is copied into each sandbox
     #[arg(
         long,
         env = "MILLRACE_SUPERVISOR",
@@ -141,7 +141,7 @@ pub struct Config {
         value_name = "FILE"
     )]
     pub supervisor: PathBuf,
-    /// Sandboxes that run at once [default: the engine's processors]
+    /// How many sandboxes run at once [default: the number of the engine's processors]
     #[arg(
         long,
         env = "MILLRACE_BUILDER_SANDBOXES",
@@ -149,7 +149,7 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(1..=4096)
     )]
     pub sandboxes: Option<u32>,
-    /// Memory for all sandboxes together, in MiB [default: 80 % of the engine's]
+    /// Memory of all sandboxes together, in MiB [default: 80 % of the engine's memory]
     #[arg(
         long,
         env = "MILLRACE_BUILDER_MEMORY_MIB",
@@ -157,7 +157,7 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(256..)
     )]
     pub memory_mib: Option<u32>,
-    /// The largest source that is fetched, in bytes
+    /// Largest source that is fetched, in bytes
     #[arg(
         long,
         env = "MILLRACE_MAX_SOURCE_BYTES",
@@ -165,7 +165,7 @@ pub struct Config {
         value_name = "BYTES"
     )]
     pub max_source_bytes: u64,
-    /// How long a source that cannot be fetched for a reason that may pass is tried again, in seconds
+    /// How long a fetch that failed for a transient reason is tried again, in seconds
     #[arg(
         long,
         env = "MILLRACE_FETCH_RETRY_SECONDS",
@@ -173,8 +173,8 @@ pub struct Config {
         value_name = "SECONDS"
     )]
     pub fetch_retry_seconds: u32,
-    /// How long a builder that is asked to stop finishes what it has, in seconds, before it hands running attempts back;
-    /// a second signal does so at once, 0 is at once too
+    /// After a stop signal, how long running attempts may finish before they are handed back, in seconds; 0 hands them back
+    /// at once, and so does a second signal
     #[arg(
         long,
         env = "MILLRACE_DRAIN_SECONDS",
@@ -182,8 +182,8 @@ pub struct Config {
         value_name = "SECONDS"
     )]
     pub drain_seconds: u32,
-    /// A builder that was set aside for faults of its own repeats its self-test: the first time after about so many
-    /// seconds, then at a growing distance of up to 10 minutes
+    /// Pause before a builder that was set aside for its own faults runs its self-test, in seconds; it doubles with each
+    /// failure, up to 10 minutes
     #[arg(
         long,
         env = "MILLRACE_SELF_TEST_SECONDS",
@@ -191,13 +191,13 @@ pub struct Config {
         value_name = "SECONDS"
     )]
     pub self_test_seconds: u32,
-    /// Limits on each sandbox
+    /// Limits of each sandbox
     #[command(flatten)]
     pub caps: CapsArgs,
-    /// Images of chroots
+    /// Baking of the images of chroots
     #[command(flatten)]
     pub bake: BakeArgs,
-    /// Where the running builder notes its health for the command healthcheck
+    /// File in which the running builder records its health for the command `healthcheck`
     #[arg(
         long,
         env = "MILLRACE_STATUS_FILE",
@@ -205,23 +205,23 @@ pub struct Config {
         value_name = "FILE"
     )]
     pub status_file: PathBuf,
-    /// The guarded client
+    /// Which addresses sources may be fetched from
     #[command(flatten)]
     pub fetch: FetchArgs,
 }
 
-/// A setting that the builder cannot do without is missing.
+/// A required setting is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{variable} is not set: {meaning}")]
 pub struct MissingSetting {
-    /// The variable.
+    /// The environment variable that sets it.
     pub variable: &'static str,
-    /// What it is for.
+    /// What the setting is for.
     pub meaning: &'static str,
 }
 
 impl Config {
-    /// The broker's address.
+    /// The broker's address, or an error that names the setting.
     pub fn amqp_url(&self) -> Result<&SecretString, MissingSetting> {
         self.amqp_url.as_ref().ok_or(MissingSetting {
             variable: "MILLRACE_AMQP_URL",
@@ -229,7 +229,7 @@ impl Config {
         })
     }
 
-    /// The secret for enrolling.
+    /// The secret for enrolling, or an error that names the setting.
     pub fn enrol_token(&self) -> Result<&SecretString, MissingSetting> {
         self.enrol_token.as_ref().ok_or(MissingSetting {
             variable: "MILLRACE_ENROL_TOKEN",
@@ -237,7 +237,7 @@ impl Config {
         })
     }
 
-    /// The name for people: as set, or the host's, at most 64 characters.
+    /// The builder's name: as set, or else the host's; at most 64 characters.
     pub fn name(&self) -> String {
         let name = match &self.name {
             Some(name) if !name.trim().is_empty() => name.trim().to_owned(),

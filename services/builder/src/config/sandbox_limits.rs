@@ -1,4 +1,4 @@
-//! Settings of the limits on each sandbox.
+//! Settings for the limits of each sandbox.
 
 use millrace_supervisor::LogCaps;
 
@@ -6,10 +6,10 @@ use crate::config::sandbox::SandboxCaps;
 
 const MIB: u64 = 1 << 20;
 
-/// Limits on each sandbox, beside the memory and the time that its build asks for.
+/// Limits of each sandbox, beside the memory and the time that its build asks for.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CapsArgs {
-    /// Disk space that one build may use in its sandbox, in MiB; 0 means no limit
+    /// Disk space that a build may use in its sandbox, in MiB; 0 means no limit
     #[arg(
         long,
         env = "MILLRACE_SANDBOX_DISK_MB",
@@ -17,7 +17,7 @@ pub struct CapsArgs {
         value_name = "MIB"
     )]
     pub sandbox_disk_mb: u32,
-    /// The longest time a build may stay without output, in seconds; 0 means no limit
+    /// Longest time that a build may run without output, in seconds; 0 means no limit
     #[arg(
         long,
         env = "MILLRACE_SANDBOX_SILENCE_SECONDS",
@@ -25,7 +25,7 @@ pub struct CapsArgs {
         value_name = "SECONDS"
     )]
     pub sandbox_silence_seconds: u32,
-    /// Processes and threads of one sandbox
+    /// Most processes and threads of a sandbox, counted together
     #[arg(
         long,
         env = "MILLRACE_SANDBOX_PIDS",
@@ -34,10 +34,10 @@ pub struct CapsArgs {
         value_parser = clap::value_parser!(u32).range(64..=4_194_304)
     )]
     pub sandbox_pids: u32,
-    /// Processors of one sandbox, such as 2 or 1.5; make runs as many jobs [default: all]
+    /// Processors of a sandbox, such as 2 or 1.5; make runs as many parallel jobs, rounded up [default: all]
     #[arg(long, env = "MILLRACE_SANDBOX_CPUS", value_name = "NUMBER", value_parser = processors)]
     pub sandbox_cpus: Option<f64>,
-    /// What is kept of a log's beginning, in MiB; it is streamed as it comes
+    /// Size of the beginning of a log that is stored, in MiB; it is streamed while the build runs
     #[arg(
         long,
         env = "MILLRACE_LOG_HEAD_MB",
@@ -46,7 +46,7 @@ pub struct CapsArgs {
         value_parser = clap::value_parser!(u32).range(1..=3072)
     )]
     pub log_head_mb: u32,
-    /// What is kept of a longer log's end, in MiB; it counts against the sandbox's memory
+    /// Size of the end of a longer log that is stored, in MiB; it uses memory of the sandbox
     #[arg(
         long,
         env = "MILLRACE_LOG_TAIL_MB",
@@ -55,7 +55,7 @@ pub struct CapsArgs {
         value_parser = clap::value_parser!(u32).range(0..=128)
     )]
     pub log_tail_mb: u32,
-    /// A build whose log grows beyond this is ended, in MiB
+    /// Log size at which a build is ended, in MiB
     #[arg(
         long,
         env = "MILLRACE_LOG_LIMIT_MB",
@@ -67,7 +67,7 @@ pub struct CapsArgs {
 }
 
 impl CapsArgs {
-    /// The limits.
+    /// The limits in bytes and seconds; a setting of 0 becomes none.
     pub fn caps(&self) -> SandboxCaps {
         let mib = |count: u32| u64::from(count) * MIB;
         SandboxCaps {
@@ -85,11 +85,12 @@ impl CapsArgs {
     }
 }
 
+/// Parses a number of processors from 0.1 to 4096.
 fn processors(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|cpus| (0.1..=4096.0).contains(cpus))
-        .ok_or_else(|| "a number from 0.1 to 4096".to_owned())
+        .ok_or_else(|| "expected a number from 0.1 to 4096".to_owned())
 }
 
 #[cfg(test)]

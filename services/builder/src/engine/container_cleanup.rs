@@ -1,5 +1,5 @@
-//! Removes containers that nobody owns any more: at the start this builder's own of an earlier process, then and
-//! every ten minutes all that have expired on this engine, whoever made them.
+//! Removes left-over containers. At the start: those of an earlier process of this builder. Then, and every ten minutes:
+//! all on this engine that have expired, whoever made them.
 
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ use millrace_chassis::Shutdown;
 use millrace_domain::BuilderId;
 use millrace_sandbox::{Runtime, SweepFilter};
 
+/// Time between two cleanups of expired containers.
 const PERIOD: Duration = Duration::from_mins(10);
 
-/// Removes what an earlier process of this builder left. Before it no attempt is taken up again.
+/// Removes the containers of an earlier process of this builder. This comes before its attempts go on,
+/// since they have no sandbox then.
 pub async fn remove_own(runtime: &Runtime, builder: BuilderId) {
     remove(runtime, SweepFilter::OwnedBy(builder)).await;
 }
@@ -32,10 +34,10 @@ async fn remove(runtime: &Runtime, filter: SweepFilter) {
                 tracing::warn!(
                     container.id = container.container_id,
                     attempt.id = container.attempt,
-                    "removed a container that was left over"
+                    "removed a left-over container"
                 );
             }
         }
-        Err(error) => tracing::error!("cannot sweep left-over containers: {error}"),
+        Err(error) => tracing::error!("cannot remove left-over containers: {error}"),
     }
 }

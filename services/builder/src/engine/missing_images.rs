@@ -1,7 +1,7 @@
-//! Images of chroots that orders asked for and that the engine does not have. An order whose image is missing is
-//! declined before it is claimed, so that it uses up no attempt; the frontend hears which images are missing and
-//! releases what needs them to other builders. Whoever bakes, builds or loads the image has nothing more to do: it is
-//! looked for again and again.
+//! Images of chroots that jobs need and that the engine does not have. A job whose image is missing is declined before it
+//! is claimed, so that it uses up no attempt. Heartbeats report which images are missing, and the frontend releases tasks
+//! that need them to other builders. The engine is checked again and again, so an image that was baked, built or loaded
+//! is found without further action.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,24 +12,26 @@ use millrace_sandbox::{Runtime, SandboxError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Time between two looks for missing images, at first and at most.
+/// The first pause between two checks for missing images.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause between two checks for missing images.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// An image that no order asked for so long is looked for no more.
+/// An image that no job has needed for this long is not checked any more.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
-/// Images that are remembered at once.
+/// The most missing images that are remembered.
 const MAX_IMAGES: usize = 100;
 
-/// Missing images, and when each was last asked for. Clones share them.
+/// Missing images, with the time at which a job last needed each. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct MissingImages {
     missing: Arc<Mutex<BTreeMap<String, Instant>>>,
-    first_missing: Arc<Notify>,
+    /// Wakes the loop that checks, and through it the heartbeat.
+    newly_missing: Arc<Notify>,
 }
 
 impl MissingImages {
-    /// Whether the engine has the image that an order needs. An engine that does not answer counts as having it: that
-    /// comes out when the sandbox is made.
+    /// Whether the engine has the image that a job needs. An engine that does not answer counts as having it: the error is
+    /// reported when the sandbox is started.
     pub async fn has(&self, runtime: &Runtime, image: &str) -> bool {
         let is_missing = matches!(
             runtime.image_facts(image).await,
@@ -47,38 +49,42 @@ impl MissingImages {
         if !is_known {
             tracing::warn!(
                 image,
-                "the engine has no such image; it is baked, or has to be built or loaded there, and is looked for again"
+                "the engine does not have the image of a job; bake, build or load it there; it is checked again until then"
             );
-            self.first_missing.notify_one();
+            self.newly_missing.notify_one();
         }
         false
     }
 
-    /// Images that are missing, by name.
+    /// The names of the missing images, sorted.
     pub fn missing(&self) -> Vec<String> {
         self.lock().keys().cloned().collect()
     }
 
-    /// Says that an image is there; whether it was missing.
+    /// Records that the engine has an image; true when it was missing before.
     pub fn appeared(&self, image: &str) -> bool {
         let was_missing = self.lock().remove(image).is_some();
         if was_missing {
-            tracing::info!(image, "the image is missing no more");
+            tracing::info!(image, "the image is not missing any more");
         }
         was_missing
     }
 
-    /// Looks for missing images once; whether some are missing no more.
+    /// Checks all missing images once; true when any is there now or was not needed for a long time.
     async fn recheck(&self, runtime: &Runtime) -> bool {
         let mut any = false;
         for image in self.missing() {
             let found = runtime.image_facts(&image).await;
-            let is_old = |first_missing: &Instant| first_missing.elapsed() >= FORGET_AFTER;
+            let is_old = |needed: &Instant| needed.elapsed() >= FORGET_AFTER;
             let mut missing = self.lock();
             if found.is_ok() || missing.get(&image).is_some_and(is_old) {
                 missing.remove(&image);
                 any = true;
-                tracing::info!(image, found = found.is_ok(), "the image is missing no more");
+                tracing::info!(
+                    image,
+                    found = found.is_ok(),
+                    "the image is not missing any more"
+                );
             }
         }
         any
@@ -89,7 +95,7 @@ impl MissingImages {
     }
 }
 
-/// Looks for missing images until the stop.
+/// Checks missing images until the stop, and wakes the heartbeat when the list changes.
 pub async fn run(
     images: MissingImages,
     runtime: Runtime,
@@ -102,7 +108,7 @@ pub async fn run(
             backoff.reset();
             tokio::select! {
                 () = shutdown.stopping() => return Ok(()),
-                () = images.first_missing.notified() => heartbeat_wake.notify_one(),
+                () = images.newly_missing.notified() => heartbeat_wake.notify_one(),
             }
         }
         if !backoff.pause(shutdown.soft()).await {

@@ -1,4 +1,4 @@
-//! The container engine: preparation, self-test, room, missing images, and cleanup.
+//! The container engine: connecting and self-test, free room, missing images, and the cleanup of containers.
 
 pub(crate) mod container_cleanup;
 pub(crate) mod missing_images;

@@ -1,5 +1,5 @@
-//! Where sandboxes come from, tested before the first job: a builder that cannot keep the promises about memory
-//! and privileges refuses to start, with one sentence that says why.
+//! Connects to the container engine and tests it before the first job. A builder whose engine does not enforce the memory
+//! limit or does not accept the sandbox profile refuses to start, with one sentence that says why.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use millrace_sandbox::{
 use crate::config::Config;
 use crate::config::sandbox::{Offer, SandboxKind, SandboxSettings};
 
-/// Sandboxes that the stand-in runs at once.
+/// How many sandboxes of the stand-in run at once, unless set.
 const NOOP_SANDBOXES: u32 = 64;
-/// The part of the engine's memory that builders use by default, in percent.
+/// Share of the engine's memory that builders use by default, in percent.
 const BUDGET_PERCENT: u64 = 80;
 
-/// An engine that passed the test.
+/// An engine that has passed the self-test.
 pub struct ReadyEngine {
-    /// Where sandboxes come from.
+    /// The engine, or the stand-in.
     pub runtime: Runtime,
-    /// How they are made.
+    /// What every sandbox on it has in common.
     pub settings: SandboxSettings,
-    /// What the engine is.
+    /// The engine's id, memory and processors.
     pub info: EngineInfo,
 }
 
-/// Connects, tests and prepares the engine.
+/// Connects to the engine, runs the self-test, and reads what the engine is.
 pub async fn prepare(config: &Config, builder: BuilderId) -> Result<ReadyEngine, SandboxError> {
     let (runtime, device_nodes) = match config.sandbox {
         SandboxKind::Mock => {
@@ -36,7 +36,7 @@ pub async fn prepare(config: &Config, builder: BuilderId) -> Result<ReadyEngine,
         }
         SandboxKind::Noop => {
             tracing::warn!(
-                "sandboxes are the no-op stand-in: nothing is fetched and nothing is built"
+                "sandboxes are the stand-in 'noop': nothing is fetched and nothing is built"
             );
             let takes = Duration::from_millis(config.noop_millis.into());
             let engine = NoopEngine::new(&builder.to_string()).taking(takes);
@@ -58,8 +58,8 @@ pub async fn prepare(config: &Config, builder: BuilderId) -> Result<ReadyEngine,
     })
 }
 
-/// The self-test: engine reachable, profile accepted, memory limit enforced, swap no way around it, and sandboxes can
-/// be cut off from their network.
+/// The self-test: the engine can be reached, it accepts the profile, it enforces the memory limit with swap included, and
+/// sandboxes can be cut off from their network.
 pub async fn test(config: &Config, builder: BuilderId) -> Result<(Engine, SelfTest), SandboxError> {
     let engine = Engine::connect(&config.engine_url).await?;
     let (profile, supervisor) = (config.sandbox_profile, &config.supervisor);
@@ -79,7 +79,7 @@ pub async fn test(config: &Config, builder: BuilderId) -> Result<(Engine, SelfTe
     Ok((engine, tested))
 }
 
-/// What this builder offers, from settings and engine.
+/// What this builder offers, from the settings and the engine's size.
 pub fn offer(config: &Config, info: &EngineInfo) -> Offer {
     let budget = (info.memory_bytes >> 20) * BUDGET_PERCENT / 100;
     let budget = u32::try_from(budget).unwrap_or(u32::MAX);

@@ -1,6 +1,6 @@
-//! Room: the memory and the sandboxes that this builder offers, and what of them is taken. Room is reserved before
-//! an order is claimed and given back once its sandbox is gone and its results are safe on the spool. A room that is
-//! closed has nothing free, whatever is left of it.
+//! Room: the memory and the sandboxes that this builder offers, and how much of them is free. Room is reserved before a
+//! job is claimed, and free again once its results are in the spool. While the room is closed nothing is free, whatever
+//! is left of it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use millrace_domain::MemoryClass;
 use tokio::sync::watch;
 
-/// What is left.
+/// What is free of the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreeRoom {
-    /// Memory in MiB.
+    /// Free memory, in MiB.
     pub mib: u32,
-    /// Sandboxes.
+    /// How many more sandboxes may run.
     pub sandboxes: u32,
-    /// The frontend wants room for a large task: nothing smaller than this fits, in MiB; 0 in the ordinary case.
+    /// Least memory of the next job, in MiB, while the frontend reserves this builder for a large task; 0 otherwise.
     pub min_task_mib: u32,
 }
 
 impl FreeRoom {
-    /// Whether some order of this class would fit: a class holds orders that need more than its lower end.
+    /// Whether some job of this class would fit: the jobs of a class need more memory than its lower end.
     pub fn may_fit(self, class: &MemoryClass) -> bool {
         let is_large_enough = class.up_to_mib.is_none_or(|end| end >= self.min_task_mib);
         self.sandboxes > 0
@@ -30,12 +30,12 @@ impl FreeRoom {
     }
 }
 
-/// Why a builder takes nothing, although it may have room.
+/// Why a builder takes no jobs, although it may have room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClosedReason {
-    /// The frontend wants it to take nothing: it was drained, or set aside.
+    /// The frontend has drained it or set it aside.
     Drained,
-    /// Its spool's disk is short of space.
+    /// The disk of its spool is short of space.
     DiskShort,
 }
 
@@ -54,7 +54,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// A room in which everything is free.
+    /// A room of `mib` MiB and `sandboxes` sandboxes, all of it free.
     pub fn new(mib: u32, sandboxes: u32) -> Self {
         Self {
             sandboxes,
@@ -70,7 +70,7 @@ impl Room {
         }
     }
 
-    /// What is free now; nothing while the room is closed.
+    /// What is free now; no memory and no sandbox while the room is closed.
     pub fn free(&self) -> FreeRoom {
         let inner = self.lock();
         if inner.closed.is_empty() {
@@ -84,31 +84,31 @@ impl Room {
         }
     }
 
-    /// Whether nothing is taken, nor an order being asked for.
+    /// Whether no room is reserved: no job is built and none is being claimed.
     pub fn is_idle(&self) -> bool {
         self.lock().free.sandboxes == self.sandboxes
     }
 
-    /// Takes nothing more until every reason to be closed is gone.
+    /// Closes the room for a reason. It opens when every reason is gone.
     pub fn close(&self, reason: ClosedReason) {
         if self.lock().closed.insert(reason) {
             self.changed.send_replace(());
         }
     }
 
-    /// A reason to be closed is gone.
+    /// Removes a reason to be closed.
     pub fn open(&self, reason: ClosedReason) {
         if self.lock().closed.remove(&reason) {
             self.changed.send_replace(());
         }
     }
 
-    /// Tells when room was given back, or the room was opened or closed.
+    /// Notifies when room was freed, when the room was opened or closed, and when the least memory of the next job changed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Takes nothing that needs less than this, in MiB, until something that needs as much was taken; none: takes all.
+    /// Sets the least memory of the next job, in MiB, until a job that needs as much was reserved; none accepts any job.
     pub fn set_min_task(&self, mib: Option<u32>) {
         let min_task_mib = mib.unwrap_or(0);
         {
@@ -121,7 +121,7 @@ impl Room {
         self.changed.send_replace(());
     }
 
-    /// Takes one sandbox with its memory; none when it does not fit.
+    /// Reserves one sandbox with its memory; none when it does not fit.
     pub fn reserve(&self, mib: u32) -> Option<Reservation> {
         let mut inner = self.lock();
         let is_open = inner.closed.is_empty();
@@ -131,7 +131,7 @@ impl Room {
         }
         free.sandboxes -= 1;
         free.mib -= mib;
-        // What it was kept free for has come; the frontend says so if it is to go on.
+        // The large task is here. The next heartbeat's answer repeats the reservation if it is to go on.
         free.min_task_mib = 0;
         Some(Reservation {
             room: self.clone(),
@@ -154,9 +154,9 @@ impl Room {
     }
 }
 
-/// One sandbox's room; dropping it gives it back.
+/// The room of one sandbox; dropping it frees the room.
 #[derive(Debug)]
-#[must_use = "dropping a reservation gives the room back at once"]
+#[must_use = "dropping a reservation frees the room at once"]
 pub struct Reservation {
     room: Room,
     mib: u32,
@@ -217,7 +217,7 @@ mod tests {
         let small = room.reserve(2048).unwrap();
         let changes = room.changes();
         room.set_min_task(Some(7000));
-        assert!(changes.has_changed().unwrap(), "the intake looks again");
+        assert!(changes.has_changed().unwrap(), "the consumers adapt");
         assert!(open(&room).is_empty(), "the room for it is not there yet");
         assert!(room.reserve(2048).is_none());
         drop(small);
@@ -238,7 +238,7 @@ mod tests {
         let mut changes = room.changes();
         changes.mark_unchanged();
         room.close(ClosedReason::DiskShort);
-        assert!(changes.has_changed().unwrap(), "the intake looks again");
+        assert!(changes.has_changed().unwrap(), "the consumers adapt");
         assert_eq!((room.free().mib, room.free().sandboxes), (0, 0));
         assert!(room.reserve(1).is_none() && !room.is_idle());
         room.close(ClosedReason::Drained);

@@ -1,5 +1,5 @@
-//! The way back of a builder that was set aside for faults of its own: the frontend asks for the self-test of the
-//! start, and hears when it has passed.
+//! Lets a builder that was set aside for its own faults return: runs the self-test of the start when the frontend asks
+//! for it, with growing pauses, and reports a pass in the next heartbeat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,40 +14,41 @@ use crate::config::Config;
 use crate::config::sandbox::SandboxKind;
 use crate::engine::prepare;
 
-/// The longest distance between two tests.
+/// The longest pause between two tests.
 const MAX_DELAY: Duration = Duration::from_mins(10);
 
-/// What is asked for and what has passed, under the time at which this builder was set aside.
+/// The self-test that is requested and the last that passed, each named by the time at which this builder was set aside.
+/// Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct SelfTests {
-    asked: Arc<watch::Sender<Option<DateTime<Utc>>>>,
+    requested: Arc<watch::Sender<Option<DateTime<Utc>>>>,
     passed: Arc<watch::Sender<Option<DateTime<Utc>>>>,
 }
 
 impl SelfTests {
-    /// The frontend asks for a test, or for none any more.
-    pub fn ask(&self, at: Option<DateTime<Utc>>) {
-        let is_new = self.asked.send_if_modified(|asked| {
-            let is_new = *asked != at;
-            *asked = at;
+    /// Requests a test for the time at which this builder was set aside; none withdraws the request.
+    pub fn request(&self, at: Option<DateTime<Utc>>) {
+        let is_new = self.requested.send_if_modified(|requested| {
+            let is_new = *requested != at;
+            *requested = at;
             is_new
         });
         match at {
             Some(_) if is_new => tracing::warn!(
-                "set aside for faults of this builder: it takes no jobs until its self-test has passed"
+                "the frontend has set this builder aside for its own faults; it takes no jobs until its self-test has passed"
             ),
-            None if is_new => tracing::info!("no longer set aside"),
+            None if is_new => tracing::info!("this builder is not set aside any more"),
             _ => {}
         }
     }
 
-    /// The test that has passed.
+    /// The last request whose test has passed, as the heartbeat reports it; none before the first.
     pub fn passed(&self) -> Option<DateTime<Utc>> {
         *self.passed.borrow()
     }
 }
 
-/// Tests when asked to, until the stop.
+/// Runs requested tests until the stop.
 pub async fn run(
     tests: SelfTests,
     config: Config,
@@ -56,26 +57,26 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let first = Duration::from_secs(config.self_test_seconds.into());
-    let mut asked = tests.asked.subscribe();
+    let mut requested = tests.requested.subscribe();
     loop {
-        let at = *asked.borrow_and_update();
+        let at = *requested.borrow_and_update();
         tokio::select! {
             biased;
             () = shutdown.stopping() => return Ok(()),
-            changed = asked.changed() => changed?,
+            changed = requested.changed() => changed?,
             at = until_passed(&config, builder, Backoff::new(first, MAX_DELAY), at) => {
                 tests.passed.send_replace(Some(at));
                 heartbeat_wake.notify_one();
                 tokio::select! {
                     () = shutdown.stopping() => return Ok(()),
-                    changed = asked.changed() => changed?,
+                    changed = requested.changed() => changed?,
                 }
             }
         }
     }
 }
 
-/// Tests again and again, at a growing distance; never ends where nothing is asked for.
+/// Tests again and again, with growing pauses, until the test passes. Pends for ever when none is requested.
 async fn until_passed(
     config: &Config,
     builder: BuilderId,
@@ -89,7 +90,9 @@ async fn until_passed(
         tokio::time::sleep(backoff.next_delay()).await;
         match test(config, builder).await {
             Ok(()) => return at,
-            Err(error) => tracing::warn!("the self-test fails, this builder stays aside: {error}"),
+            Err(error) => {
+                tracing::warn!("the self-test failed, this builder stays set aside: {error}");
+            }
         }
     }
 }

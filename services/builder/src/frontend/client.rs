@@ -1,6 +1,6 @@
-//! The frontend's `/builder/v1` as a builder calls it. Every call tells three endings apart: it worked, the frontend
-//! is away and the same call may work later, or it refuses for good. A token that the frontend no longer knows is
-//! replaced by enrolling again; to the caller that is just "away".
+//! Client of the frontend's `/builder/v1`. Every call succeeds, fails so that the same call may work later, or is refused
+//! for good. When the frontend does not know the builder's token any more, the client enrols again, and the call fails as
+//! one that may work later.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,19 +19,19 @@ use crate::frontend::call_error::CallError;
 use crate::frontend::session::Session;
 use crate::frontend::transfer;
 
-/// The largest answer that is read, in bytes.
+/// The largest body of an answer that is read to memory, in bytes.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 
-/// An answer to a claim.
+/// The frontend's answer to a claim.
 #[derive(Debug)]
 pub enum Claimed {
-    /// The attempt is ours.
+    /// The attempt is this builder's, under the lease in the answer.
     Granted(ClaimGranted),
-    /// It is not, and the message is done with.
+    /// The attempt is not this builder's; its message is acknowledged.
     Refused(ClaimRefusal),
 }
 
-/// Talks to the frontend. Clones share connections and token.
+/// A client of the frontend. Clones share connections and token.
 #[derive(Clone)]
 pub struct FrontendClient {
     session: Session,
@@ -43,7 +43,7 @@ impl FrontendClient {
         Self { session }
     }
 
-    /// Asks for an attempt.
+    /// Claims an attempt. The same nonce gets the same answer.
     pub async fn claim(&self, claim: &ClaimRequest) -> Result<Claimed, CallError> {
         let (status, body) = self
             .exchange(self.post("/builder/v1/claim").json(claim))
@@ -58,14 +58,14 @@ impl FrontendClient {
         }
     }
 
-    /// Hands an order back.
+    /// Declines a job, or hands a claimed attempt back with its lease.
     pub async fn decline(&self, decline: &DeclineRequest) -> Result<(), CallError> {
         let request = self.post("/builder/v1/decline").json(decline);
         let (status, body) = self.exchange(request).await?;
         expect_success(status, &body)
     }
 
-    /// Says what this builder has, and hears what to do with it.
+    /// Reports the attempts and the room of this builder; the answer has the frontend's verdicts.
     pub async fn heartbeat(&self, beat: &HeartbeatRequest) -> Result<HeartbeatAnswer, CallError> {
         let request = self.post("/builder/v1/heartbeat").json(beat);
         let (status, body) = self.exchange(request).await?;
@@ -73,15 +73,16 @@ impl FrontendClient {
         decode(&body)
     }
 
-    /// Says how the images of chroots are, and hears which are wanted.
-    pub async fn chroots(&self, told: &ChrootsRequest) -> Result<ChrootsAnswer, CallError> {
-        let request = self.post("/builder/v1/chroots").json(told);
+    /// Reports the images of chroots on this engine; the answer has the chroots that the frontend wants baked.
+    pub async fn chroots(&self, images: &ChrootsRequest) -> Result<ChrootsAnswer, CallError> {
+        let request = self.post("/builder/v1/chroots").json(images);
         let (status, body) = self.exchange(request).await?;
         expect_success(status, &body)?;
         decode(&body)
     }
 
-    /// Sends a piece of a log; the answer says where the next one begins, whether or not this one was wanted.
+    /// Sends a piece of a log that begins at `offset`. The answer has the size of the log at the frontend, from which the
+    /// next piece begins, whether or not this piece was appended.
     pub async fn send_log(
         &self,
         attempt: AttemptId,
@@ -102,7 +103,7 @@ impl FrontendClient {
         }
     }
 
-    /// Uploads a file of a result from the spool.
+    /// Uploads a result file from the spool at path `from`.
     pub async fn send_file(
         &self,
         attempt: AttemptId,
@@ -111,7 +112,7 @@ impl FrontendClient {
         file: &ManifestFile,
         from: &Path,
     ) -> Result<(), CallError> {
-        // A file name has no character that a path would need encoded but these two.
+        // Some characters of a file name have a meaning in a URL.
         let name = millrace_chassis::path_segment(file.name.as_str());
         let path = format!("/builder/v1/attempts/{attempt}/files/{position}/{name}");
         let (body, progress) = transfer::upload(from).await?;
@@ -128,14 +129,14 @@ impl FrontendClient {
         }
     }
 
-    /// Begins to read a stored source.
+    /// Begins to download a source that was uploaded to the frontend.
     pub async fn source(&self, sha256: &str) -> Result<Response, CallError> {
         let digest = millrace_chassis::path_segment(sha256);
-        self.begin_to_read(&format!("/builder/v1/sources/{digest}"))
+        self.begin_download(&format!("/builder/v1/sources/{digest}"))
             .await
     }
 
-    /// Begins to read a file that an earlier attempt made.
+    /// Begins to download a result file of an earlier attempt.
     pub async fn result(
         &self,
         attempt: AttemptId,
@@ -144,10 +145,10 @@ impl FrontendClient {
     ) -> Result<Response, CallError> {
         let name = millrace_chassis::path_segment(name.as_str());
         let path = format!("/builder/v1/attempts/{attempt}/files/{position}/{name}");
-        self.begin_to_read(&path).await
+        self.begin_download(&path).await
     }
 
-    async fn begin_to_read(&self, path: &str) -> Result<Response, CallError> {
+    async fn begin_download(&self, path: &str) -> Result<Response, CallError> {
         let request = self.request(Method::GET, path);
         let response = within(CALL_TIMEOUT, request.send())
             .await
@@ -171,12 +172,14 @@ impl FrontendClient {
         self.session.request(method, path)
     }
 
+    /// Sends a request and reads the whole answer, within [`CALL_TIMEOUT`].
     async fn exchange(&self, request: RequestBuilder) -> Result<(u16, Vec<u8>), CallError> {
         within(CALL_TIMEOUT, self.answer(request))
             .await
             .map_err(CallError::Away)?
     }
 
+    /// Sends a request and reads the whole answer; gives status and body unless the call may work later.
     async fn answer(&self, request: RequestBuilder) -> Result<(u16, Vec<u8>), CallError> {
         let response = request
             .send()
@@ -192,7 +195,7 @@ impl FrontendClient {
         Ok((status, body))
     }
 
-    /// Enrols again where the frontend does not know the token any more.
+    /// Enrols again when the frontend does not know the token any more.
     async fn check_session(&self, status: u16) -> Result<(), CallError> {
         match status {
             401 => Err(CallError::Away(self.session.renew().await)),
@@ -201,7 +204,7 @@ impl FrontendClient {
     }
 }
 
-/// How long a call without a large body may take.
+/// The time limit of a call without a large body.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn within<F: Future>(deadline: Duration, call: F) -> Result<F::Output, String> {
@@ -236,12 +239,12 @@ async fn read(mut response: Response) -> Result<Vec<u8>, CallError> {
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
-    // A proxy's answer in the frontend's place is not the frontend's word.
+    // The answer may be a proxy's in place of the frontend's, so the call may work later.
     serde_json::from_slice(body)
         .map_err(|error| CallError::Away(format!("unexpected answer from the frontend: {error}")))
 }
 
-/// An answer that only says "later" is none.
+/// Fails for an answer that asks to try later: 408, 425, 429 and all from 500 on.
 fn not_later(status: u16, body: &[u8]) -> Result<(), CallError> {
     if status >= 500 || matches!(status, 408 | 425 | 429) {
         return Err(CallError::Away(refused(status, body).to_string()));
@@ -257,6 +260,7 @@ fn expect_success(status: u16, body: &[u8]) -> Result<(), CallError> {
     }
 }
 
+/// The error for a status other than success, with the text of its problem document.
 fn refused(status: u16, body: &[u8]) -> CallError {
     let reason = serde_json::from_slice::<Problem>(body)
         .ok()

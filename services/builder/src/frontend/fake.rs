@@ -1,4 +1,4 @@
-//! A frontend for tests: it keeps what it is given, and can be away, forget its builders and revoke leases.
+//! A frontend for tests: it stores what it is sent, and can be unavailable, forget its builders and revoke leases.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::frontend::client::FrontendClient;
 use crate::frontend::session::{Enrolment, Session};
 
-/// What the fake knows and does.
+/// What the fake was sent, and how it answers.
 #[derive(Debug, Default)]
 pub struct FakeState {
     /// The one token that is accepted; none: nobody enrolled.
@@ -34,7 +34,7 @@ pub struct FakeState {
     pub away_for: u32,
     /// All leases are gone.
     pub revoked: bool,
-    /// Refuse claims so.
+    /// With which reason claims are refused; none grants them.
     pub refusal: Option<ClaimRefusal>,
     /// Nonces of claims.
     pub nonces: Vec<String>,
@@ -75,7 +75,7 @@ impl FakeFrontend {
         Self { state, url }
     }
 
-    /// What it knows.
+    /// The state, locked, to be read or changed by a test.
     pub fn state(&self) -> MutexGuard<'_, FakeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! The frontend as a builder sees it: the HTTP client of `/builder/v1`, its errors, and transfers of files.
+//! The builder's side of the frontend: the session, the HTTP client of `/builder/v1`, its errors, and transfers of files.
 
 pub(crate) mod call_error;
 pub(crate) mod client;

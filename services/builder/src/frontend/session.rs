@@ -1,5 +1,5 @@
-//! The builder's standing with the frontend: enrolled with the shared secret, it has a token of its own, which is
-//! replaced by enrolling again where the frontend does not know it any more.
+//! The builder's session with the frontend. A builder enrols with the shared secret and gets a token of its own. When the
+//! frontend does not know the token any more, the builder enrols again and replaces it.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -12,9 +12,9 @@ use millrace_wire::{EnrolRequest, Enrolled};
 use secrecy::SecretString;
 use tokio::time::Instant;
 
-/// An enrolment later than this is none.
+/// How long the frontend may take to answer an enrolment.
 const ENROL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Calls that were on their way with the token from before are over after this time.
+/// After an enrolment, calls that fail within this time were made with the token before; they do not enrol again.
 const RENEWAL_GAP: Duration = Duration::from_secs(5);
 
 /// Why a builder could not enrol.
@@ -23,42 +23,42 @@ pub enum EnrolError {
     /// The frontend's address or the token cannot be used.
     #[error("MILLRACE_FRONTEND_URL or MILLRACE_ENROL_TOKEN cannot be used: {0}")]
     Setting(ApiError),
-    /// 401.
+    /// 401 or 403: the secret for enrolling is wrong.
     #[error(
         "the frontend refuses the enrolment token; MILLRACE_ENROL_TOKEN must be the same as the frontend's"
     )]
     Token,
-    /// 409.
+    /// 409: the frontend knows this builder's id under another token. The value is the identity's folder.
     #[error(
         "the frontend knows this builder's id under another token; remove the folder {0} from the spool to start as a new builder"
     )]
     IdTaken(String),
-    /// Any other refusal.
+    /// Any other refusal, with the text of the frontend's answer.
     #[error("the frontend refuses the enrolment: {0}")]
     Refused(String),
-    /// The stop came first.
+    /// The builder was stopped before it had enrolled.
     #[error("stopped before the frontend answered")]
     Stopped,
 }
 
-/// Keeps the token of an enrolment; told where so that the client needs no identity.
+/// Stores the token of an enrolment. A function, so that the session does not depend on the identity.
 pub type StoreToken = Box<dyn Fn(&Token) -> std::io::Result<()> + Send + Sync>;
 
 /// What an enrolment is made with.
 pub struct Enrolment {
-    /// The frontend's address.
+    /// The frontend's address (`MILLRACE_FRONTEND_URL`).
     pub url: String,
-    /// The secret for enrolling.
+    /// The secret for enrolling (`MILLRACE_ENROL_TOKEN`).
     pub enrol_token: SecretString,
     /// What this builder offers, and the token it had before.
     pub offer: EnrolRequest,
-    /// Keeps the new token.
+    /// Stores the new token in the spool.
     pub store_token: StoreToken,
-    /// The identity's folder, for messages.
+    /// The identity's folder, for error messages.
     pub folder: String,
 }
 
-/// The standing of one builder. Clones share it.
+/// The session of one builder. Clones share it.
 #[derive(Clone)]
 pub struct Session {
     inner: Arc<Inner>,
@@ -67,12 +67,14 @@ pub struct Session {
 struct Inner {
     enrolling: ApiClient,
     credentials: RwLock<Credentials>,
+    /// When the last enrolment because of an unknown token succeeded; held locked while one is under way.
     renewed: tokio::sync::Mutex<Option<Instant>>,
     offer: EnrolRequest,
     store_token: StoreToken,
     folder: String,
 }
 
+/// What calls are made with.
 struct Credentials {
     client: ApiClient,
     token: Option<Token>,
@@ -80,14 +82,14 @@ struct Credentials {
 
 /// Why one try to enrol failed.
 enum EnrolFailure {
-    /// It may work a little later.
+    /// Another try may succeed.
     Away(String),
-    /// It will not.
+    /// Another try would fail too.
     Permanent(EnrolError),
 }
 
 impl Session {
-    /// A builder that has not enrolled yet, but may have a token of an earlier time.
+    /// The session of a builder that has not enrolled yet, but may have the token of an earlier process.
     pub fn new(enrolment: Enrolment) -> Result<Self, EnrolError> {
         let timeouts = Timeouts {
             connect: Duration::from_secs(5),
@@ -111,7 +113,7 @@ impl Session {
         })
     }
 
-    /// Enrols, waiting for a frontend that is away until the stop.
+    /// Enrols; tries again while the frontend does not answer, until the stop.
     pub async fn enrol(&self, shutdown: &Shutdown) -> Result<Enrolled, EnrolError> {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         loop {
@@ -128,13 +130,13 @@ impl Session {
         }
     }
 
-    /// A request with the builder's token.
+    /// Begins a request that carries the builder's token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.read().client.request(method, path)
     }
 
-    /// Enrols again, because the frontend did not know the token; says how that went. Many calls find out at the
-    /// same time, some with the token from before, and one of them enrols.
+    /// Enrols again, because the frontend did not know the token; gives the result as a text for errors. Many calls may
+    /// find that out at the same time, and one of them enrols.
     pub async fn renew(&self) -> String {
         let mut renewed = self.inner.renewed.lock().await;
         if renewed.is_some_and(|at| at.elapsed() < RENEWAL_GAP) {
@@ -166,7 +168,7 @@ impl Session {
             .map_err(|_| EnrolFailure::Away("no answer in time".to_owned()))?
             .map_err(|error| self.failure(&error))?;
         (inner.store_token)(&enrolled.token).map_err(|error| {
-            EnrolFailure::Away(format!("cannot keep the builder's token: {error}"))
+            EnrolFailure::Away(format!("cannot store the builder's token: {error}"))
         })?;
         let mut credentials = inner
             .credentials

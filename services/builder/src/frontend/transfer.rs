@@ -1,5 +1,5 @@
-//! Large bodies between spool and frontend. A transfer may take as long as it needs, but not stand still: what has
-//! not moved for a minute is given up, to be tried again.
+//! Uploads and downloads of files between spool and frontend. A transfer may take as long as it needs while bytes move;
+//! one that stalls for a minute fails and may be tried again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use tokio_util::io::ReaderStream;
 
 use crate::frontend::call_error::CallError;
 
-/// How long a transfer may stand still.
+/// How long a transfer may move no byte.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
-/// Piece of a file that is read at once, in bytes.
+/// How much of a file is read at once, in bytes.
 const READ_BYTES: usize = 128 << 10;
 
-/// Counts the bytes of a transfer.
+/// Counts the bytes that a transfer has moved. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<AtomicU64>);
 
-/// A file as a request's body.
+/// Opens a file as a request's body, with the count of the bytes that were read of it.
 pub async fn upload(path: &Path) -> std::io::Result<(Body, Progress)> {
     let file = File::open(path).await?;
     let progress = Progress::default();
@@ -37,8 +37,8 @@ pub async fn upload(path: &Path) -> std::io::Result<(Body, Progress)> {
     Ok((Body::wrap_stream(stream), progress))
 }
 
-/// Waits for a call, as long as its transfer moves. The answer may take one stall's time after the last byte,
-/// in which the frontend syncs the file.
+/// Waits for a call while its transfer moves. After the last byte the answer may take as long as a stall, in which the
+/// frontend syncs the file.
 pub async fn while_moving<T>(
     progress: Progress,
     call: impl Future<Output = Result<T, CallError>>,
@@ -50,14 +50,15 @@ pub async fn while_moving<T>(
             answer = &mut call => return answer,
             () = tokio::time::sleep(STALL_TIMEOUT) => {
                 if progress.0.load(Ordering::Relaxed) == before {
-                    return Err(CallError::Away(format!("the upload stood still for {} s", STALL_TIMEOUT.as_secs())));
+                    return Err(CallError::Away(format!("the upload stalled for {} s", STALL_TIMEOUT.as_secs())));
                 }
             }
         }
     }
 }
 
-/// Writes an answer's body to a file under a cap; gives size and SHA-256 in hexadecimal.
+/// Writes an answer's body to a file; gives its size in bytes and its SHA-256 in hexadecimal. A body larger than `cap`
+/// bytes is refused.
 pub async fn download(
     mut response: Response,
     to: &Path,
@@ -69,7 +70,7 @@ pub async fn download(
     loop {
         let piece = tokio::time::timeout(STALL_TIMEOUT, response.chunk())
             .await
-            .map_err(|_| CallError::Away("the download stood still".to_owned()))?
+            .map_err(|_| CallError::Away("the download stalled".to_owned()))?
             .map_err(|error| {
                 CallError::Away(format!("the download broke off: {}", error.without_url()))
             })?;

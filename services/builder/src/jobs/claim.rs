@@ -1,4 +1,4 @@
-//! Asks for an order that was delivered and for which room is reserved, settles the delivery, and begins the work.
+//! Claims a delivered job for which room is reserved, settles the delivery, and begins the work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +18,22 @@ use crate::frontend::client::Claimed;
 use crate::spool::atomic_file::Durability;
 use crate::spool::{AttemptFolder, Record};
 
-/// How long a delivery is kept for a frontend that is away. A broker takes it away after 30 minutes.
+/// How long the claim of a delivery is tried again while the frontend does not answer. The broker requeues a delivery
+/// that is not acknowledged within 30 minutes.
 const CLAIM_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// How asking ended.
+/// How a claim ended.
 enum ClaimResult {
     Granted(ClaimGranted),
-    /// The order is not for this builder; it is done with.
+    /// The attempt is not this builder's; the delivery is acknowledged.
     NotOurs,
-    /// No answer in time.
+    /// The frontend did not answer in time.
     Away,
-    /// The builder stops.
+    /// The builder stops before the frontend has answered.
     Stopping,
 }
 
-/// Takes a delivered order.
+/// Claims a delivered job and, when the claim is granted, runs the attempt to its end.
 pub async fn claim_and_run(
     ctx: Arc<Context>,
     job: JobV1,
@@ -44,14 +45,14 @@ pub async fn claim_and_run(
         return decline_job(ctx, job, delivery, DeclineReason::NoRoom, Some(image)).await;
     }
     let folder = ctx.spool.folder(job.attempt_id);
-    let mut record = match record_order(&ctx, &folder, job.clone()).await {
+    let mut record = match record_job(&ctx, &folder, job.clone()).await {
         Ok(record) => record,
         Err(error) => {
             tracing::error!("cannot write to the spool, declining a job: {error}");
-            // Before the room is given back: nothing more is taken until a write has succeeded.
+            // Before the room is free again: the builder takes no more jobs until a write has succeeded.
             ctx.disk.write_failed(&error);
             remove_folder(&ctx, folder).await;
-            // Back to the queue it would come again at once; the frontend keeps it for a while.
+            // Requeued it would be delivered again at once; the frontend delays a declined job.
             return decline(ctx, job, delivery, DeclineReason::NoRoom).await;
         }
     };
@@ -64,7 +65,7 @@ pub async fn claim_and_run(
             record.lease_token = Some(granted.lease_token.clone());
             let running = RunningAttempt::new(id, granted.lease_token, Phase::Fetching, Vec::new());
             if !ctx.registry.insert(&running) {
-                // Delivered twice while the frontend was away, and claimed twice with one nonce.
+                // Delivered twice while the frontend did not answer, and claimed twice with one nonce.
                 return acknowledge(delivery).await;
             }
             let attempt = Attempt {
@@ -85,17 +86,19 @@ pub async fn claim_and_run(
             crash_point!("refused.forgotten");
             acknowledge(delivery).await;
         }
-        // The claim may have been recorded: the nonce stays on the disk.
+        // The claim may have been recorded, so the nonce stays on the disk.
         ClaimResult::Away => requeue(delivery).await,
         ClaimResult::Stopping => decline(ctx, record.job, delivery, DeclineReason::Stopping).await,
     }
 }
 
-/// Declines an order for which there is no room, and takes it off the queue.
+/// Declines a job for a reason other than a missing image, and acknowledges its delivery.
 pub async fn decline(ctx: Arc<Context>, job: JobV1, delivery: Delivery, reason: DeclineReason) {
     decline_job(ctx, job, delivery, reason, None).await;
 }
 
+/// Tells the frontend that this builder does not take a job. Then the delivery is acknowledged, or requeued when the
+/// frontend does not answer.
 async fn decline_job(
     ctx: Arc<Context>,
     job: JobV1,
@@ -119,16 +122,12 @@ async fn decline_job(
     }
 }
 
-/// Keeps the order with a nonce, an earlier one where the same order came before.
-async fn record_order(
-    ctx: &Context,
-    folder: &AttemptFolder,
-    job: JobV1,
-) -> std::io::Result<Record> {
+/// Writes the job with a new nonce to the spool, or reads the record of an earlier delivery of the same job.
+async fn record_job(ctx: &Context, folder: &AttemptFolder, job: JobV1) -> std::io::Result<Record> {
     let folder = folder.clone();
     ctx.on_disk(move || {
-        // Delivered twice at almost the same time the order may even be claimed by now: the nonce stays the same, or
-        // the refusal of another one would take the folder away from under the work.
+        // The same job may have been delivered a moment ago and even be claimed by now. So the nonce stays the same: a
+        // refusal of another nonce would remove the folder that the work uses.
         if let Ok(record) = folder.read() {
             return Ok(record);
         }
@@ -149,30 +148,33 @@ async fn record_order(
     .await
 }
 
+/// Asks the frontend for the attempt until it answers, the time is used up, or the builder stops.
 async fn request_claim(ctx: &Context, record: &Record) -> ClaimResult {
     let claim = ClaimRequest {
         attempt_id: record.job.attempt_id,
         nonce: record.nonce.clone(),
     };
-    let decline_job = Instant::now() + CLAIM_TIMEOUT;
+    let give_up = Instant::now() + CLAIM_TIMEOUT;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         match ctx.frontend.claim(&claim).await {
             Ok(Claimed::Granted(granted)) => return ClaimResult::Granted(granted),
             Ok(Claimed::Refused(reason)) => {
-                tracing::debug!(attempt.id = %claim.attempt_id, ?reason, "the claim was refused");
+                tracing::debug!(?reason, "the claim was refused");
                 return ClaimResult::NotOurs;
             }
             Err(CallError::Away(reason) | CallError::StoreFull(reason)) => {
-                tracing::debug!(attempt.id = %claim.attempt_id, "the claim waits: {reason}");
+                tracing::debug!("the frontend does not answer the claim yet: {reason}");
             }
-            Err(error) => {
-                // The offer runs out and is made anew; asking the same again would get the same answer.
-                tracing::error!(attempt.id = %claim.attempt_id, "the frontend does not understand a claim: {error}");
+            Err(
+                error @ (CallError::LeaseGone | CallError::Refused { .. } | CallError::Local(_)),
+            ) => {
+                // The offer runs out and the frontend makes a new one; the same claim would get the same answer.
+                tracing::error!("the frontend refuses the claim as invalid: {error}");
                 return ClaimResult::NotOurs;
             }
         }
-        if Instant::now() >= decline_job {
+        if Instant::now() >= give_up {
             return ClaimResult::Away;
         }
         if !backoff.pause(ctx.shutdown.soft()).await {
@@ -181,35 +183,35 @@ async fn request_claim(ctx: &Context, record: &Record) -> ClaimResult {
     }
 }
 
-/// From here on a restarted builder knows what it has.
+/// Writes the lease to the spool: from here on a restarted builder goes on with the attempt.
 async fn record_lease(attempt: &Attempt) {
     let folder = attempt.folder.clone();
     let record = attempt.record.clone();
     let write = move || folder.write(&record, Durability::ProcessCrash);
     if let Err(error) = attempt.ctx.on_disk(write).await {
-        // The work can go on; only a restart would not know of it, and the lease would run out.
-        tracing::error!(attempt.id = %attempt.running.id(), "cannot keep the lease in the spool: {error}");
+        // The work goes on. After a restart the lease would be unknown and run out.
+        tracing::error!("cannot write the lease to the spool: {error}");
         attempt.ctx.disk.write_failed(&error);
     }
 }
 
 async fn remove_folder(ctx: &Context, folder: AttemptFolder) {
     if let Err(error) = ctx.on_disk(move || folder.remove()).await {
-        tracing::warn!("cannot remove a refused attempt from the spool: {error}");
+        tracing::warn!("cannot remove the folder of a job that was not taken: {error}");
     }
 }
 
 async fn acknowledge(delivery: Delivery) {
     if delivery.ack().await.is_err() {
         tracing::debug!(
-            "an acknowledgement was lost; the same order will come again and be recognised"
+            "an acknowledgement was lost; the job will be delivered again and recognised"
         );
     }
 }
 
-/// Back to the queue, for another builder or another time.
+/// Puts a delivery back into its queue, for another builder or for later.
 async fn requeue(delivery: Delivery) {
     if delivery.settle(Verdict::Again).await.is_err() {
-        tracing::debug!("a delivery went back with its channel");
+        tracing::debug!("a delivery was requeued with its channel");
     }
 }

@@ -1,4 +1,4 @@
-//! Takes orders from RabbitMQ while there is room for them.
+//! Takes jobs from RabbitMQ while there is room for them.
 //!
 //! A delivery is acknowledged as soon as its claim is recorded, not after the build. RabbitMQ closes a channel whose
 //! consumer keeps a delivery unacknowledged longer than a timeout (30 minutes unless configured) and then requeues
@@ -9,7 +9,7 @@
 //! A class of memory is consumed, one delivery at a time, while the free room exceeds the class's lower end. When a
 //! delivery arrives its room is reserved first, then the consumers that do not fit any more are stopped, and only
 //! then is it claimed and acknowledged; as long as it is unacknowledged its queue hands out nothing else. What
-//! arrived from another queue at the same moment and does not fit is declined. A builder that is kept free for a large
+//! arrived from another queue at the same moment and does not fit is declined. A builder that is reserved for a large
 //! task consumes only from classes that may hold it, and only once the room for it is there.
 
 use std::sync::Arc;
@@ -19,22 +19,24 @@ use millrace_chassis::crash_point;
 use millrace_domain::{MemoryClass, MemoryClasses};
 use millrace_wire::{DeclineReason, JobV1};
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
+use crate::attempt;
 use crate::context::Context;
 use crate::jobs::claim;
 
-/// Attempts that this builder keeps, those on the finish line included. Beyond that nothing new is taken: a
-/// frontend that accepts no results for long must not fill the spool.
+/// The most attempts that this builder holds, those that wait for the frontend included. Beyond it takes no jobs: a
+/// frontend that accepts no results for a long time must not fill the spool.
 const MAX_ATTEMPTS: usize = 2000;
 
-/// One job queue.
+/// The consumer of one job queue: one architecture and one class of memory.
 struct QueueConsumer {
     class: MemoryClass,
     consumer: JobConsumer,
-    open: bool,
+    is_consuming: bool,
 }
 
-/// Consumes what fits.
+/// The consumers of all job queues that this builder may take jobs from.
 pub struct JobConsumers {
     ctx: Arc<Context>,
     queues: Vec<QueueConsumer>,
@@ -42,7 +44,7 @@ pub struct JobConsumers {
 }
 
 impl JobConsumers {
-    /// An intake for these architectures and classes, closed at first.
+    /// Consumers for these architectures and classes, none of which consumes yet.
     pub fn new(ctx: Arc<Context>, bus: &Bus, archs: &[String], classes: &MemoryClasses) -> Self {
         let count = archs.len() * classes.all().len();
         let (sender, deliveries) = mpsc::channel(count.max(1));
@@ -56,7 +58,7 @@ impl JobConsumers {
                     JobRoute::new(arch, class).queue(),
                     sender.clone(),
                 ),
-                open: false,
+                is_consuming: false,
             })
             .collect();
         Self {
@@ -66,12 +68,12 @@ impl JobConsumers {
         }
     }
 
-    /// Takes orders until the stop; what was delivered by then is declined.
+    /// Takes jobs until the stop; deliveries that are not claimed by then are declined.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let shutdown = self.ctx.shutdown.clone();
         let mut room = self.ctx.room.changes();
         loop {
-            self.open_and_close().await;
+            self.adapt_to_room().await;
             tokio::select! {
                 biased;
                 () = shutdown.stopping() => break,
@@ -86,40 +88,43 @@ impl JobConsumers {
         Ok(())
     }
 
-    /// Opens the lanes that may fit and closes the others.
-    async fn open_and_close(&mut self) {
+    /// Starts the consumers of classes that may fit and stops the others.
+    async fn adapt_to_room(&mut self) {
         let free = self.ctx.room.free();
         let is_full = self.ctx.registry.count() >= MAX_ATTEMPTS;
         let mut arrived = Vec::new();
         for queue in &mut self.queues {
             let fits = !is_full && free.may_fit(&queue.class);
-            if fits && !queue.open {
+            if fits && !queue.is_consuming {
                 queue.consumer.start().await;
-            } else if !fits && queue.open {
+            } else if !fits && queue.is_consuming {
                 arrived.extend(queue.consumer.stop().await);
             }
-            queue.open = fits;
+            queue.is_consuming = fits;
         }
         for delivery in arrived {
             self.decline(delivery, DeclineReason::NoRoom);
         }
     }
 
+    /// Reserves room for a delivered job and has it claimed, or declined when it does not fit.
     async fn accept(&mut self, delivery: Delivery) {
         let Some((job, delivery)) = self.decode(delivery) else {
             return;
         };
         crash_point!("order.delivered");
-        if self.ctx.registry.knows(job.attempt_id) {
+        if self.ctx.registry.contains(job.attempt_id) {
             // The acknowledgement of an earlier delivery was lost.
             return self.acknowledge(delivery).await;
         }
         let ctx = Arc::clone(&self.ctx);
         match ctx.room.reserve(job.limits.memory_mib) {
             Some(reservation) => {
-                self.open_and_close().await;
+                self.adapt_to_room().await;
                 let tracker = ctx.shutdown.tracker().clone();
-                tracker.spawn(claim::claim_and_run(ctx, job, delivery, reservation));
+                let span = attempt::span(job.attempt_id);
+                let claimed = claim::claim_and_run(ctx, job, delivery, reservation);
+                tracker.spawn(claimed.instrument(span));
             }
             None => self.spawn_decline(job, delivery, DeclineReason::NoRoom),
         }
@@ -134,17 +139,21 @@ impl JobConsumers {
     fn spawn_decline(&self, job: JobV1, delivery: Delivery, reason: DeclineReason) {
         let ctx = Arc::clone(&self.ctx);
         let tracker = self.ctx.shutdown.tracker();
-        tracker.spawn(claim::decline(ctx, job, delivery, reason));
+        let span = attempt::span(job.attempt_id);
+        tracker.spawn(claim::decline(ctx, job, delivery, reason).instrument(span));
     }
 
-    /// What cannot be understood is parked with the reason, in the background: the broker may be away.
+    /// Reads the job of a delivery. A message that cannot be decoded is parked with the reason, in the background, since
+    /// the broker may not answer.
     fn decode(&self, delivery: Delivery) -> Option<(JobV1, Delivery)> {
         match delivery.decode::<JobV1>() {
             Ok(envelope) => Some((envelope.body, delivery)),
             Err(verdict) => {
                 let settled = async move {
                     if delivery.settle(verdict).await.is_err() {
-                        tracing::debug!("a message that cannot be read went back with its channel");
+                        tracing::debug!(
+                            "a message that cannot be decoded was requeued with its channel"
+                        );
                     }
                 };
                 self.ctx.shutdown.tracker().spawn(settled);
@@ -155,10 +164,11 @@ impl JobConsumers {
 
     async fn acknowledge(&self, delivery: Delivery) {
         if delivery.settle(Verdict::Done).await.is_err() {
-            tracing::debug!("an acknowledgement was lost again");
+            tracing::debug!("the acknowledgement of a repeated delivery was lost");
         }
     }
 
+    /// Stops all consumers and declines what they had received.
     async fn close(&mut self) {
         let mut arrived = Vec::new();
         for queue in &self.queues {

@@ -1,4 +1,5 @@
-//! Hints from the frontend, which only make things faster: each is said again by the next heartbeat's answer.
+//! Hints from the frontend over the builder's control queue. They only make things faster: the answer to the next
+//! heartbeat says the same again.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use millrace_wire::ControlV1;
 
 use crate::context::Context;
 
-/// Follows hints until `stop`.
+/// Carries out hints until `stop` is cancelled.
 pub async fn run(ctx: Arc<Context>, bus: Bus, stop: CancellationToken) -> anyhow::Result<()> {
     let options = ConsumerOptions::new(control_queue(ctx.builder), 1);
     run_consumer(&bus, options, stop, move |incoming| {

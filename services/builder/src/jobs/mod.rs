@@ -1,4 +1,4 @@
-//! Job orders: consumed from the broker, claimed at the frontend, and the control queue.
+//! Jobs: consumed from the broker and claimed at the frontend. Also the control queue, which brings hints.
 
 pub(crate) mod claim;
 pub(crate) mod consumer;

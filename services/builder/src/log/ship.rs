@@ -1,5 +1,5 @@
-//! Ships a spooled log: each 200 ms what was written meanwhile, in pieces of at most 1 MiB, from the offset that
-//! the frontend last named. A frontend that is away is waited for; the log is safe on the disk.
+//! Ships a spooled log to the frontend: every 200 ms what was written since, in pieces of at most 1 MiB, from the size that
+//! the frontend last answered. Waits while the frontend does not answer; the log is safe on the disk.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -18,36 +18,36 @@ use crate::log::INLINE;
 use crate::log::spool::LogProgress;
 use crate::spool::blocking::on_disk;
 
-/// The largest piece, in bytes.
+/// The largest piece of a log in one request, in bytes.
 const PIECE: u64 = 1 << 20;
-/// Time in which output is gathered into one piece.
+/// How long output is gathered into one piece.
 const GATHER: Duration = Duration::from_millis(200);
-/// The same piece is refused this often before the log is given up.
+/// Refusals of the same piece after which the log is given up.
 const MAX_REFUSALS: u32 = 5;
 
-/// What is shipped, and to whom.
+/// What the shipping of one log needs.
 #[derive(Clone)]
 pub struct Shipment {
-    /// The attempt.
+    /// The attempt that the log belongs to.
     pub attempt: AttemptId,
-    /// Its lease.
+    /// The lease that authorises the calls.
     pub lease: Token,
-    /// The spooled log.
+    /// Path of the log in the spool.
     pub path: PathBuf,
-    /// To whom.
+    /// The client that the log is sent with.
     pub frontend: FrontendClient,
 }
 
 /// Why a log was not shipped to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Unshipped {
-    /// The lease is gone.
+    /// The frontend has revoked the lease.
     #[error("the lease is gone")]
     LeaseGone,
-    /// The stop came first; the spool keeps the log.
+    /// The builder stops; the log stays in the spool.
     #[error("stopped before the log was shipped")]
     Stopped,
-    /// The frontend does not take it, again and again.
+    /// The frontend refused the same piece again and again.
     #[error("{0}")]
     Refused(CallError),
     /// The spooled log cannot be read.
@@ -55,7 +55,7 @@ pub enum Unshipped {
     Spool(#[from] std::io::Error),
 }
 
-/// Ships a log to its end; gives the size that the frontend has. `stop` ends it early.
+/// Ships a log to its end; gives the size in bytes that the frontend has. Cancelling `stop` ends it early.
 pub async fn ship(
     shipment: Shipment,
     mut written: watch::Receiver<LogProgress>,
@@ -68,7 +68,7 @@ pub async fn ship(
         refusals: 0,
         backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)),
     };
-    // What is there already counts as news.
+    // What was written before counts as new.
     written.mark_changed();
     loop {
         if !written.borrow().ended {
@@ -87,20 +87,21 @@ pub async fn ship(
     }
 }
 
-/// Waits for more output, and a moment longer so that a line does not become a request; the end is not waited for.
-/// False when the log's writer is gone without an end.
+/// Waits for more output, and then for [`GATHER`], so that not every line becomes a request; returns at once when the log
+/// ends. False when the log's writer was dropped without an end.
 async fn wait_for_more(written: &mut watch::Receiver<LogProgress>) -> bool {
     if written.changed().await.is_err() {
         return false;
     }
     if !written.borrow().ended {
         let ended = written.wait_for(|written| written.ended);
-        // Whichever comes first, the caller looks at the present state.
+        // Whichever comes first, the caller reads the state.
         let _timed_out = tokio::time::timeout(GATHER, ended).await.is_err();
     }
     true
 }
 
+/// Sends the pieces of one log in order.
 struct Sender {
     shipment: Shipment,
     offset: u64,
@@ -109,6 +110,7 @@ struct Sender {
 }
 
 impl Sender {
+    /// Sends the next piece, or pauses when it could not be sent.
     async fn send_next(
         &mut self,
         file: &Arc<File>,
@@ -129,7 +131,7 @@ impl Sender {
         match sent {
             Ok(accepted) => {
                 crash_point!("log.shipped");
-                // An answer that does not move is one more refusal, or this would never end.
+                // An answer with the same size counts as a refusal, or this would never end.
                 self.refusals = if accepted.size == self.offset {
                     self.refusals + 1
                 } else {
@@ -141,12 +143,12 @@ impl Sender {
                     return Ok(());
                 }
                 return Err(Unshipped::Refused(CallError::Away(
-                    "the frontend takes nothing more of the log".to_owned(),
+                    "the frontend appends nothing more to the log".to_owned(),
                 )));
             }
             Err(CallError::LeaseGone) => return Err(Unshipped::LeaseGone),
             Err(CallError::Away(reason) | CallError::StoreFull(reason)) => {
-                tracing::debug!(attempt.id = %attempt, "the log waits for the frontend: {reason}");
+                tracing::debug!("the frontend does not answer, the log waits: {reason}");
             }
             Err(error @ (CallError::Refused { .. } | CallError::Local(_))) => {
                 self.refusals += 1;

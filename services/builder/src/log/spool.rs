@@ -1,4 +1,4 @@
-//! Writes the log of one attempt to the spool and tells how far it is.
+//! Writes the log of one attempt to the spool and reports its size to the task that ships it.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -13,13 +13,13 @@ use crate::log::INLINE;
 use crate::mock::log_scan::{LogFacts, LogScanner};
 use crate::spool::blocking::on_disk;
 
-/// No log of an attempt grows beyond this, in bytes, however many packages it has: the frontend takes no more. One
-/// package's log is kept short by the supervisor, at `MILLRACE_LOG_HEAD_MB` and `MILLRACE_LOG_TAIL_MB`.
+/// The largest log of an attempt, in bytes, however many packages it has: the frontend accepts no more. The supervisor
+/// limits the log of one package, by `MILLRACE_LOG_HEAD_MB` and `MILLRACE_LOG_TAIL_MB`.
 const HARD_CAP: u64 = (4 << 30) - (64 << 10);
-/// As much is written at once, in bytes.
+/// Output is gathered up to this size before it is written, in bytes.
 const BATCH: usize = 256 << 10;
 
-/// The log cannot be written.
+/// The log cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the log to the spool: {0}")]
 pub struct LogError(#[from] pub std::io::Error);
@@ -27,13 +27,13 @@ pub struct LogError(#[from] pub std::io::Error);
 /// How much of a log is written, and whether more may come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogProgress {
-    /// Bytes in the file.
+    /// Size of the file, in bytes.
     pub size: u64,
-    /// Nothing more will come.
+    /// Whether the log is complete.
     pub ended: bool,
 }
 
-/// A log that is being written.
+/// The log of one attempt that is being written.
 #[derive(Debug)]
 pub struct SpooledLog {
     file: Arc<File>,
@@ -44,7 +44,7 @@ pub struct SpooledLog {
 }
 
 impl SpooledLog {
-    /// Opens a log; what is there stays.
+    /// Opens a log for appending; what an earlier process wrote stays.
     pub fn open(path: &Path) -> Result<Self, LogError> {
         Self::open_capped(path, HARD_CAP)
     }
@@ -61,40 +61,40 @@ impl SpooledLog {
         })
     }
 
-    /// Tells how far it is.
+    /// Follows the size of the log, and whether it is complete.
     pub fn progress(&self) -> watch::Receiver<LogProgress> {
         self.written.subscribe()
     }
 
-    /// Cancelled when the disk does not take what a sandbox writes.
+    /// A token that is cancelled when the output of a sandbox cannot be written.
     pub fn failed(&self) -> CancellationToken {
         self.failed.clone()
     }
 
-    /// Bytes so far.
+    /// The size of the log so far, in bytes.
     pub fn size(&self) -> u64 {
         self.written.borrow().size
     }
 
-    /// Appends a line of the builder's own.
+    /// Appends a line of the builder's own, with the prefix `millrace: `.
     pub async fn append_line(&mut self, line: &str) -> Result<(), LogError> {
         self.append(format!("millrace: {line}\n").as_bytes()).await
     }
 
-    /// Appends bytes; beyond the cap they are counted and left out.
+    /// Appends bytes. Those beyond the cap are left out and counted.
     pub async fn append(&mut self, bytes: &[u8]) -> Result<(), LogError> {
         let size = self.size();
         let room = usize::try_from(self.cap.saturating_sub(size)).unwrap_or(usize::MAX);
-        let kept = &bytes[..bytes.len().min(room)];
-        self.left_out += (bytes.len() - kept.len()) as u64;
-        if let Err(error) = self.write(kept).await {
-            // What was written of it is cut off, or the next bytes would not stand where they are counted.
+        let fitting = &bytes[..bytes.len().min(room)];
+        self.left_out += (bytes.len() - fitting.len()) as u64;
+        if let Err(error) = self.write(fitting).await {
+            // A part may have been written; it is cut off, so that the next bytes have the offset that is counted.
             if let Err(error) = self.file.set_len(size) {
-                tracing::error!("cannot cut a torn log: {error}");
+                tracing::error!("cannot cut a partly written piece off the log: {error}");
             }
             return Err(error.into());
         }
-        let size = size + kept.len() as u64;
+        let size = size + fitting.len() as u64;
         self.written
             .send_replace(LogProgress { size, ended: false });
         Ok(())
@@ -108,13 +108,13 @@ impl SpooledLog {
         on_disk(move || (&*file).write_all(&bytes)).await
     }
 
-    /// Takes in all that a sandbox writes, and gives what it told. When the disk fails, the sandbox is still read
-    /// to its end, since a reader that pauses stalls the build.
+    /// Writes all output of a sandbox to the log, and gives what was found in it. When the disk fails, the output is still
+    /// read to its end, since a reader that pauses stalls the build.
     pub async fn spool_output(
         &mut self,
         mut pieces: mpsc::Receiver<Bytes>,
     ) -> Result<LogFacts, LogError> {
-        let mut reader = LogScanner::default();
+        let mut scanner = LogScanner::default();
         let mut failure = None;
         let mut batch: Vec<u8> = Vec::new();
         while let Some(piece) = pieces.recv().await {
@@ -128,7 +128,7 @@ impl SpooledLog {
             {
                 batch.extend_from_slice(&piece);
             }
-            reader.feed(self.size(), &batch);
+            scanner.feed(self.size(), &batch);
             failure = self.append(&batch).await.err();
             if failure.is_some() {
                 self.failed.cancel();
@@ -136,11 +136,11 @@ impl SpooledLog {
         }
         match failure {
             Some(error) => Err(error),
-            None => Ok(reader.finish()),
+            None => Ok(scanner.finish()),
         }
     }
 
-    /// Says that nothing more will come, also when the last line does not fit on the disk.
+    /// Marks the log as complete, also when the last line cannot be written; gives its size in bytes.
     pub async fn end(mut self) -> Result<u64, LogError> {
         let closed = self.close().await;
         let size = self.size();
@@ -148,6 +148,7 @@ impl SpooledLog {
         closed.map(|()| size)
     }
 
+    /// Appends a line about what was left out.
     async fn close(&mut self) -> Result<(), LogError> {
         if self.left_out > 0 {
             let note = format!(

@@ -1,16 +1,16 @@
-//! Which lines of a log tell why a build failed. Every rule is a plain search: a log is written by the package, so
-//! nothing here decides what is allowed, only what a person is shown first.
+//! Finds the lines of a log that say why a build failed. Every rule is a plain text search. The log is written by the
+//! package, so nothing here decides what is allowed, only which line a person is shown first.
 
-/// How much a line tells.
+/// How well a line explains a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
-    /// The consequence of a failure, such as make's last words.
+    /// The consequence of a failure, such as make's last line.
     Consequence,
-    /// The failure itself.
+    /// The failure itself, such as a compiler's error.
     Cause,
 }
 
-/// Words that stand in the line of a failure, wherever they stand in it.
+/// Texts anywhere in a line that states a cause.
 const CAUSES: &[&str] = &[
     "No matching package to install:",
     "No match for argument:",
@@ -34,10 +34,10 @@ const CAUSES: &[&str] = &[
     "Installed (but unpackaged) file(s) found",
 ];
 
-/// Words that begin the line of a failure.
+/// Texts at the beginning of a line that states a cause.
 const CAUSE_BEGINNINGS: &[&str] = &["error[", "FAIL: ", "not ok ", "Killed"];
 
-/// Words of those who report a failure that happened elsewhere.
+/// Texts of tools that report a failure which happened elsewhere.
 const CONSEQUENCES: &[&str] = &[
     ": *** [",
     "Bad exit status from",
@@ -49,9 +49,9 @@ const CONSEQUENCES: &[&str] = &[
     "Error: ",
 ];
 
-/// How much a line tells of a failure; nothing for most lines.
+/// How well a line explains a failure; none for a line that is not about one.
 pub fn weigh(line: &str) -> Option<Weight> {
-    // What a shell traces is a command, not what came of it.
+    // A line of a shell's trace is a command, not its result.
     if line.starts_with('+') {
         return None;
     }
@@ -71,7 +71,7 @@ pub fn weigh(line: &str) -> Option<Weight> {
         .then_some(Weight::Consequence)
 }
 
-/// `error:` as compilers, linkers, configure and rpm write it, and no flag such as `-Werror`.
+/// Whether a line has `error:` as compilers, linkers, configure and rpm write it, but not in a flag such as `-Werror`.
 fn says_error(line: &str) -> bool {
     line.match_indices("error:").any(|(at, _)| {
         line[..at]
@@ -81,7 +81,7 @@ fn says_error(line: &str) -> bool {
     })
 }
 
-/// The part of a line between the first quotes after some words.
+/// The text between the first quotes after `words`; none when there are no quotes, or nothing between them.
 pub fn quoted_after<'a>(line: &'a str, words: &str) -> Option<&'a str> {
     let rest = &line[line.find(words)? + words.len()..];
     let open = rest.find(['\'', '"'])?;

@@ -1,6 +1,6 @@
-//! mock's exit codes in words. The documented meanings are not always the observed ones; these are the observed.
+//! The meanings of mock's exit codes, as observed; mock's documentation is not always right.
 
-/// What an exit code of mock means, as a person would say it.
+/// What an exit code of mock means, in a few words.
 pub fn meaning(code: i32) -> String {
     let meaning = match code {
         0 => "success",
@@ -26,7 +26,7 @@ pub fn meaning(code: i32) -> String {
     meaning.to_owned()
 }
 
-/// The whole sentence of an outcome's `exit_text`.
+/// The sentence for an outcome's `exit_text`.
 pub fn sentence(code: i32) -> String {
     format!("mock exited with {code}: {}", meaning(code))
 }

@@ -1,30 +1,30 @@
-//! Reads a package's log while it streams, and keeps the little that a judgement needs: the first line that tells
-//! of the failure, with its place, and the names of what was missing. Lines may be torn or glued and the bytes
-//! may be anything, so every rule is a search and a miss costs only a poorer message.
+//! Scans a package's log while it streams, for what the classification needs: the first line that explains a failure, with
+//! its offset, and the names of missing packages. Lines may be cut or joined and may contain any bytes, so every rule is a
+//! text search, and a miss costs only a less precise message.
 
 use millrace_domain::FirstError;
 
 use crate::mock::error_lines::{Weight, quoted_after, weigh};
 
-/// As much of a line as is looked at, in bytes.
+/// The part of a line that is searched, in bytes.
 const LINE_CAP: usize = 4096;
-/// As much of a line as is kept, in characters.
+/// The part of a line that is recorded, in characters.
 const TEXT_CAP: usize = 500;
-/// As many missing packages as are named.
+/// The most missing packages that are recorded.
 const NAMES_CAP: usize = 5;
 
-/// What the log of one package told.
+/// What was found in the log of one package.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogFacts {
-    /// The first line that tells of the failure.
+    /// The first line that states a cause, or else the first that states a consequence.
     pub first_error: Option<FirstError>,
     /// Packages that no repository has, as written in the spec; at most five.
     pub missing_packages: Vec<String>,
     /// The repository whose metadata could not be read, by the package manager's id.
     pub failed_repository: Option<String>,
-    /// mock or rpm called the source unusable.
+    /// Whether mock or rpm said that the source package cannot be used.
     pub source_unusable: bool,
-    /// Some file system was full.
+    /// Whether some program found a full file system.
     pub no_space: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct LogScanner {
 }
 
 impl LogScanner {
-    /// Takes the next piece, which lies at `offset` in the attempt's log.
+    /// Scans the next piece, which begins at `offset` in the attempt's log.
     pub fn feed(&mut self, offset: u64, piece: &[u8]) {
         let mut at = offset;
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
@@ -55,7 +55,7 @@ impl LogScanner {
         }
     }
 
-    /// What was learnt, the unfinished last line included.
+    /// What was found, the unfinished last line included.
     pub fn finish(mut self) -> LogFacts {
         self.end_line();
         self.facts.first_error = self.cause.or(self.consequence);
@@ -67,11 +67,11 @@ impl LogScanner {
         let line = String::from_utf8_lossy(&bytes);
         let line = line.trim();
         if begins_scriptlet(line) {
-            // rpmbuild goes on only after success, so what looked like an error before was none.
+            // rpmbuild begins a scriptlet only after the one before succeeded, so an earlier "error" was none.
             self.cause = None;
             self.consequence = None;
         } else if let Some(weight) = weigh(line) {
-            self.note_names(line);
+            self.record_names(line);
             let slot = match weight {
                 Weight::Cause => &mut self.cause,
                 Weight::Consequence => &mut self.consequence,
@@ -86,7 +86,8 @@ impl LogScanner {
         self.line.clear();
     }
 
-    fn note_names(&mut self, line: &str) {
+    /// Records the names and conditions that a line states.
+    fn record_names(&mut self, line: &str) {
         self.facts.no_space |= line.contains("No space left on device");
         for words in ["No matching package to install:", "No match for argument:"] {
             let name = quoted_after(line, words).or_else(|| word_after(line, words));
@@ -118,7 +119,7 @@ fn word_after<'a>(line: &'a str, words: &str) -> Option<&'a str> {
         .next()
 }
 
-/// Text for a person: at most 500 characters, none of which moves a cursor.
+/// At most 500 characters of a text, with control characters replaced, so that none moves a cursor.
 fn printable(text: &str) -> String {
     text.chars()
         .take(TEXT_CAP)
@@ -131,13 +132,15 @@ mod tests {
     use super::*;
 
     fn read(log: &str) -> LogFacts {
-        let mut reader = LogScanner::default();
-        reader.feed(0, log.as_bytes());
-        reader.finish()
+        let mut scanner = LogScanner::default();
+        scanner.feed(0, log.as_bytes());
+        scanner.finish()
     }
 
     fn first(log: &str) -> (String, u64) {
-        let error = read(log).first_error.expect("a telling line");
+        let error = read(log)
+            .first_error
+            .expect("a line that explains the failure");
         (error.text, error.log_offset)
     }
 
@@ -158,10 +161,10 @@ mod tests {
     fn pieces_may_end_anywhere() {
         let log = "one\ntwo.c:1: error: three\nfour\n";
         for cut in 0..log.len() {
-            let mut reader = LogScanner::default();
-            reader.feed(100, &log.as_bytes()[..cut]);
-            reader.feed(100 + cut as u64, &log.as_bytes()[cut..]);
-            let error = reader.finish().first_error.unwrap();
+            let mut scanner = LogScanner::default();
+            scanner.feed(100, &log.as_bytes()[..cut]);
+            scanner.feed(100 + cut as u64, &log.as_bytes()[cut..]);
+            let error = scanner.finish().first_error.unwrap();
             assert_eq!(
                 (error.text.as_str(), error.log_offset),
                 ("two.c:1: error: three", 104)

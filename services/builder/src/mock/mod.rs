@@ -1,4 +1,5 @@
-//! What is particular to mock: its command line, its exit codes, what its output tells, and how a run is judged.
+//! Everything specific to mock: its command lines (the plan), its exit codes, the scan of its log, and the classification
+//! of a run.
 
 pub(crate) mod classify;
 pub(crate) mod error_lines;

@@ -1,9 +1,10 @@
-//! The plan of one package: mock is called twice in the same sandbox, once connected, to install what the package
-//! needs, and once without network, to build it. What the package finds out itself to need (dynamic build
-//! requirements) is installed connected in between, while nothing of the package runs. A build that may use the network
-//! throughout is never cut. Extra repositories are looked at first: mock waits two minutes for one that never answers,
-//! and does not find one that has a folder per architecture. What was built before it for the same build is a repository,
-//! made inside the sandbox.
+//! The plan of one package, which the supervisor carries out. mock is called twice in the same sandbox: connected, to
+//! install the build dependencies, and without network, to build. Dynamic build requirements, which the package computes
+//! itself, are installed connected in between, while no code of the package runs. A build that may use the network stays
+//! connected throughout.
+//!
+//! Extra repositories are checked first: mock waits two minutes for one that does not answer, and does not find one with a
+//! folder per architecture. Packages that were built before in the same build become a repository inside the sandbox.
 
 use millrace_supervisor::{
     Network, Owner, PACKAGES_DIR, Plan, REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH,
@@ -15,34 +16,34 @@ use crate::config::sandbox::SandboxCaps;
 
 /// The unprivileged user and group that mock builds as; root starts mock and names them.
 const BUILD_USER: u32 = 1000;
-/// mock's exit code where the package manager failed.
+/// mock's exit code when the package manager failed.
 const PACKAGE_MANAGER: i32 = 30;
-/// Where mock leaves the source package that names dynamic build requirements, `*` being the root's name.
+/// Where mock puts the source package that lists dynamic build requirements; `*` is the name of the root.
 const SOURCES_FOLDER: &str = "/var/lib/mock/*/root/builddir/build/SRPMS";
-/// How rpmbuild names it (rpm 4.15, `-br`).
+/// How the name of that source package ends (rpm 4.15, `rpmbuild -br`).
 const REQUIRES_SUFFIX: &str = ".buildreqs.nosrc.rpm";
 /// mock's own limit on rounds of dynamic build requirements.
 const ROUNDS: u32 = 10;
 
-/// Looks at extra repositories. Python is what mock is written in, so an image with mock has it.
+/// The program that checks extra repositories. mock is written in Python, so an image with mock can run it.
 const CHECK_REPOSITORIES: &str = include_str!("repositories.py");
-/// The step that makes a repository of the packages that were built before.
+/// Name of the step that makes a repository of the packages that were built before.
 pub const REPOSITORY_STEP: &str = "repository";
 
-/// One try of one package.
+/// What the plan for one try of a package depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanInputs<'a> {
-    /// The job that the package belongs to.
+    /// The job of the attempt.
     pub job: &'a JobV1,
-    /// The operator's limits.
+    /// The operator's limits, with the task's disk space.
     pub caps: &'a SandboxCaps,
-    /// Limit on its wall time, in seconds.
+    /// Limit on the wall time of the try, in seconds.
     pub timeout_seconds: u32,
-    /// Packages that were built before are put into the sandbox.
+    /// Whether packages that were built before are copied into the sandbox.
     pub has_packages: bool,
 }
 
-/// The plan for a try. The source lies under its fixed name.
+/// The plan for a try. It finds the source under a fixed path in the sandbox.
 pub fn plan(inputs: &PlanInputs<'_>) -> Plan {
     let dependencies = step(inputs, "dependencies", &["--installdeps", SOURCE_PATH]);
     let repository = inputs.has_packages.then(repository);
@@ -68,7 +69,7 @@ pub fn plan(inputs: &PlanInputs<'_>) -> Plan {
     plan
 }
 
-/// Programs of ours that a job's plan runs, with their paths.
+/// Programs of Millrace that a job's plan runs in the sandbox: path and content.
 pub fn programs(job: &JobV1) -> Vec<(&'static str, &'static str)> {
     if job.repositories.is_empty() {
         Vec::new()
@@ -92,19 +93,19 @@ fn check_repositories(job: &JobV1) -> Step {
         argv: program.map(str::to_owned).into_iter().chain(urls).collect(),
         arguments_from: None,
         env: Vec::new(),
-        // What is wrong with them is the build's matter, unlike the chroot's own repository.
+        // A broken extra repository is the build's fault, unlike a broken repository of the chroot.
         stage: Some("dependencies".to_owned()),
         network: None,
         rounds: None,
     }
 }
 
-/// mock itself needs `createrepo_c`, so an image with mock has it.
+/// The step that makes the repository; mock itself needs `createrepo_c`, so an image with mock has it.
 fn repository() -> Step {
     let argv = [
         "createrepo_c",
         "--quiet",
-        // What it compresses with by itself is not read by every package manager.
+        // Not every package manager reads its default compression.
         "--general-compress-type=gz",
         PACKAGES_DIR,
     ];
@@ -119,6 +120,7 @@ fn repository() -> Step {
     }
 }
 
+/// The step that builds the package, without network unless the build may use it.
 fn rebuild(inputs: &PlanInputs<'_>) -> Step {
     if inputs.job.network {
         return step(inputs, "rebuild", &["--rebuild", SOURCE_PATH]);
@@ -138,6 +140,7 @@ fn rebuild(inputs: &PlanInputs<'_>) -> Step {
     rebuild
 }
 
+/// A call of mock with the options that all steps have.
 fn step(inputs: &PlanInputs<'_>, name: &str, mode: &[&str]) -> Step {
     let job = inputs.job;
     let mut argv: Vec<String> = [

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Writes files so that a reader finds the whole content or none of it, also after a crash.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ pub enum Durability {
     HostCrash,
 }
 
-/// Replaces a file in one step. Only its owner may read it, since most of these files hold a token.
+/// Replaces a file in one step. Only its owner may read it, since most of these files contain a token.
 pub fn write_private(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = OpenOptions::new()
@@ -37,7 +37,7 @@ pub fn write_private(path: &Path, bytes: &[u8], durability: Durability) -> io::R
     Ok(())
 }
 
-/// Makes the names in a folder outlive the host.
+/// Syncs a folder, so that the names of its files survive a crash of the host.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -1,6 +1,6 @@
-//! Whether the spool's disk has space. A builder whose disk is short takes no work: of an order that it accepted it
-//! could keep neither log nor results. It is told by the free space, and by writes that fail although there seems to be
-//! some, as under a quota. Once there is space again the builder takes work by itself.
+//! Watches the space on the spool's disk. While it is short the builder takes no jobs, since it could store neither their
+//! logs nor their results. It is short when the free space is below a floor, and when a write fails although there seems
+//! to be space, as under a quota. When there is space again, the builder takes jobs again.
 
 use std::fmt::Display;
 use std::io;
@@ -15,24 +15,25 @@ use crate::engine::room::{ClosedReason, Room};
 use crate::spool::atomic_file::{self, Durability};
 use crate::spool::blocking::on_disk;
 
-/// Time between two looks at a disk that has space.
+/// Time between two checks of a disk that has space.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
-/// The same for one that is short, at first and at most.
+/// The first pause between two checks of a disk that is short of space.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between two checks of a disk that is short of space.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// How much is written to learn whether writing works again, in bytes.
+/// Size of the file that is written to find out whether writes succeed again, in bytes.
 const PROBE_BYTES: usize = 256 << 10;
 
-/// How short a disk is.
+/// A disk that is short of space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
-    /// Free space in MiB; 0 when a write failed for want of it.
+    /// Free space in MiB; 0 when a write failed or finished work waits for space.
     pub free_mib: u32,
-    /// Below this free space the builder takes no work, in MiB.
+    /// Free space below which the builder takes no jobs, in MiB (`MILLRACE_SPOOL_FLOOR_MB`).
     pub floor_mib: u32,
 }
 
-/// The spool's disk. Clones share it.
+/// The space on the spool's disk. Clones share it.
 #[derive(Debug, Clone)]
 pub struct SpoolSpace(Arc<Inner>);
 
@@ -49,16 +50,16 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     shortage: Option<Shortage>,
-    /// A write failed; only one that succeeds shows that there is space.
+    /// A write failed. Only a write that succeeds shows that there is space.
     has_write_failed: bool,
-    /// Attempts whose work is done and waits for space.
+    /// The number of attempts whose finished work waits for space.
     waiting: usize,
     backoff: Backoff,
 }
 
 impl SpoolSpace {
-    /// The disk of an identity's folder. It closes the room while it is short, from now on, and nudges the heartbeat
-    /// when that changes.
+    /// Watches the disk of an identity's folder. From now on it closes the room while the disk is short, and wakes the
+    /// heartbeat when that changes.
     pub fn new(folder: &Path, floor_mib: u32, room: &Room, heartbeat_wake: &Arc<Notify>) -> Self {
         let disk = Self(Arc::new(Inner {
             folder: folder.to_owned(),
@@ -82,14 +83,14 @@ impl SpoolSpace {
         self.lock().shortage
     }
 
-    /// A write failed: nothing more is taken until one has succeeded, after a pause that grows.
+    /// Records that a write failed: the builder takes no jobs until a write succeeds, which is tried after a growing pause.
     pub fn write_failed(&self, reason: &dyn Display) {
         self.lock().has_write_failed = true;
         self.record(Err(reason.to_string()));
         self.0.recheck.notify_one();
     }
 
-    /// A write succeeded: the next failure is met with a short pause again.
+    /// Records that a write succeeded: the pause after the next failure is short again.
     pub fn write_succeeded(&self) {
         let mut state = self.lock();
         if !state.has_write_failed {
@@ -97,14 +98,14 @@ impl SpoolSpace {
         }
     }
 
-    /// Work that is done waits for space: as long as it does, nothing more is taken.
+    /// Records that finished work waits for space. Until the guard is dropped the builder takes no jobs.
     pub fn wait_for_space(&self, reason: &dyn Display) -> SpaceWaitGuard {
         self.lock().waiting += 1;
         self.write_failed(reason);
         SpaceWaitGuard(self.clone())
     }
 
-    /// Measures, and tries to write where that has failed. Blocks.
+    /// Measures the free space, and tries a write if one has failed. Blocks on the disk.
     fn check(&self) {
         let has_write_failed = self.lock().has_write_failed;
         let free = free_mib(&self.0.folder).map_err(|error| error.to_string());
@@ -117,14 +118,14 @@ impl SpoolSpace {
         self.record(tried);
     }
 
-    /// Notes the free space in MiB, or why nothing can be written.
+    /// Records the free space in MiB, or why nothing can be written.
     fn record(&self, found: Result<u32, String>) {
         let floor_mib = self.0.floor_mib;
         let (before, now) = {
             let mut state = self.lock();
             let free_mib = match &found {
                 Ok(free_mib) if state.waiting == 0 => *free_mib,
-                // What is free is too little for what waits.
+                // The free space is too little for the work that waits.
                 Ok(_) | Err(_) => 0,
             };
             let is_short = found.is_err() || state.waiting > 0 || free_mib < floor_mib;
@@ -138,6 +139,7 @@ impl SpoolSpace {
         self.announce(before, now, found.err());
     }
 
+    /// Opens or closes the room, wakes the heartbeat and logs, when the disk became short or has space again.
     fn announce(&self, before: Option<Shortage>, now: Option<Shortage>, reason: Option<String>) {
         let Inner {
             folder,
@@ -151,22 +153,23 @@ impl SpoolSpace {
                 room.close(ClosedReason::DiskShort);
                 let reason = reason.unwrap_or_else(|| {
                     format!(
-                        "{} MiB are free, {} MiB are wanted (MILLRACE_SPOOL_FLOOR_MB)",
+                        "{} MiB are free, {} MiB are required (MILLRACE_SPOOL_FLOOR_MB)",
                         short.free_mib, short.floor_mib
                     )
                 });
-                tracing::warn!(%folder, "the spool's disk is short of space, taking no work until there is some: {reason}");
+                tracing::warn!(%folder, "the spool's disk is short of space, taking no jobs until there is some: {reason}");
                 heartbeat_wake.notify_one();
             }
             (Some(_), None) => {
                 room.open(ClosedReason::DiskShort);
-                tracing::info!(%folder, "the spool's disk has space again, taking work");
+                tracing::info!(%folder, "the spool's disk has space again, taking jobs");
                 heartbeat_wake.notify_one();
             }
             (None, None) | (Some(_), Some(_)) => {}
         }
     }
 
+    /// The time until the next check.
     fn pause(&self) -> Duration {
         let mut state = self.lock();
         if state.shortage.is_some() {
@@ -181,7 +184,7 @@ impl SpoolSpace {
     }
 }
 
-/// An attempt whose work is done and waits for space, as long as it lives.
+/// Says that an attempt's finished work waits for space, as long as this value lives.
 #[derive(Debug)]
 #[must_use = "dropping it says that nothing waits any more"]
 pub struct SpaceWaitGuard(SpoolSpace);
@@ -191,21 +194,20 @@ impl Drop for SpaceWaitGuard {
         let mut state = self.0.lock();
         state.waiting -= 1;
         if state.waiting == 0 {
-            // Looked at soon.
             state.backoff.reset();
             self.0.0.recheck.notify_one();
         }
     }
 }
 
-/// Looks at the disk until `stop`.
+/// Checks the disk until `stop` is cancelled.
 pub async fn run(disk: SpoolSpace, stop: CancellationToken) -> anyhow::Result<()> {
     loop {
         let pause = disk.pause();
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            // The pause begins anew, longer than the one before.
+            // A write has failed again, so the pause begins again and is longer.
             () = disk.0.recheck.notified() => continue,
             () = tokio::time::sleep(pause) => {}
         }
@@ -218,14 +220,14 @@ pub async fn run(disk: SpoolSpace, stop: CancellationToken) -> anyhow::Result<()
     }
 }
 
-/// Space that this process may use, in MiB.
+/// Free space that this process may use, in MiB.
 fn free_mib(folder: &Path) -> io::Result<u32> {
     let found = rustix::fs::statvfs(folder)?;
     let mib = found.f_bavail.saturating_mul(found.f_frsize) >> 20;
     Ok(u32::try_from(mib).unwrap_or(u32::MAX))
 }
 
-/// Does what keeping an order does.
+/// Tries what writing a job to the spool does: makes a folder, and writes and syncs a file in it.
 fn probe(folder: &Path) -> io::Result<()> {
     let probe = folder.join("probe");
     let written = std::fs::create_dir_all(&probe).and_then(|()| {

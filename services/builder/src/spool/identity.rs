@@ -1,6 +1,6 @@
-//! Who this builder is. Replicas share an environment and a spool volume, so each takes one subfolder by `flock`:
-//! one that no living builder holds, with its id and unsent reports, or a new one. The lock ends with the process,
-//! however it ends.
+//! The identity of this builder. Replicas share an environment and a spool volume, so each locks one subfolder with
+//! `flock`: one that no running builder has locked, with its id and unsent reports, or a new one. The lock ends with the
+//! process, however it ends.
 //!
 //! ```text
 //! <spool>/builder-<id>/   lock · builder.json · token · attempts/
@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::spool::atomic_file::{self, Durability};
 
-/// Why no identity could be taken.
+/// The spool cannot be used, so the builder has no identity.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the spool at {}: {source}; MILLRACE_SPOOL_DIR must name a folder that the builder may write", path.display())]
 pub struct IdentityError {
-    /// The file or folder concerned.
+    /// The file or folder that failed.
     pub path: PathBuf,
-    /// What happened.
+    /// The error of the file system.
     #[source]
     pub source: io::Error,
 }
@@ -37,13 +37,14 @@ pub struct Identity {
     _lock: File,
 }
 
+/// The content of `builder.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct IdentityFile {
     id: BuilderId,
 }
 
 impl Identity {
-    /// Takes an identity out of the spool.
+    /// Locks an unused identity of the spool, or creates a new one.
     pub fn acquire(spool: &Path) -> Result<Self, IdentityError> {
         make_folder(spool).map_err(|source| error_at(spool, source))?;
         for folder in candidates(spool).map_err(|source| error_at(spool, source))? {
@@ -51,14 +52,14 @@ impl Identity {
                 Ok(Some(identity)) => return Ok(identity),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(folder = %folder.display(), "passing over a spool folder that cannot be used: {error}");
+                    tracing::warn!(folder = %folder.display(), "skipping a spool folder that cannot be used: {error}");
                 }
             }
         }
         create(spool).map_err(|source| error_at(spool, source))
     }
 
-    /// The id that names this builder everywhere.
+    /// The id of this builder in every message, call and list.
     pub fn id(&self) -> BuilderId {
         self.id
     }
@@ -68,12 +69,12 @@ impl Identity {
         self.adopted
     }
 
-    /// This identity's folder.
+    /// The folder of this identity, with lock, token and attempts.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The token of the last enrolment.
+    /// The token of the last enrolment; none before the first.
     pub fn token(&self) -> io::Result<Option<Token>> {
         match std::fs::read_to_string(self.folder.join("token")) {
             Ok(text) => Ok(Some(Token::new(text)).filter(|token| !token.expose().is_empty())),
@@ -82,7 +83,7 @@ impl Identity {
         }
     }
 
-    /// Keeps the token of an enrolment.
+    /// Stores the token of an enrolment, synced to the disk.
     pub fn store_token(&self, token: &Token) -> io::Result<()> {
         let path = self.folder.join("token");
         atomic_file::write_private(&path, token.expose().as_bytes(), Durability::HostCrash)
@@ -96,7 +97,7 @@ fn error_at(path: &Path, source: io::Error) -> IdentityError {
     }
 }
 
-/// Folders of identities, those with attempts first: unsent reports are waited for.
+/// Folders of identities, those with attempts first: the frontend waits for their reports.
 fn candidates(spool: &Path) -> io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(spool)? {
@@ -113,6 +114,7 @@ fn has_attempts(folder: &Path) -> bool {
     std::fs::read_dir(folder.join("attempts")).is_ok_and(|mut entries| entries.next().is_some())
 }
 
+/// Takes over an existing identity; none when a running builder has it locked.
 fn adopt(folder: &Path) -> io::Result<Option<Identity>> {
     let Some(lock) = lock(folder)? else {
         return Ok(None);
@@ -127,7 +129,8 @@ fn adopt(folder: &Path) -> io::Result<Option<Identity>> {
     }))
 }
 
-/// Makes a new identity aside and moves it in place, locked already, so that nobody adopts it half made.
+/// Creates a new identity in a staging folder, locks it, and moves it into place, so that no other builder adopts it half
+/// made.
 fn create(spool: &Path) -> io::Result<Identity> {
     let id = BuilderId::generate();
     let staging = spool.join(format!("new-{id}"));
@@ -151,6 +154,7 @@ fn create(spool: &Path) -> io::Result<Identity> {
     })
 }
 
+/// Locks a folder; none when another process has it locked.
 fn lock(folder: &Path) -> io::Result<Option<File>> {
     let file = OpenOptions::new()
         .write(true)

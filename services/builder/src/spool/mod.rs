@@ -1,11 +1,11 @@
-//! The spool: one folder for each attempt this builder has, with everything needed to finish it after a restart.
+//! The spool: one folder for each attempt this builder holds, with everything needed to finish it after a restart.
 //!
 //! ```text
 //! attempts/<attempt>/   attempt.json · log · source.src.rpm · results/<position>/<file> · report.json
 //! ```
 //!
-//! `attempt.json` is written before each step that needs it. Up to the results it must only outlive this process: a
-//! host that went down took the sandbox along, and the lease runs out by itself. From the results on it is synced.
+//! `attempt.json` is written before each step that needs it. Until there are results it must survive only the end of this
+//! process: a crash of the host ends the sandbox too, and the lease runs out. From the results on it is synced.
 
 pub(crate) mod atomic_file;
 pub(crate) mod blocking;
@@ -24,55 +24,55 @@ use serde::{Deserialize, Serialize};
 
 use crate::spool::atomic_file::Durability;
 
-/// What the spool knows of an attempt.
+/// The content of `attempt.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
-    /// The order.
+    /// The job message of the attempt.
     pub job: JobV1,
-    /// Given with the claim; the same nonce gets the same answer.
+    /// Random token sent with the claim; the same nonce gets the same answer.
     pub nonce: Token,
-    /// The lease, once the claim was granted.
+    /// The lease; none until the claim is granted.
     #[serde(default)]
     pub lease_token: Option<Token>,
-    /// How far it is.
+    /// How far the attempt is.
     pub phase: Phase,
-    /// What became of the packages so far.
+    /// Outcome and files of the packages that were tried so far.
     #[serde(default)]
     pub packages: Vec<PackageReport>,
-    /// Stages so far.
+    /// All stages so far, for the report.
     #[serde(default)]
     pub stages: Vec<StageTime>,
-    /// Digest of the chroot's image.
+    /// Digest of the chroot's image with which the attempt was built; none before it was looked up.
     #[serde(default)]
     pub image_digest: Option<String>,
-    /// When that image was baked.
+    /// When that image was baked; none for an image that Millrace has not baked.
     #[serde(default)]
     pub image_baked_at: Option<DateTime<Utc>>,
 }
 
-/// The spool of one identity. Clones name the same folder.
+/// The spool of one identity. Clones use the same folder.
 #[derive(Debug, Clone)]
 pub struct Spool {
     attempts: PathBuf,
 }
 
-/// The folder of one attempt.
+/// The folder of one attempt, which need not exist.
 #[derive(Debug, Clone)]
 pub struct AttemptFolder {
     path: PathBuf,
 }
 
-/// What lies in a spool at the start.
+/// An attempt that is in the spool at the start.
 #[derive(Debug)]
 pub struct Found {
-    /// The folder.
+    /// The folder of the attempt.
     pub folder: AttemptFolder,
-    /// Its record.
+    /// The content of its `attempt.json`.
     pub record: Record,
 }
 
 impl Spool {
-    /// The spool in an identity's folder.
+    /// Opens the spool in an identity's folder; makes it when it is missing.
     pub fn open(identity: &Path) -> io::Result<Self> {
         let attempts = identity.join("attempts");
         make_folder(&attempts)?;
@@ -86,7 +86,8 @@ impl Spool {
         }
     }
 
-    /// All attempts of an earlier process. What cannot be read is set aside under another name, for a person.
+    /// All attempts of an earlier process. A folder without a record is removed; one whose record cannot be read is renamed
+    /// to `*.broken` for the operator.
     pub fn find(&self) -> io::Result<Vec<Found>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.attempts)? {
@@ -101,7 +102,7 @@ impl Spool {
             match folder.read() {
                 Ok(record) => found.push(Found { folder, record }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => folder.remove()?,
-                Err(error) => folder.set_aside(&error)?,
+                Err(error) => folder.mark_broken(&error)?,
             }
         }
         Ok(found)
@@ -109,25 +110,25 @@ impl Spool {
 }
 
 impl AttemptFolder {
-    /// Makes the folder; fine when it is there.
+    /// Makes the folder; does nothing when it exists.
     pub fn make(&self) -> io::Result<()> {
         make_folder(&self.path)
     }
 
-    /// Reads the record.
+    /// Reads `attempt.json`; an error of the kind `NotFound` when there is none.
     pub fn read(&self) -> io::Result<Record> {
         Ok(serde_json::from_slice(&std::fs::read(
             self.path.join("attempt.json"),
         )?)?)
     }
 
-    /// Writes the record.
+    /// Replaces `attempt.json` in one step.
     pub fn write(&self, record: &Record, durability: Durability) -> io::Result<()> {
         let bytes = serde_json::to_vec(record)?;
         atomic_file::write_private(&self.path.join("attempt.json"), &bytes, durability)
     }
 
-    /// Reads the report, when there is one.
+    /// Reads `report.json`; none when no report was written.
     pub fn read_report(&self) -> io::Result<Option<FinishedV1>> {
         match std::fs::read(self.path.join("report.json")) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -136,23 +137,23 @@ impl AttemptFolder {
         }
     }
 
-    /// Writes the report.
+    /// Replaces `report.json` in one step.
     pub fn write_report(&self, report: &FinishedV1, durability: Durability) -> io::Result<()> {
         let bytes = serde_json::to_vec(report)?;
         atomic_file::write_private(&self.path.join("report.json"), &bytes, durability)
     }
 
-    /// Where the log is spooled.
+    /// Path of the log.
     pub fn log(&self) -> PathBuf {
         self.path.join("log")
     }
 
-    /// Where a source lies until its package is done with.
+    /// Path of the source of the package at this position; it is removed once the package is not tried again.
     pub fn source(&self, position: u32) -> PathBuf {
         self.path.join(format!("source-{position}.src.rpm"))
     }
 
-    /// Where the files of a package lie.
+    /// Folder of the result files of the package at this position.
     pub fn results(&self, position: u32) -> PathBuf {
         self.path.join("results").join(position.to_string())
     }
@@ -165,21 +166,21 @@ impl AttemptFolder {
         Ok(folder)
     }
 
-    /// Removes the files of a package; fine when there are none.
+    /// Removes the files of a package; does nothing when there are none.
     pub fn remove_results(&self, position: u32) -> io::Result<()> {
         remove_folder(&self.results(position))
     }
 
-    /// Removes everything; fine when nothing is there.
+    /// Removes the folder with everything in it; does nothing when there is none.
     pub fn remove(&self) -> io::Result<()> {
         remove_folder(&self.path)
     }
 
-    fn set_aside(&self, reason: &io::Error) -> io::Result<()> {
-        let aside = self.path.with_extension("broken");
-        tracing::error!(folder = %aside.display(), "setting aside an attempt in the spool that cannot be read: {reason}");
-        remove_folder(&aside)?;
-        std::fs::rename(&self.path, aside)
+    fn mark_broken(&self, reason: &io::Error) -> io::Result<()> {
+        let broken = self.path.with_extension("broken");
+        tracing::error!(folder = %broken.display(), "an attempt in the spool cannot be read, its folder was renamed: {reason}");
+        remove_folder(&broken)?;
+        std::fs::rename(&self.path, broken)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Tells whether a file is a whole source package, before a sandbox is spent on it. Only the fixed beginning and
-//! the headers' own lengths are read; what is inside is for rpm, in the sandbox.
+//! Checks that a file is a whole source package, before a sandbox is started for it. Reads only the fixed beginning, the
+//! lengths of the headers and the lists of architectures; everything else is read by rpm, in the sandbox.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,15 +8,16 @@ use std::path::Path;
 const LEAD_SIZE: u64 = 96;
 const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 const HEADER_MAGIC: [u8; 3] = [0x8e, 0xad, 0xe8];
-/// Headers beyond this are refused by rpm too.
+/// The largest header, in bytes; rpm refuses larger ones too.
 const HEADER_CAP: u64 = 256 << 20;
-/// Entries of a header that are looked at.
+/// The most entries of a header; a header with more is called damaged.
 const ENTRY_CAP: u32 = 65_536;
 
-/// Size of header and payload together, in the signature header.
+/// Tag in the signature header: size of header and payload together, in 32 bits.
 const SIZE: u32 = 1000;
+/// Tag in the signature header: the same size in 64 bits.
 const LONG_SIZE: u32 = 270;
-/// Present in the main header of a source package.
+/// Tag that only the main header of a source package has.
 const SOURCE_PACKAGE: u32 = 1106;
 
 /// Lists of architectures (rpm's tag numbers, include/rpm/rpmtag.h).
@@ -24,25 +25,26 @@ const EXCLUDE_ARCH: u32 = 1059;
 const EXCLUSIVE_ARCH: u32 = 1061;
 /// The type of a list of strings, each ended by a zero byte.
 const STRINGS: u32 = 8;
-/// A longer list names no architectures, in strings and in bytes.
+/// The longest list that is read as one of architectures, in strings.
 const WORDS_CAP: u32 = 200;
+/// The longest list that is read as one of architectures, in bytes.
 const WORDS_BYTES: u64 = 8192;
 
-/// Why a file is no source package that could be built.
+/// Why a file cannot be built as a source package.
 #[derive(Debug, thiserror::Error)]
 pub enum SrpmError {
-    /// Something else altogether.
+    /// The file is something else; the text says what.
     #[error("the file is no RPM package: {0}")]
     NotRpm(&'static str),
-    /// A binary package.
+    /// An RPM package, but a binary one.
     #[error("the file is a binary package, not a source package (.src.rpm)")]
     Binary,
-    /// It ends too early.
+    /// The file is shorter than its headers say.
     #[error("the source package is truncated: it has {actual} bytes and should have {expected}")]
     Truncated {
-        /// Bytes there should be, at least.
+        /// The least size by the headers, in bytes.
         expected: u64,
-        /// Bytes there are.
+        /// The size of the file, in bytes.
         actual: u64,
     },
     /// The spooled file cannot be read.
@@ -50,17 +52,17 @@ pub enum SrpmError {
     Io(#[from] io::Error),
 }
 
-/// What a source package says of itself.
+/// What the header of a source package says about architectures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Source {
-    /// Architectures for which it must not be built.
+    /// `ExcludeArch`: architectures for which it must not be built.
     pub excluded: Vec<String>,
-    /// The only ones for which it may be built; all, where it is empty.
+    /// `ExclusiveArch`: the only architectures for which it may be built; empty for all.
     pub exclusive: Vec<String>,
 }
 
 impl Source {
-    /// Why it is not built for an architecture; nothing when it is. `arch` is a word of chroot names.
+    /// Why the package is not built for an architecture, given as chroot names spell it; none when it is.
     pub fn refusal(&self, arch: &str) -> Option<String> {
         let names = |list: &[String]| list.iter().any(|name| is_same(name, arch));
         if names(&self.excluded) {
@@ -73,7 +75,8 @@ impl Source {
     }
 }
 
-/// Chroots are named after the base architecture, packages after the processors (rpm 4.20, rpmrc).
+/// Whether a package's architecture is a chroot's: chroots are named after the base architecture, packages after the
+/// processor (rpm 4.20, rpmrc).
 fn is_same(package: &str, chroot: &str) -> bool {
     package == chroot
         || match chroot {
@@ -84,7 +87,7 @@ fn is_same(package: &str, chroot: &str) -> bool {
         }
 }
 
-/// Checks a file; for a thread that may block.
+/// Checks a file and reads its lists of architectures. Blocks on the disk.
 pub fn check(path: &Path) -> Result<Source, SrpmError> {
     let mut file = File::open(path)?;
     let actual = file.metadata()?.len();
@@ -113,19 +116,19 @@ pub fn check(path: &Path) -> Result<Source, SrpmError> {
         });
     }
     Ok(Source {
-        excluded: main.words(&mut file, EXCLUDE_ARCH)?,
-        exclusive: main.words(&mut file, EXCLUSIVE_ARCH)?,
+        excluded: main.strings(&mut file, EXCLUDE_ARCH)?,
+        exclusive: main.strings(&mut file, EXCLUSIVE_ARCH)?,
     })
 }
 
-/// The first bytes, as many as there are.
+/// The first 16 bytes, fewer where the file is shorter.
 fn beginning(file: &mut File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(16).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// A word for what people send by mistake.
+/// Names what people send by mistake in place of a package.
 fn looks_like(bytes: &[u8]) -> &'static str {
     let start = bytes.trim_ascii_start();
     match bytes {
@@ -141,7 +144,7 @@ fn looks_like(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// Where a header's entries and data lie.
+/// Offsets of a header's entries and data in the file, in bytes.
 struct Header {
     entries_at: u64,
     entries: u32,
@@ -176,7 +179,7 @@ fn header(file: &mut File, start: u64, actual: u64) -> Result<Header, SrpmError>
     })
 }
 
-/// One entry of a header.
+/// One entry of a header's index: the type of a tag's data, and where the data is.
 struct Entry {
     kind: u32,
     offset: u32,
@@ -184,7 +187,7 @@ struct Entry {
 }
 
 impl Header {
-    /// The offset of a tag's data within the header's data.
+    /// The offset of a tag's data within the header's data; none when the header does not have the tag.
     fn find(&self, file: &mut File, tag: u32) -> io::Result<Option<u32>> {
         Ok(self.entry(file, tag)?.map(|entry| entry.offset))
     }
@@ -206,8 +209,8 @@ impl Header {
         Ok(None)
     }
 
-    /// A list of short strings; empty where there is none, or where it is no such list.
-    fn words(&self, file: &mut File, tag: u32) -> io::Result<Vec<String>> {
+    /// A tag's list of strings; empty when the header does not have the tag, or it is no list of architectures.
+    fn strings(&self, file: &mut File, tag: u32) -> io::Result<Vec<String>> {
         let Some(entry) = self.entry(file, tag)? else {
             return Ok(Vec::new());
         };
@@ -226,7 +229,7 @@ impl Header {
             .collect())
     }
 
-    /// Size of what follows the signature header, where it says so.
+    /// The size of what follows the signature header, in bytes; none when the header does not say.
     fn size(&self, file: &mut File) -> Result<Option<u64>, SrpmError> {
         if let Some(offset) = self.find(file, LONG_SIZE)? {
             let bytes: [u8; 8] = read_at(file, self.data_at + u64::from(offset), self.end)?;

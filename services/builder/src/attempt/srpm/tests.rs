@@ -128,7 +128,7 @@ fn lists_of_architectures_are_read_from_the_header() {
         let mut file = File::open(&path).unwrap();
         let actual = file.metadata().unwrap().len();
         let header = header(&mut file, 0, actual).unwrap();
-        header.words(&mut file, EXCLUDE_ARCH).unwrap()
+        header.strings(&mut file, EXCLUDE_ARCH).unwrap()
     };
     assert_eq!(read(2), ["s390x", "ppc64le"]);
     assert_eq!(read(u32::MAX), Vec::<String>::new(), "a damaged count");

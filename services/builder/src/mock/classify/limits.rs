@@ -1,4 +1,4 @@
-//! The limits that a run can hit, each with its sentence: the limit, how much was used, in which stage, what to try.
+//! The limits that a run can hit. Each outcome says the limit, how much was used, in which stage, and what to try.
 
 use millrace_domain::{LimitName, OutcomeKind, Unit};
 use millrace_supervisor::{LimitHit, Report};
@@ -6,7 +6,7 @@ use millrace_supervisor::{LimitHit, Report};
 use crate::mock::classify::{Evidence, Finding, last_stage};
 
 const MIB: u64 = 1 << 20;
-/// A host's file system with less room than this counts as full, in bytes.
+/// A host's file system with less free space than this counts as full, in bytes.
 const FULL: u64 = 64 * MIB;
 
 /// The limit that made the supervisor end the run.
@@ -19,7 +19,7 @@ pub(super) fn hit(evidence: &Evidence<'_>, report: &Report) -> Option<Finding> {
     })
 }
 
-/// What the kernel took processes' lives or writes for.
+/// Whether the kernel killed processes for lack of memory, or refused writes because the host's disk was full.
 pub(super) fn killed(evidence: &Evidence<'_>, report: &Report) -> Option<Finding> {
     if report.oom_kills > 0 && report.memory_limit_reached == Some(false) {
         return Some(Finding::new(
@@ -37,7 +37,7 @@ pub(super) fn killed(evidence: &Evidence<'_>, report: &Report) -> Option<Finding
     (evidence.facts.no_space && is_host_full).then(|| {
         Finding::new(
             OutcomeKind::BuilderDiskFull,
-            "the disk of the builder's host is full; make room where the engine keeps its containers",
+            "the disk of the builder's host is full; make room on the disk where the engine stores its containers",
         )
     })
 }
@@ -47,7 +47,7 @@ fn silent(evidence: &Evidence<'_>) -> Finding {
     Finding::new(
         OutcomeKind::Silent,
         format!(
-            "no output for {limit} s{}; a test that waits for ever, or a tool that needs to be told to speak",
+            "no output for {limit} s{}; perhaps a test waits for ever, or a tool prints nothing while it works",
             in_stage(evidence)
         ),
     )
@@ -59,7 +59,7 @@ fn log_too_large(evidence: &Evidence<'_>, report: &Report) -> Finding {
     Finding::new(
         OutcomeKind::LogTooLarge,
         format!(
-            "the log grew to {} MiB{}, the limit is {limit} MiB; its beginning and its end were kept; make the build less verbose",
+            "the log grew to {} MiB{}, the limit is {limit} MiB; its beginning and its end are stored; make the build less verbose",
             report.log_bytes / MIB,
             in_stage(evidence)
         ),
@@ -107,7 +107,7 @@ pub(super) fn out_of_memory(evidence: &Evidence<'_>, report: Option<&Report>) ->
     Finding::new(
         OutcomeKind::OutOfMemory,
         format!(
-            "the kernel killed {killed} for want of memory: the limit is {limit} MiB{peak}; try a larger memory limit"
+            "the kernel killed {killed} for lack of memory: the limit is {limit} MiB{peak}; try a larger memory limit"
         ),
     )
     .hit(LimitName::Memory, limit.into(), Unit::MiB)
@@ -115,7 +115,7 @@ pub(super) fn out_of_memory(evidence: &Evidence<'_>, report: Option<&Report>) ->
 
 pub(super) fn processes(count: u64) -> String {
     match count {
-        // Where only the engine's flag tells of it.
+        // 0 when only the engine's flag says that a process was killed.
         0 | 1 => "a process".to_owned(),
         more => format!("{more} processes"),
     }

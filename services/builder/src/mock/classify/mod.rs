@@ -1,16 +1,16 @@
-//! Judges a run of mock. The exit code alone does not classify, so the order is:
+//! Classifies how a run of mock ended. The exit code alone does not decide, so the rules are, in this order:
 //!
 //! | first that holds | outcome |
 //! | --- | --- |
 //! | we cancelled it | `cancelled` |
-//! | the wall limit was hit, by the supervisor's word or because it had to be ended from outside | `timed_out` |
+//! | the wall-time limit was hit: the supervisor reports it, or the sandbox had to be ended from outside | `timed_out` |
 //! | the limit on silence, on the log or on disk space was hit first | `silent`, `log_too_large`, `disk_full` |
 //! | the sandbox lost its builder | `sandbox_failed` |
 //! | mock could not be started | `sandbox_failed` |
-//! | exit 0, packages | `succeeded`, with a note when a process was killed for want of memory |
+//! | exit 0, packages | `succeeded`, with a note when a process was killed for lack of memory |
 //! | exit 0, no packages | `build_failed` |
-//! | a process was killed for want of memory, and the limit was never reached: the host's memory ran out | `sandbox_failed` |
-//! | a process was killed for want of memory, or the engine says so | `out_of_memory` |
+//! | a process was killed for lack of memory, and the limit was never reached: the host's memory ran out | `sandbox_failed` |
+//! | a process was killed for lack of memory, or the engine says so | `out_of_memory` |
 //! | no space left on a device, and the host's disk was full | `builder_disk_full` |
 //! | the packages that were built before could not be made a repository | `dependency_failed` |
 //! | no report: PID 1 was killed from outside | `sandbox_failed` |
@@ -21,8 +21,8 @@
 //! | 1 or unknown, from the build's setup on | `build_failed` |
 //! | everything else: 2, 3, 5, 7, 32, 50, 60, 70, 137, 143, or a failure before the setup | `sandbox_failed` |
 //!
-//! A process that was killed for want of memory earlier, and tolerated, may precede another failure; that failure
-//! is then called `out_of_memory` too, since nothing tells the two apart.
+//! When a process was killed for lack of memory and the package went on, a later failure is called `out_of_memory` too,
+//! since nothing distinguishes the two.
 
 use millrace_domain::{Limit, LimitName, Limits, Outcome, OutcomeKind, RepositoryUrl, Stage, Unit};
 use millrace_sandbox::Ended;
@@ -37,28 +37,28 @@ pub(crate) mod limits;
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// Everything that a judgement looks at.
+/// Everything that the classification depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
-    /// The requester's cancel was carried out.
+    /// Whether the requester's cancel ended the run.
     pub cancelled: bool,
-    /// How the sandbox ended, with the supervisor's last word.
+    /// How the sandbox ended, with the supervisor's report.
     pub ended: &'a Ended,
-    /// What the log told.
+    /// What was found in the log.
     pub facts: &'a LogFacts,
-    /// The last sample that the supervisor told: what is known where it left no report.
+    /// The supervisor's last sample: the usage that is known when there is no report.
     pub last_sample: Option<Sample>,
-    /// The package's limits.
+    /// Memory and time limits of the try.
     pub limits: Limits,
-    /// The operator's.
+    /// The operator's limits of the sandbox, with the task's disk space.
     pub caps: SandboxCaps,
-    /// Extra repositories of the build.
+    /// The build's extra repositories.
     pub repositories: &'a [RepositoryUrl],
-    /// Binary packages came out of the sandbox.
+    /// Whether the sandbox made binary packages.
     pub packages_made: bool,
 }
 
-/// What was found, before usage is added.
+/// A classification, before stage and usage are added.
 struct Finding {
     kind: OutcomeKind,
     message: String,
@@ -80,7 +80,7 @@ impl Finding {
     }
 }
 
-/// How the run ended, with all its usage.
+/// The outcome of a run, with its usage.
 pub fn classify(evidence: &Evidence<'_>) -> Outcome {
     let finding = find(evidence);
     let mut outcome = Outcome::new(finding.kind, finding.message);
@@ -95,18 +95,29 @@ pub fn classify(evidence: &Evidence<'_>) -> Outcome {
     outcome
 }
 
-/// What was ended while all was well has no first error.
+/// Whether Millrace ended the run. Then the log may show no error, so no line of it is called the first error.
 fn is_ended_by_us(kind: OutcomeKind) -> bool {
-    matches!(
-        kind,
+    match kind {
         OutcomeKind::Cancelled
-            | OutcomeKind::TimedOut
-            | OutcomeKind::Silent
-            | OutcomeKind::LogTooLarge
-            | OutcomeKind::DiskFull
-    )
+        | OutcomeKind::TimedOut
+        | OutcomeKind::Silent
+        | OutcomeKind::LogTooLarge
+        | OutcomeKind::DiskFull => true,
+        OutcomeKind::Succeeded
+        | OutcomeKind::BuildFailed
+        | OutcomeKind::DependencyFailed
+        | OutcomeKind::SourceFailed
+        | OutcomeKind::OutOfMemory
+        | OutcomeKind::Skipped
+        | OutcomeKind::BuilderLost
+        | OutcomeKind::BuilderDiskFull
+        | OutcomeKind::SandboxFailed
+        | OutcomeKind::RepositoryUnreachable
+        | OutcomeKind::InternalError => false,
+    }
 }
 
+/// Applies the rules up to the supervisor's report.
 fn find(evidence: &Evidence<'_>) -> Finding {
     if evidence.cancelled {
         return Finding::new(OutcomeKind::Cancelled, "cancelled on request");
@@ -135,6 +146,7 @@ fn ended_from_outside(ended: &Ended) -> String {
     }
 }
 
+/// Applies the rules about the supervisor's report.
 fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
     let failed = |message: String| Finding::new(OutcomeKind::SandboxFailed, message);
     if let Some(finding) = limits::hit(evidence, report) {
@@ -144,7 +156,7 @@ fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
         return failed("the sandbox lost its builder and ended itself".to_owned());
     }
     if report.cancelled {
-        return failed("the sandbox was told to end by somebody else than its builder".to_owned());
+        return failed("the sandbox was ended by something other than its builder".to_owned());
     }
     let last = report.steps.last();
     let is_repository = last.is_some_and(|step| step.name == REPOSITORY_STEP);
@@ -168,7 +180,7 @@ fn find_in_report(evidence: &Evidence<'_>, report: &Report) -> Finding {
         return finding;
     }
     if is_repository {
-        // Their bytes are the packages' own, so nobody else is to blame.
+        // The packages are the build's own, so the fault is the build's.
         return Finding::new(
             OutcomeKind::DependencyFailed,
             format!(
@@ -190,7 +202,7 @@ fn clean_exit(evidence: &Evidence<'_>, report: &Report) -> Finding {
         return Finding::new(
             OutcomeKind::Succeeded,
             format!(
-                "built, but the kernel killed {} for want of memory on the way, and the package tolerated it; \
+                "built, but the kernel killed {} for lack of memory on the way, and the package tolerated it; \
                  the limit is {} MiB",
                 limits::processes(report.oom_kills),
                 evidence.limits.memory_mib
@@ -200,9 +212,10 @@ fn clean_exit(evidence: &Evidence<'_>, report: &Report) -> Finding {
     Finding::new(OutcomeKind::Succeeded, "built")
 }
 
+/// Applies the rules about mock's exit code.
 fn by_exit_code(evidence: &Evidence<'_>, code: i32) -> Finding {
     let stage = last_stage(evidence);
-    let said = exit_code::sentence(code);
+    let exit_text = exit_code::sentence(code);
     match code {
         40 => source_failed(),
         _ if evidence.facts.source_unusable && !is_rpmbuild(stage) => source_failed(),
@@ -211,16 +224,16 @@ fn by_exit_code(evidence: &Evidence<'_>, code: i32) -> Finding {
             OutcomeKind::BuildFailed,
             "%generate_buildrequires failed; see the first error",
         ),
-        11 => Finding::new(OutcomeKind::TimedOut, said),
+        11 => Finding::new(OutcomeKind::TimedOut, exit_text),
         2 | 3 | 5 | 7 | 32 | 50 | 60 | 70 | 137 | 143 if !is_rpmbuild(stage) => {
-            Finding::new(OutcomeKind::SandboxFailed, said)
+            Finding::new(OutcomeKind::SandboxFailed, exit_text)
         }
-        // Codes of mock itself that no rpmbuild passes through, whatever the stage.
-        7 | 60 | 70 | 137 | 143 => Finding::new(OutcomeKind::SandboxFailed, said),
-        193..=255 => Finding::new(OutcomeKind::BuildFailed, said),
+        // Codes of mock itself, in any stage: mock never passes them through from rpmbuild.
+        7 | 60 | 70 | 137 | 143 => Finding::new(OutcomeKind::SandboxFailed, exit_text),
+        193..=255 => Finding::new(OutcomeKind::BuildFailed, exit_text),
         _ => match stage {
             None | Some(Stage::Fetch | Stage::Buildroot) => {
-                Finding::new(OutcomeKind::SandboxFailed, said)
+                Finding::new(OutcomeKind::SandboxFailed, exit_text)
             }
             Some(stage) => Finding::new(OutcomeKind::BuildFailed, build_failed(stage)),
         },
@@ -247,14 +260,15 @@ fn build_failed(stage: Stage) -> String {
     format!("{what}; see the first error")
 }
 
-/// Exit 30: a package is missing or a repository is broken. Whose repository it is decides whose matter it is.
+/// Exit code 30: a package is missing or a repository is broken. An extra repository is the build's fault, the chroot's own
+/// is not.
 fn package_manager_failed(evidence: &Evidence<'_>, stage: Option<Stage>) -> Finding {
     let facts = evidence.facts;
     if let Some(id) = &facts.failed_repository {
         let candidates = evidence.repositories.iter();
         let found = candidates
             .filter(|url| is_repository(url, id))
-            // One may lie below another: the longest is meant.
+            // The URL of one repository may begin with another's; the longest match is the right one.
             .max_by_key(|url| url.as_str().len());
         return match found {
             Some(url) => Finding::new(
@@ -279,7 +293,16 @@ fn package_manager_failed(evidence: &Evidence<'_>, stage: Option<Stage>) -> Find
         None | Some(Stage::Fetch | Stage::Buildroot) => {
             unreachable("the buildroot could not be made ready")
         }
-        Some(_) => Finding::new(
+        Some(
+            Stage::Dependencies
+            | Stage::Prep
+            | Stage::Build
+            | Stage::Install
+            | Stage::Check
+            | Stage::Package
+            | Stage::Collect
+            | Stage::Upload,
+        ) => Finding::new(
             OutcomeKind::DependencyFailed,
             "the build dependencies could not be installed; see the first error",
         ),
@@ -290,7 +313,7 @@ fn unreachable(message: &str) -> Finding {
     Finding::new(OutcomeKind::RepositoryUnreachable, message)
 }
 
-/// mock makes a repository's id from its URL, with everything unusual left out or replaced.
+/// Whether a repository has this id. mock makes the id from the URL, with unusual characters left out or replaced.
 fn is_repository(url: &RepositoryUrl, id: &str) -> bool {
     let plain = |text: &str| -> String {
         text.chars()
@@ -308,12 +331,15 @@ fn is_repository(url: &RepositoryUrl, id: &str) -> bool {
     id.starts_with(&plain(head)) && id.ends_with(&plain(tail))
 }
 
-/// Whether rpmbuild was at work; before that a failure is not the package's.
+/// Whether rpmbuild was running. Before that a failure is not the package's fault.
 fn is_rpmbuild(stage: Option<Stage>) -> bool {
-    matches!(
-        stage,
-        Some(Stage::Prep | Stage::Build | Stage::Install | Stage::Check | Stage::Package)
-    )
+    match stage {
+        Some(Stage::Prep | Stage::Build | Stage::Install | Stage::Check | Stage::Package) => true,
+        Some(
+            Stage::Fetch | Stage::Buildroot | Stage::Dependencies | Stage::Collect | Stage::Upload,
+        )
+        | None => false,
+    }
 }
 
 fn last_stage(evidence: &Evidence<'_>) -> Option<Stage> {
@@ -346,7 +372,7 @@ fn add_usage(outcome: &mut Outcome, evidence: &Evidence<'_>) {
     outcome.cpu_seconds = Some(report.cpu_seconds);
     outcome.wall_seconds = Some(report.wall_seconds);
     outcome.log_bytes = Some(report.log_bytes);
-    // Walks are made only when the disk fills up: nothing found is nothing looked for.
+    // The supervisor measures disk use only when the disk fills up: 0 means not measured.
     outcome.disk_bytes = report.disk_bytes.filter(|bytes| *bytes > 0);
     outcome.received_bytes = report.received_bytes;
 }

@@ -143,11 +143,11 @@ fn a_tolerated_kill_is_a_success_with_a_note() {
         .classify();
     assert_eq!(outcome.kind, OutcomeKind::Succeeded);
     assert_eq!(outcome.oom_kills, Some(2));
-    assert!(outcome.message.contains("2 processes for want of memory"));
+    assert!(outcome.message.contains("2 processes for lack of memory"));
 }
 
 #[test]
-fn kills_for_want_of_memory_come_before_the_exit_code() {
+fn kills_for_lack_of_memory_come_before_the_exit_code() {
     for code in [1, 30, 137, 247] {
         let outcome = exit(code, "build")
             .reported(|report| report.oom_kills = 1)

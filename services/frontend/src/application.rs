@@ -14,10 +14,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::background::hints;
-use crate::background::hints::{HintQueue, Hints};
 use crate::background::janitor;
 use crate::background::log_sealer;
-use crate::background::log_sealer::{SealQueue, Sealer};
 use crate::background::parked_listener;
 use crate::background::relay;
 use crate::background::report_listener;
@@ -26,13 +24,15 @@ use crate::background::startup;
 use crate::background::sweeper;
 use crate::config::chroots_file;
 use crate::config::settings::Settings;
-use crate::http::auth::BuilderCache;
-use crate::http::routes::router;
+use crate::http::router;
 use crate::http::server::{self, ServerLimits};
-use crate::state::log_followers::LogWatch;
-use crate::state::login_throttle::Guesses;
+use crate::state::builder_tokens::BuilderTokens;
+use crate::state::hint_queue::{HintQueue, Hints};
+use crate::state::log_followers::LogFollowers;
+use crate::state::login_throttle::LoginThrottle;
 use crate::state::outage::Outage;
-use crate::state::results_full::FullStore;
+use crate::state::results_full::ResultsFull;
+use crate::state::seal_queue::{SealQueue, Sealer};
 use crate::state::shared_list::SharedList;
 use crate::state::{AppState, Readiness, Secrets, Shared};
 
@@ -79,18 +79,18 @@ impl Application {
             results,
             bus: Bus::start(bus, topology),
             secrets: Secrets::derive(&settings),
-            builders: BuilderCache::default(),
+            builder_tokens: BuilderTokens::default(),
             relay_wake: Notify::new(),
-            believer_wake: Notify::new(),
-            waiting: SharedList::default(),
-            guesses: Guesses::default(),
+            result_checker_wake: Notify::new(),
+            legacy_list: SharedList::default(),
+            login_throttle: LoginThrottle::default(),
             held_back: AtomicBool::new(true),
             hints,
             sealer,
-            logs: LogWatch::default(),
-            database_away: Outage::default(),
-            broker_away: Outage::default(),
-            results_full: FullStore::default(),
+            log_followers: LogFollowers::default(),
+            database_outage: Outage::default(),
+            broker_outage: Outage::default(),
+            results_full: ResultsFull::default(),
             ready: watch::Sender::new(Readiness::Starting("not begun".to_owned())),
             metrics,
             shutdown,

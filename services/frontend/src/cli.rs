@@ -11,7 +11,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::application::Application;
 use crate::config::args::{Cli, Command, Config};
-use crate::config::settings::{Settings, SettingsError};
+use crate::config::error::SettingsError;
+use crate::config::settings::Settings;
 use crate::healthcheck;
 use crate::http::openapi;
 

@@ -9,7 +9,7 @@ use millrace_store::StoreError;
 use millrace_wire::ClaimRefusal;
 use serde::Serialize;
 
-use crate::http::request_log::request_id;
+use crate::request_id;
 
 /// A field of a request that cannot be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -272,7 +272,7 @@ impl IntoResponse for ApiError {
         let status =
             StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
-            problem.id = request_id();
+            problem.id = request_id::current();
         }
         let (reason, size) = match &self {
             Self::ClaimRefused(refusal) => (Some(*refusal), None),

@@ -9,10 +9,13 @@ mod error;
 mod healthcheck;
 mod http;
 mod log_stream;
+mod request_id;
 mod state;
 
 pub use application::Application;
 pub use cli::run;
 pub use config::args::{CapArgs, Cli, Command, Config, FairnessArgs, LeaseArgs, LimitArgs};
-pub use config::settings::{Links, Settings, SettingsError};
+pub use config::error::SettingsError;
+pub use config::links::Links;
+pub use config::settings::Settings;
 pub use http::openapi::document as openapi_document;

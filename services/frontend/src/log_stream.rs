@@ -14,7 +14,7 @@ use millrace_store::{AttemptView, StoreError, TaskView};
 use tokio::time::Instant;
 
 use crate::state::AppState;
-use crate::state::log_followers::LogNews;
+use crate::state::log_followers::LogUpdates;
 
 /// How often a follower looks without being woken.
 const LOOK: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ struct Reading {
     id: AttemptId,
     offset: u64,
     ended: bool,
-    news: Arc<LogNews>,
+    news: Arc<LogUpdates>,
     /// Other news that were followed already.
     changes: u64,
     /// Where the database said that the log ends.
@@ -101,7 +101,7 @@ enum Next {
 
 impl Reading {
     fn new(state: &AppState, id: AttemptId, offset: u64) -> Self {
-        let news = state.logs.follow(id);
+        let news = state.log_followers.follow(id);
         Self {
             id,
             offset,

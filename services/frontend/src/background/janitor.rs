@@ -91,7 +91,7 @@ async fn turns(state: &AppState) -> Result<(), StoreError> {
 
 /// Clears the word that the store is full once nobody is refused any more and a file fits in again.
 async fn look_for_room(state: &AppState) {
-    if state.results_full.is_calm() && state.results.check_room().await.is_ok() {
+    if state.results_full.has_no_recent_refusal() && state.results.check_room().await.is_ok() {
         state.results_full.clear();
         tracing::info!("the result store has room again");
     }

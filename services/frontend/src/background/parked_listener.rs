@@ -70,7 +70,7 @@ async fn park(state: &AppState, incoming: &Incoming) -> Result<(), StoreError> {
     {
         tracing::warn!(attempt.id = %attempt, "attempt taken back, its message was parked");
         state.relay_wake.notify_one();
-        state.logs.tell(attempt);
+        state.log_followers.notify(attempt);
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ async fn is_taken_in(state: &AppState, incoming: &Incoming) -> Result<bool, Stor
         return Ok(false);
     };
     let attempt = envelope.body.attempt_id;
-    match report_listener::take_in(state, envelope.body).await {
+    match report_listener::accept_report(state, envelope.body).await {
         Ok(()) => {
             tracing::warn!(attempt.id = %attempt, "a report that had been given up was taken in after all");
             Ok(true)

@@ -119,7 +119,7 @@ pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError>
     counter!("millrace_tasks_released_total").increment(release.entries.len() as u64);
     entries.extend(release.entries);
     if entries.is_empty() {
-        state.broker_away.note(true);
+        state.broker_outage.note(true);
         return Ok(Step::Idle);
     }
     crash_point!("release.committed");
@@ -168,7 +168,7 @@ async fn publish(
             }
         }
     }
-    state.broker_away.note_asked(!is_away, began);
+    state.broker_outage.note_asked(!is_away, began);
     for (reason, messages) in reasons {
         tracing::warn!(messages, "jobs stay in the outbox: {reason}");
     }

@@ -40,7 +40,7 @@ async fn handle(state: AppState, incoming: Arc<Incoming>) -> Verdict {
         Err(verdict) => return verdict,
     };
     let attempt = report.attempt_id;
-    match take_in(&state, report).await {
+    match accept_report(&state, report).await {
         Ok(()) => Verdict::Done,
         Err(error) if error.is_unavailable() => {
             tracing::warn!(attempt.id = %attempt, "a report waits for the database: {error}");
@@ -59,7 +59,7 @@ async fn handle(state: AppState, incoming: Arc<Incoming>) -> Verdict {
 }
 
 /// Takes a report in, whatever comes of it.
-pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreError> {
+pub async fn accept_report(state: &AppState, report: FinishedV1) -> Result<(), StoreError> {
     let has_log = report.log_size > 0;
     let builder = report.builder_id;
     let mut report = finished(report);
@@ -93,7 +93,7 @@ fn settle(state: &AppState, report: &Finished, acceptance: Acceptance) -> bool {
                 "report accepted"
             );
             wake_relay(state, task_state);
-            state.logs.tell(attempt);
+            state.log_followers.notify(attempt);
             ("accepted", true)
         }
         Acceptance::Duplicate => {
@@ -129,7 +129,7 @@ fn tell_set_aside(state: &AppState, builder: BuilderId, report: &Finished) {
 /// A task that is over leaves room; one that goes on is to be offered again.
 fn wake_relay(state: &AppState, task: TaskState) {
     if task.is_terminal() {
-        state.room_is_free();
+        state.wake_relay_if_held_back();
     } else {
         state.relay_wake.notify_one();
     }

@@ -8,7 +8,6 @@ use millrace_chassis::{FetchError, FetchLimits, Fetcher, crash_point};
 use millrace_domain::{Outcome, OutcomeKind};
 use millrace_store::{StoreError, UnverifiedSuccess};
 
-use crate::config::settings::SettingsError;
 use crate::state::AppState;
 
 /// Attempts looked into at a time, and files of them at once.
@@ -26,7 +25,7 @@ const LIMITS: FetchLimits = FetchLimits {
 
 /// Looks for results.
 #[derive(Debug)]
-struct Believer {
+struct ResultChecker {
     fetcher: Fetcher,
     template: String,
 }
@@ -38,35 +37,19 @@ enum Seen {
     NoAnswer(String),
 }
 
-/// The template of a marker's address, or none where pollers are believed.
-pub fn check_template(text: &str) -> Result<Option<&str>, SettingsError> {
-    if text.is_empty() || text == "off" {
-        return Ok(None);
-    }
-    if text.starts_with("{results}") {
-        return Ok(Some(text));
-    }
-    Err(SettingsError::Wrong {
-        name: "MILLRACE_LEGACY_RESULTS_CHECK",
-        reason: "expected 'off', or an address that begins with {results}, such as {results}/{chroot}/{package}/success"
-            .to_owned(),
-    })
-}
-
 /// Looks into successes, each time it is woken, until the stop.
 pub async fn run(state: AppState) -> anyhow::Result<()> {
-    let template = check_template(&state.settings.config.legacy.legacy_results_check)?;
-    let Some(template) = template.map(str::to_owned) else {
+    let Some(template) = state.settings.results_check.clone() else {
         state.shutdown.stopping().await;
         return Ok(());
     };
-    let believer = Believer {
+    let believer = ResultChecker {
         fetcher: Fetcher::new(state.settings.guard.clone(), LIMITS)?,
         template,
     };
     while !state.shutdown.is_stopping() {
         tokio::select! {
-            () = state.believer_wake.notified() => {}
+            () = state.result_checker_wake.notified() => {}
             () = state.shutdown.stopping() => return Ok(()),
         }
         match believer.look(&state).await {
@@ -78,7 +61,7 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Believer {
+impl ResultChecker {
     async fn look(&self, state: &AppState) -> Result<(), StoreError> {
         loop {
             let taken = state.store.take_unverified(BATCH, AGAIN_SECONDS).await?;
@@ -92,10 +75,10 @@ impl Believer {
             let mut judged = stream::iter(taken).map(judge).buffer_unordered(AT_ONCE);
             while let Some((told, outcome)) = judged.next().await {
                 let Some(outcome) = outcome else { continue };
-                crash_point!("belief.unsettled");
+                crash_point!("verify.unsettled");
                 let settled = state.store.settle_believed(told.attempt_id, &outcome);
                 if settled.await? {
-                    crash_point!("belief.settled");
+                    crash_point!("verify.settled");
                     tracing::info!(
                         task.id = %told.task_id, attempt.id = %told.attempt_id, outcome = %outcome.kind,
                         "poller's success looked into"
@@ -149,17 +132,5 @@ impl Believer {
             ) => Seen::NoAnswer(error.to_string()),
             Err(error) => Seen::Missing(error.to_string()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_template_begins_with_the_pollers_address_or_is_off() {
-        assert_eq!(check_template("off").unwrap(), None);
-        assert_eq!(check_template("{results}/x").unwrap(), Some("{results}/x"));
-        assert!(check_template("http://other/{chroot}").is_err());
     }
 }

@@ -50,7 +50,7 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
     };
     let swept = state.store.sweep(&config).await;
     let is_away = matches!(&swept, Err(error) if error.is_unavailable());
-    state.database_away.note(!is_away);
+    state.database_outage.note(!is_away);
     let swept = swept?;
     if swept.extended > 0 {
         tracing::warn!(
@@ -95,7 +95,7 @@ async fn sweep_pollers(state: &AppState) -> Result<(), StoreError> {
         state.relay_wake.notify_one();
     }
     if swept.to_believe {
-        state.believer_wake.notify_one();
+        state.result_checker_wake.notify_one();
     }
     Ok(())
 }

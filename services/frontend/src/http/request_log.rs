@@ -13,18 +13,10 @@ use metrics::{counter, histogram};
 use tracing::Instrument;
 
 use crate::error::ApiError;
+use crate::request_id;
 
 /// The answer's header with the request's id.
 const HEADER: &str = "x-request-id";
-
-tokio::task_local! {
-    static REQUEST_ID: String;
-}
-
-/// The id of the request being handled, if there is one.
-pub fn request_id() -> Option<String> {
-    REQUEST_ID.try_with(Clone::clone).ok()
-}
 
 /// Gives the request an id, and tells log and metrics of it.
 pub async fn observe(request: Request, next: Next) -> Response {
@@ -36,8 +28,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
     let span = tracing::info_span!("request", request.id = %id, %method, path);
     let begun = Instant::now();
-    let mut response = REQUEST_ID
-        .scope(id.clone(), answer(request, next))
+    let mut response = request_id::scope(id.clone(), answer(request, next))
         .instrument(span.clone())
         .await;
     let taken = begun.elapsed();

@@ -10,7 +10,7 @@ use millrace_store::{AttemptView, BuildView, PackageView, SourcePlace, SourceVie
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::config::settings::Links;
+use crate::config::links::Links;
 use crate::http::api::wait_reason::WaitReason;
 
 /// A page of a list, newest first.

@@ -65,7 +65,7 @@ pub async fn upload_source(
     let bytes = put
         .as_ref()
         .map_or_else(|_| announced.unwrap_or(u64::MAX), |stored| stored.size);
-    let stored = state.stored(bytes, put)?;
+    let stored = state.note_upload_result(bytes, put)?;
     crash_point!("source.stored");
     tracing::info!(
         source.sha256 = %stored.sha256,

@@ -82,18 +82,27 @@ fn quick_api() -> OpenApiRouter<AppState> {
         .routes(routes!(logs::build_log))
         .routes(routes!(attempt_files::list_files))
         .routes(routes!(attempt_files::read_file))
-        .routes(routes!(chroots::list_chroots, chroots::add_chroot))
-        .routes(routes!(chroots::refresh_chroot))
-        .routes(routes!(chroots::disable_chroot))
-        .routes(routes!(chroots::enable_chroot))
+        .routes(routes!(
+            chroots::list::list_chroots,
+            chroots::add::add_chroot
+        ))
+        .routes(routes!(chroots::refresh::refresh_chroot))
+        .routes(routes!(chroots::enable::disable_chroot))
+        .routes(routes!(chroots::enable::enable_chroot))
         .routes(routes!(builders::list_builders))
         .routes(routes!(builder_drain::drain_builder))
         .routes(routes!(builder_drain::undrain_builder))
         .routes(routes!(parked::list_parked))
-        .routes(routes!(pollers::list_pollers, pollers::add_poller))
-        .routes(routes!(pollers::show_poller, pollers::remove_poller))
-        .routes(routes!(pollers::rotate_poller))
-        .routes(routes!(pollers::poller_lens))
+        .routes(routes!(
+            pollers::list::list_pollers,
+            pollers::add::add_poller
+        ))
+        .routes(routes!(
+            pollers::list::show_poller,
+            pollers::remove::remove_poller
+        ))
+        .routes(routes!(pollers::rotate::rotate_poller))
+        .routes(routes!(pollers::lens::poller_lens))
         .routes(routes!(build_import::import_builds))
         .routes(routes!(projects::show_project, projects::change_project))
 }

@@ -9,6 +9,6 @@
 mod bad_input;
 mod legacy;
 mod pipeline;
-mod played_builder;
+mod scripted_builder;
 mod submission;
 mod support;

@@ -1,4 +1,4 @@
-//! From submission to result, with a builder that is played by the test.
+//! From submission to result, with a builder that the test scripts.
 
 use millrace_bus::testing::TestVhost;
 use millrace_bus::{EVENTS_QUEUE, Parking};
@@ -7,7 +7,7 @@ use millrace_domain::{Outcome, OutcomeKind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::played_builder::{Builder, HoldReason, PATIENCE, task, until_state};
+use crate::scripted_builder::{Builder, HoldReason, PATIENCE, task, until_state};
 use crate::support::{Frontend, send};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +102,7 @@ async fn a_submission_becomes_a_job_a_log_files_and_a_result() {
     let attempt = &done["attempts"][0];
     assert_eq!(
         (&attempt["builder"], &attempt["state"]),
-        (&json!("played"), &json!("finished"))
+        (&json!("scripted"), &json!("finished"))
     );
     assert_eq!(
         (&attempt["stages"][0]["name"], &attempt["log_size"]),

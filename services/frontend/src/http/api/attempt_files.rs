@@ -9,7 +9,8 @@ use millrace_domain::AttemptId;
 use millrace_results::AttemptFile;
 
 use crate::error::ApiError;
-use crate::http::api::model::{Attempt, List, ResultFile};
+use crate::http::api::model::attempt::{Attempt, ResultFile};
+use crate::http::api::model::page::List;
 use crate::http::api::tasks::load;
 use crate::http::downloads::serve_file::serve_file;
 use crate::http::extract::{IdPath, Segments, segment};

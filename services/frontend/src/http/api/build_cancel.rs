@@ -8,7 +8,7 @@ use millrace_domain::BuildId;
 use crate::builds::cancel::cancel;
 use crate::error::ApiError;
 use crate::http::api::builds::load;
-use crate::http::api::model::Build;
+use crate::http::api::model::build::Build;
 use crate::http::auth::Admin;
 use crate::http::extract::IdPath;
 use crate::state::AppState;

@@ -10,7 +10,7 @@ use crate::builds::resubmit::resubmit;
 use crate::builds::submit::request::ResubmitRequest;
 use crate::error::ApiError;
 use crate::http::api::build_submit::{created, idempotency_key};
-use crate::http::api::model::Build;
+use crate::http::api::model::build::Build;
 use crate::http::auth::Admin;
 use crate::http::extract::{IdPath, OptionalJson};
 use crate::state::AppState;

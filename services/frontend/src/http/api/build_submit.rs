@@ -11,7 +11,7 @@ use millrace_store::BuildView;
 use crate::builds::submit::request::SubmitRequest;
 use crate::builds::submit::submit;
 use crate::error::{ApiError, FieldError};
-use crate::http::api::model::Build;
+use crate::http::api::model::build::Build;
 use crate::http::auth::Admin;
 use crate::http::extract::ApiJson;
 use crate::state::AppState;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::http::api::model::List;
+use crate::http::api::model::page::List;
 use crate::state::AppState;
 
 /// A builder as it last described itself.
@@ -90,10 +90,10 @@ impl From<BuilderView> for Builder {
             free_mib: view.free_mib,
             sandboxes: view.sandboxes,
             free_sandboxes: view.free_sandboxes,
-            short_of_disk: view.hindered.disk.is_some(),
-            disk_free_mib: view.hindered.disk.map(|disk| disk.free_mib),
-            disk_floor_mib: view.hindered.disk.map(|disk| disk.floor_mib),
-            missing_images: view.hindered.missing_images,
+            short_of_disk: view.blockers.disk.is_some(),
+            disk_free_mib: view.blockers.disk.map(|disk| disk.free_mib),
+            disk_floor_mib: view.blockers.disk.map(|disk| disk.floor_mib),
+            missing_images: view.blockers.missing_images,
             version: view.version,
             stopping: view.stopping,
             drained_at: view.drained_at,

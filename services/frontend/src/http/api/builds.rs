@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use crate::builds::submit::validate::check_project;
 use crate::error::{ApiError, FieldError};
-use crate::http::api::model::{Build, Page, Task};
+use crate::http::api::model::build::Build;
+use crate::http::api::model::page::Page;
+use crate::http::api::model::task::Task;
 use crate::http::api::wait_reason::explain;
 use crate::http::extract::{ApiQuery, IdPath, page_limit};
 use crate::state::AppState;

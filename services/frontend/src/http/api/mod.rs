@@ -12,7 +12,6 @@ pub(crate) mod chroots;
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod model;
-pub(crate) mod new_chroot;
 pub(crate) mod parked;
 pub(crate) mod pollers;
 pub(crate) mod projects;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::http::api::model::Page;
+use crate::http::api::model::page::Page;
 use crate::http::extract::{ApiQuery, page_limit};
 use crate::state::AppState;
 

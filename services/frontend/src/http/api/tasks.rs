@@ -7,7 +7,8 @@ use millrace_domain::{AttemptId, TaskId};
 use millrace_store::AttemptView;
 
 use crate::error::ApiError;
-use crate::http::api::model::{Attempt, Task};
+use crate::http::api::model::attempt::Attempt;
+use crate::http::api::model::task::Task;
 use crate::http::api::wait_reason::explain;
 use crate::http::extract::IdPath;
 use crate::state::AppState;

@@ -8,7 +8,7 @@ use millrace_store::{ImageReport, ImageStanding, WantedImage};
 use millrace_wire::{ChrootImage, ChrootOrder, ChrootsAnswer, ChrootsRequest, ImageState};
 
 use crate::error::{ApiError, FieldError};
-use crate::http::api::new_chroot::MAX_CHROOTS;
+use crate::http::api::chroots::model::MAX_CHROOTS;
 use crate::http::auth::BuilderCaller;
 use crate::http::extract::ApiJson;
 use crate::state::AppState;

@@ -12,7 +12,7 @@ use millrace_store::{AttemptView, BuildView, ListQuery, ProjectRow};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
-use crate::http::api::model::Page;
+use crate::http::api::model::page::Page;
 use crate::http::downloads::serve_file::serve_file;
 use crate::http::extract::{ApiQuery, Segments, header_text, segment};
 use crate::state::AppState;

@@ -4,8 +4,8 @@ mod execute;
 mod list;
 mod operate;
 mod reports;
-mod rude;
 mod seeds;
+mod slow_clients;
 
 use millrace_chassis::Method;
 use serde_json::{Value, json};

@@ -1,12 +1,12 @@
-//! What is said of a task whose chroot has no image yet.
+//! The wait reasons of a task whose chroot's image no builder has.
 
 use chrono::{DateTime, Utc};
 use millrace_store::{BakeWait, WaitFacts};
 
-use crate::http::api::wait_reason::WaitWord;
+use crate::http::api::model::wait::WaitWord;
 
-/// No builder has the image: somebody has to bring it, or it is being baked.
-pub(super) fn missing(wait: &WaitFacts) -> (WaitWord, String) {
+/// Tells an image that is being baked or retried from one that somebody has to build or load.
+pub(super) fn classify(wait: &WaitFacts) -> (WaitWord, String) {
     let chroot = &wait.chroot;
     match &wait.bake {
         Some(bake) if bake.has_failed => (WaitWord::BakeFailed, failed(chroot, bake)),
@@ -41,6 +41,7 @@ fn failed(chroot: &str, bake: &BakeWait) -> String {
     )
 }
 
+/// `word` and the time of day, or nothing where the time is not known.
 fn time(word: &str, time: Option<DateTime<Utc>>) -> String {
     time.map_or_else(String::new, |time| {
         format!("{word} {}", time.format("%H:%M:%S UTC"))
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_bake_is_told_with_its_reason_and_its_next_try() {
+    fn a_failed_bake_is_shown_with_its_reason_and_its_next_try() {
         let bake = BakeWait {
             builder: "b1".to_owned(),
             has_failed: true,

@@ -1,4 +1,4 @@
-//! Says why a task waits, in words for a person and one for a script.
+//! Why a task waits: turns the store's facts into a word for scripts and a sentence for people.
 
 pub(crate) mod image;
 
@@ -7,73 +7,17 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use millrace_domain::{TaskId, TaskState};
 use millrace_store::{HoldReason, StoreError, WaitFacts};
-use serde::Serialize;
-use utoipa::ToSchema;
 
-use crate::http::api::model::Task;
+use crate::http::api::model::task::Task;
+use crate::http::api::model::wait::{WaitReason, WaitWord};
 use crate::state::AppState;
 use crate::state::broker_health;
 
-/// Why a task waits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct WaitReason {
-    /// The reason as a word for scripts.
-    pub reason: WaitWord,
-    /// The same in a sentence.
-    pub message: String,
-    /// Tasks whose turn comes first, by their priorities as submitted.
-    pub ahead: u64,
-    /// Its place in the line, 1 being the next; null when it is out of the line.
-    pub position: Option<u64>,
-    /// When it is expected to start, from how long tasks took lately; null when that cannot be told.
-    pub estimated_start: Option<DateTime<Utc>>,
-    /// Not released before this time.
-    pub not_before: Option<DateTime<Utc>>,
-}
-
-/// Reasons to wait, in the order in which they are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WaitWord {
-    /// It is for a poller of 2012, which has not asked for it yet.
-    Poller,
-    /// It came from another site and was not released.
-    Imported,
-    /// No live builder offers the architecture.
-    NoBuilder,
-    /// No live builder is large enough.
-    TooLarge,
-    /// All builders that could run it are drained, or set aside for faults of their own.
-    BuildersDrained,
-    /// Builders that are large enough are short of disk space.
-    ShortOfDisk,
-    /// No builder that is large enough has the image of its chroot.
-    ImageMissing,
-    /// The image of its chroot is being baked, or its bake comes next.
-    ChrootBaking,
-    /// The bake of the image of its chroot failed and is tried again.
-    BakeFailed,
-    /// RabbitMQ is away; nothing is released.
-    BrokerAway,
-    /// It is released; its order is on the way to RabbitMQ.
-    OnItsWay,
-    /// It is released; its order waits in a job queue for a builder to take it.
-    Released,
-    /// An earlier attempt was given back, and the next one keeps its distance.
-    BackOff,
-    /// The owner has as many tasks under way as it may have.
-    OwnerLimit,
-    /// Others come first.
-    Behind,
-    /// Its turn has come; no builder has room.
-    BuildersFull,
-}
-
-/// Fills in why those of these tasks wait that no builder has.
+/// Fills in `wait` of those tasks that no builder has yet.
 pub async fn explain(state: &AppState, tasks: &mut [&mut Task]) -> Result<(), StoreError> {
     let waiting: Vec<TaskId> = tasks
         .iter()
-        .filter(|task| matches!(task.state, TaskState::Waiting | TaskState::Queued))
+        .filter(|task| is_unclaimed(task.state))
         .map(|task| task.id)
         .collect();
     let limit = state.settings.config.fairness.owner_running;
@@ -86,34 +30,30 @@ pub async fn explain(state: &AppState, tasks: &mut [&mut Task]) -> Result<(), St
     Ok(())
 }
 
+fn is_unclaimed(state: TaskState) -> bool {
+    match state {
+        TaskState::Waiting | TaskState::Queued => true,
+        TaskState::Running | TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled => {
+            false
+        }
+    }
+}
+
 fn reason(wait: &WaitFacts, broker_up: bool) -> WaitReason {
-    let (word, message) = told(wait, broker_up);
-    let is_out = matches!(
-        word,
-        WaitWord::Poller
-            | WaitWord::Imported
-            | WaitWord::NoBuilder
-            | WaitWord::TooLarge
-            | WaitWord::BuildersDrained
-            | WaitWord::ShortOfDisk
-            | WaitWord::ImageMissing
-            | WaitWord::ChrootBaking
-            | WaitWord::BakeFailed
-            | WaitWord::OnItsWay
-            | WaitWord::Released
-    );
-    let ahead = place(wait);
+    let (word, message) = classify(wait, broker_up);
+    let ahead = tasks_ahead(wait);
     WaitReason {
         reason: word,
         message,
         ahead,
-        position: (!is_out).then(|| ahead.saturating_add(1)),
+        position: word.has_position().then(|| ahead.saturating_add(1)),
         estimated_start: estimate(wait, word),
         not_before: wait.not_before,
     }
 }
 
-fn told(wait: &WaitFacts, broker_up: bool) -> (WaitWord, String) {
+/// Picks the reason to show, with its sentence. What somebody has to act on comes before what time alone resolves.
+fn classify(wait: &WaitFacts, broker_up: bool) -> (WaitWord, String) {
     match &wait.held {
         Some(HoldReason::Poller(name)) => {
             let message = format!("for poller {name}; the queue gets it if that does not poll");
@@ -126,7 +66,7 @@ fn told(wait: &WaitFacts, broker_up: bool) -> (WaitWord, String) {
         None => {}
     }
     let fits = wait.largest_mib.is_some_and(|mib| mib >= wait.memory_mib);
-    if let (false, Some(message)) = (fits, resting(wait)) {
+    if let (false, Some(message)) = (fits, unavailable_builders(wait)) {
         return (WaitWord::BuildersDrained, message);
     }
     match wait.largest_mib {
@@ -138,37 +78,39 @@ fn told(wait: &WaitFacts, broker_up: bool) -> (WaitWord, String) {
             WaitWord::TooLarge,
             format!(
                 "needs {}, largest builder offers {}",
-                size(wait.memory_mib),
-                size(largest)
+                memory_text(wait.memory_mib),
+                memory_text(largest)
             ),
         ),
         Some(_) if wait.largest_open_mib < Some(wait.memory_mib) => {
             (WaitWord::ShortOfDisk, short_of_disk(wait))
         }
-        Some(_) if wait.lacking_image.is_some() && !wait.is_image_somewhere => image::missing(wait),
+        Some(_) if wait.lacking_image.is_some() && !wait.is_image_somewhere => {
+            image::classify(wait)
+        }
         Some(_) if !broker_up => (
             WaitWord::BrokerAway,
             "broker away; it goes on by itself when RabbitMQ is back".to_owned(),
         ),
-        Some(_) => by_turn(wait),
+        Some(_) => in_order(wait),
     }
 }
 
-/// Builders that could run it, were they ready for work.
-fn resting(wait: &WaitFacts) -> Option<String> {
-    let told = |what: &str, names: &[String]| {
+/// Names the drained and set aside builders that could run the task otherwise; none when there are none.
+fn unavailable_builders(wait: &WaitFacts) -> Option<String> {
+    let named = |what: &str, names: &[String]| {
         (!names.is_empty()).then(|| format!("builders {what}: {}", names.join(", ")))
     };
-    let drained = told("drained", &wait.drained);
-    let set_aside = told("set aside", &wait.set_aside);
+    let drained = named("drained", &wait.drained);
+    let set_aside = named("set aside", &wait.set_aside);
     match (drained, set_aside) {
         (Some(drained), Some(set_aside)) => Some(format!("{drained}; {set_aside}")),
         (drained, set_aside) => drained.or(set_aside),
     }
 }
 
-/// What is released, or has a builder kept free for it, waits for nobody's turn.
-fn place(wait: &WaitFacts) -> u64 {
+/// Tasks that the scheduler would release first: none once the task is released, or a builder is reserved for it.
+fn tasks_ahead(wait: &WaitFacts) -> u64 {
     if wait.is_queued || wait.kept_builder.is_some() {
         0
     } else {
@@ -176,9 +118,10 @@ fn place(wait: &WaitFacts) -> u64 {
     }
 }
 
+/// When the task is expected to start, where only time and other tasks' ends stand in the way.
 fn estimate(wait: &WaitFacts, word: WaitWord) -> Option<DateTime<Utc>> {
     match word {
-        // Somebody has to do something first, or an end of the owner's other tasks is waited for.
+        // Somebody has to act first, or another task of the owner has to end.
         WaitWord::Poller
         | WaitWord::Imported
         | WaitWord::NoBuilder
@@ -200,8 +143,8 @@ fn estimate(wait: &WaitFacts, word: WaitWord) -> Option<DateTime<Utc>> {
     }
 }
 
-/// Memory for people: in GB where it is whole.
-fn size(mib: u32) -> String {
+/// Memory in GB where that is a whole number, otherwise in MB; both count in powers of 1024.
+fn memory_text(mib: u32) -> String {
     if mib.is_multiple_of(1024) && mib > 0 {
         format!("{} GB", mib / 1024)
     } else {
@@ -216,7 +159,8 @@ fn short_of_disk(wait: &WaitFacts) -> String {
     )
 }
 
-fn by_turn(wait: &WaitFacts) -> (WaitWord, String) {
+/// The reasons of a task that builders could run: where it is on its way, or what comes first.
+fn in_order(wait: &WaitFacts) -> (WaitWord, String) {
     if wait.is_queued {
         (
             WaitWord::Released,
@@ -249,16 +193,16 @@ fn by_turn(wait: &WaitFacts) -> (WaitWord, String) {
         let tasks = if wait.ahead == 1 { "task" } else { "tasks" };
         (WaitWord::Behind, format!("behind {} {tasks}", wait.ahead))
     } else {
-        (WaitWord::BuildersFull, full(wait))
+        (WaitWord::BuildersFull, builders_full(wait))
     }
 }
 
-/// Its turn has come.
-fn full(wait: &WaitFacts) -> String {
+/// The sentence for a task that is next in order.
+fn builders_full(wait: &WaitFacts) -> String {
     match &wait.kept_for_other {
         Some((builder, mib)) => format!(
             "builders full; {builder} is kept free for a task that needs {}",
-            size(*mib)
+            memory_text(*mib)
         ),
         None => "builders full; next in turn".to_owned(),
     }
@@ -333,12 +277,12 @@ mod tests {
             "builders that have the image i/1 are full"
         );
         assert_eq!(word(|w| w.ahead = 3, false).0, WaitWord::BrokerAway);
-        let resting = |w: &mut WaitFacts| {
+        let unavailable = |w: &mut WaitFacts| {
             w.largest_mib = None;
             w.drained = vec!["b1".to_owned(), "b2".to_owned()];
             w.set_aside = vec!["b3".to_owned()];
         };
-        let drained = word(resting, false);
+        let drained = word(unavailable, false);
         assert_eq!(drained.0, WaitWord::BuildersDrained);
         assert_eq!(
             drained.1,
@@ -374,8 +318,8 @@ mod tests {
     }
 
     #[test]
-    fn place_and_start_are_told_where_they_can_be() {
-        let told = |change: fn(&mut WaitFacts), broker_up| {
+    fn place_and_start_are_given_where_they_are_known() {
+        let place_and_start = |change: fn(&mut WaitFacts), broker_up| {
             let mut wait = wait();
             wait.ahead = 3;
             wait.starts_in = Some(60.0);
@@ -386,14 +330,29 @@ mod tests {
                 .map(|t| (t - Utc::now()).num_seconds());
             (reason.position, seconds)
         };
-        assert!(matches!(told(|_| (), true), (Some(4), Some(58..=60))));
-        assert_eq!(told(|_| (), false), (Some(4), None));
-        assert_eq!(told(|w| w.largest_mib = None, true), (None, None));
-        assert_eq!(told(|w| w.owner_active = 4, true), (Some(4), None));
-        assert_eq!(told(|w| w.starts_in = None, true), (Some(4), None));
+        assert!(matches!(
+            place_and_start(|_| (), true),
+            (Some(4), Some(58..=60))
+        ));
+        assert_eq!(place_and_start(|_| (), false), (Some(4), None));
+        assert_eq!(
+            place_and_start(|w| w.largest_mib = None, true),
+            (None, None)
+        );
+        assert_eq!(
+            place_and_start(|w| w.owner_active = 4, true),
+            (Some(4), None)
+        );
+        assert_eq!(
+            place_and_start(|w| w.starts_in = None, true),
+            (Some(4), None)
+        );
         let delayed = |w: &mut WaitFacts| {
             w.not_before = Utc::now().checked_add_signed(TimeDelta::seconds(90));
         };
-        assert!(matches!(told(delayed, true), (Some(4), Some(88..=90))));
+        assert!(matches!(
+            place_and_start(delayed, true),
+            (Some(4), Some(88..=90))
+        ));
     }
 }

@@ -17,7 +17,7 @@ pub async fn run(state: AppState, mut queue: SealQueue) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tracing::instrument(skip_all, fields(attempt.id = %attempt))]
+#[tracing::instrument(level = "error", skip_all, fields(attempt.id = %attempt))]
 async fn seal(state: &AppState, attempt: AttemptId) {
     crash_point!("log.unsealed");
     if let Err(error) = state.results.seal_log(attempt).await {

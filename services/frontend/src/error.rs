@@ -1,7 +1,7 @@
-//! The one table from errors to HTTP answers. What a caller can act on is told as problem JSON; what went wrong
-//! inside goes to the log, under the request's id.
+//! The one table from errors to HTTP answers. What a caller can act on is answered as problem JSON; the cause of an
+//! internal error goes to the log alone, under the request's id.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use millrace_chassis::Problem;
 use millrace_results::ResultError;
@@ -27,7 +27,7 @@ pub struct FieldError {
 pub enum ApiError {
     /// The request cannot be read at all.
     Malformed {
-        /// What is wrong.
+        /// What is wrong with it, for the caller.
         detail: String,
     },
     /// The request can be read, but a field cannot be accepted.
@@ -37,39 +37,39 @@ pub enum ApiError {
         /// Which token was expected.
         expected: &'static str,
     },
-    /// There is no such thing.
+    /// The resource does not exist.
     Unknown {
-        /// What was looked for, such as `build`.
+        /// Its kind, such as `build`.
         what: &'static str,
         /// Its name in the request.
         name: String,
     },
-    /// There is no such address.
+    /// No route has this path.
     NoSuchPath,
-    /// The address knows other methods.
+    /// The path has routes, for other methods only.
     WrongMethod,
-    /// The thing's state forbids it.
+    /// The present state of the resource forbids the request.
     Conflict {
-        /// What stands in the way.
+        /// The state, for the caller.
         detail: String,
     },
     /// The idempotency key was used for another request.
     KeyReused,
-    /// A claim was refused.
+    /// The store refused a claim, for this reason.
     ClaimRefused(ClaimRefusal),
     /// A log chunk does not begin where the stored log ends.
     LogMismatch {
-        /// Bytes stored.
+        /// Bytes that are stored; the next chunk begins there.
         size: u64,
     },
-    /// The attempt is not the caller's, or no longer.
+    /// The lease token does not belong to a live attempt.
     LeaseGone,
     /// The log was removed because it was old.
     LogRemoved {
-        /// Since when, and by which rule.
+        /// When, and by which setting.
         detail: String,
     },
-    /// The size of the body must be announced.
+    /// The request has no usable `Content-Length`.
     LengthRequired,
     /// The body is larger than the cap.
     TooLarge {
@@ -78,12 +78,12 @@ pub enum ApiError {
     },
     /// The body did not come in time, or broke off.
     BodyBroken {
-        /// What happened.
+        /// How the body ended.
         detail: String,
     },
     /// The body is not of the expected type.
     WrongType {
-        /// The expected type.
+        /// The media type that would be accepted.
         accepted: &'static str,
     },
     /// The range lies outside the file.
@@ -93,19 +93,19 @@ pub enum ApiError {
     },
     /// The frontend is starting, or its database is away.
     Unavailable {
-        /// For the log.
+        /// The cause, for the log only.
         reason: String,
     },
-    /// The result store has no room.
+    /// The result store is full.
     StorageFull,
-    /// A fault of ours.
+    /// An internal error; the caller cannot do anything about it.
     Internal {
-        /// For the log.
+        /// The cause, for the log only.
         reason: String,
     },
 }
 
-/// A problem with members that machines want besides.
+/// The answer: a problem with further members for programs.
 #[derive(Debug, Serialize)]
 struct Body {
     #[serde(flatten)]
@@ -116,13 +116,28 @@ struct Body {
     size: Option<u64>,
 }
 
-/// How long a client waits before it asks again, in seconds.
+/// What some answers have beside the problem: members of the body, and a header.
+#[derive(Default)]
+struct Extras {
+    reason: Option<ClaimRefusal>,
+    size: Option<u64>,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Extras {
+    fn header(mut self, name: HeaderName, value: &str) -> Self {
+        self.header = HeaderValue::from_str(value).ok().map(|value| (name, value));
+        self
+    }
+}
+
+/// `Retry-After` while the frontend is starting or its database is away, in seconds.
 pub const RETRY_AFTER: &str = "2";
-/// The same where room must be made first.
-const RETRY_ROOM: &str = "15";
+/// `Retry-After` while the result store is full, in seconds: space must be made first.
+const RETRY_AFTER_FULL: &str = "15";
 
 impl FieldError {
-    /// A field with a reason.
+    /// Refuses a field, given by its path, for a reason.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "errors and names are given away at the call"
@@ -135,7 +150,17 @@ impl FieldError {
         }
     }
 
-    /// Says what would be accepted.
+    fn problem(&self) -> Problem {
+        let problem = problem(422, "invalid-field", "A field cannot be accepted")
+            .field(&self.field)
+            .detail(&self.reason);
+        match &self.accepted {
+            Some(accepted) => problem.accepted(accepted),
+            None => problem,
+        }
+    }
+
+    /// Adds what would be accepted.
     #[must_use]
     pub fn accepted(mut self, accepted: impl Into<String>) -> Self {
         self.accepted = Some(accepted.into());
@@ -144,7 +169,7 @@ impl FieldError {
 }
 
 impl ApiError {
-    /// A thing that does not exist.
+    /// [`ApiError::Unknown`] with a name of 100 characters at most, since callers choose it.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "errors and names are given away at the call"
@@ -156,7 +181,7 @@ impl ApiError {
         }
     }
 
-    /// A fault of ours; the text goes to the log only.
+    /// [`ApiError::Internal`]; the text goes to the log only.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "errors and names are given away at the call"
@@ -172,15 +197,7 @@ impl ApiError {
             Self::Malformed { detail } => {
                 problem(400, "malformed-request", "The request cannot be read").detail(detail)
             }
-            Self::Field(error) => {
-                let told = problem(422, "invalid-field", "A field cannot be accepted")
-                    .field(&error.field)
-                    .detail(&error.reason);
-                match &error.accepted {
-                    Some(accepted) => told.accepted(accepted),
-                    None => told,
-                }
-            }
+            Self::Field(error) => error.problem(),
             Self::Unauthenticated { expected } => {
                 problem(401, "unauthenticated", "The token is missing or wrong")
                     .field("authorization")
@@ -197,10 +214,7 @@ impl ApiError {
             Self::Conflict { detail } => {
                 problem(409, "conflict", "The present state forbids it").detail(detail)
             }
-            Self::KeyReused => problem(422, "key-reused", "The idempotency key was used before")
-                .field("Idempotency-Key")
-                .detail("the key belongs to another request that is still remembered")
-                .accepted("a new key for a new request, the same body for a repeated one"),
+            Self::KeyReused => key_reused(),
             Self::ClaimRefused(refusal) => problem(
                 claim_status(*refusal),
                 "claim-refused",
@@ -244,18 +258,75 @@ impl ApiError {
         }
     }
 
+    /// What the answer has beside the problem.
+    fn extras(&self) -> Extras {
+        let none = Extras::default();
+        match self {
+            Self::ClaimRefused(refusal) => Extras {
+                reason: Some(*refusal),
+                ..none
+            },
+            Self::LogMismatch { size } => Extras {
+                size: Some(*size),
+                ..none
+            },
+            Self::Unavailable { .. } => none.header(header::RETRY_AFTER, RETRY_AFTER),
+            Self::StorageFull => none.header(header::RETRY_AFTER, RETRY_AFTER_FULL),
+            Self::Unauthenticated { .. } => none.header(header::WWW_AUTHENTICATE, "Bearer"),
+            Self::Range { size } => none.header(header::CONTENT_RANGE, &format!("bytes */{size}")),
+            Self::Malformed { .. }
+            | Self::Field(_)
+            | Self::Unknown { .. }
+            | Self::NoSuchPath
+            | Self::WrongMethod
+            | Self::Conflict { .. }
+            | Self::KeyReused
+            | Self::LeaseGone
+            | Self::LogRemoved { .. }
+            | Self::LengthRequired
+            | Self::TooLarge { .. }
+            | Self::BodyBroken { .. }
+            | Self::WrongType { .. }
+            | Self::Internal { .. } => none,
+        }
+    }
+
     fn log(&self) {
         match self {
             Self::Internal { reason } => tracing::error!("request failed: {reason}"),
             Self::Unavailable { reason } => tracing::warn!("request not served: {reason}"),
-            Self::StorageFull => tracing::error!("the result store has no room"),
-            _ => {}
+            Self::StorageFull => tracing::error!("upload refused: the result store is full"),
+            // Everything else is the caller's matter, and is in the answer.
+            Self::Malformed { .. }
+            | Self::Field(_)
+            | Self::Unauthenticated { .. }
+            | Self::Unknown { .. }
+            | Self::NoSuchPath
+            | Self::WrongMethod
+            | Self::Conflict { .. }
+            | Self::KeyReused
+            | Self::ClaimRefused(_)
+            | Self::LogMismatch { .. }
+            | Self::LeaseGone
+            | Self::LogRemoved { .. }
+            | Self::LengthRequired
+            | Self::TooLarge { .. }
+            | Self::BodyBroken { .. }
+            | Self::WrongType { .. }
+            | Self::Range { .. } => {}
         }
     }
 }
 
 fn problem(status: u16, word: &str, title: impl Into<String>) -> Problem {
     Problem::new(status, format!("urn:millrace:{word}"), title)
+}
+
+fn key_reused() -> Problem {
+    problem(422, "key-reused", "The idempotency key was used before")
+        .field("Idempotency-Key")
+        .detail("the key belongs to another request that is still remembered")
+        .accepted("a new key for a new request, the same body for a repeated one")
 }
 
 fn claim_status(refusal: ClaimRefusal) -> u16 {
@@ -274,11 +345,11 @@ impl IntoResponse for ApiError {
         if status.is_server_error() {
             problem.id = request_id::current();
         }
-        let (reason, size) = match &self {
-            Self::ClaimRefused(refusal) => (Some(*refusal), None),
-            Self::LogMismatch { size } => (None, Some(*size)),
-            _ => (None, None),
-        };
+        let Extras {
+            reason,
+            size,
+            header,
+        } = self.extras();
         let body = Body {
             problem,
             reason,
@@ -290,22 +361,8 @@ impl IntoResponse for ApiError {
             header::CONTENT_TYPE,
             HeaderValue::from_static(Problem::CONTENT_TYPE),
         );
-        match &self {
-            Self::Unavailable { .. } => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-            }
-            Self::StorageFull => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_ROOM));
-            }
-            Self::Unauthenticated { .. } => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Self::Range { size } => {
-                if let Ok(value) = HeaderValue::from_str(&format!("bytes */{size}")) {
-                    headers.insert(header::CONTENT_RANGE, value);
-                }
-            }
-            _ => {}
+        if let Some((name, value)) = header {
+            headers.insert(name, value);
         }
         response
     }
@@ -345,7 +402,7 @@ impl From<ResultError> for ApiError {
             ResultError::Input(source) => Self::BodyBroken {
                 detail: source.to_string(),
             },
-            other => Self::internal(other),
+            ResultError::BadUrl { .. } | ResultError::Store { .. } => Self::internal(error),
         }
     }
 }

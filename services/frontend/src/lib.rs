@@ -1,4 +1,4 @@
-//! The frontend: accepts builds, owns the truth, and moves work between PostgreSQL, RabbitMQ and builders.
+//! The frontend: accepts builds, owns the state of all tasks, and moves work between PostgreSQL, RabbitMQ and builders.
 #![doc = include_str!("../README.md")]
 
 mod application;

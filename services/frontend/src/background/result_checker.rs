@@ -130,6 +130,7 @@ impl ResultChecker {
                 | FetchError::SchemeRefused(_)
                 | FetchError::AddressRefused { .. }
                 | FetchError::TooManyRedirects { .. }
+                | FetchError::Certificate { .. }
                 | FetchError::Status { .. }),
             ) => Found::Absent(error.to_string()),
         }

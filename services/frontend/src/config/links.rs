@@ -29,17 +29,17 @@ impl Links {
         })
     }
 
-    /// A link to a path that begins with a slash.
+    /// A link to this path, which begins with a slash.
     pub fn to(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
 
-    /// What a poller of 2012 is given as the frontend's address.
+    /// The address that a poller gets in place of `.../backend`; its token is in the path.
     pub fn poller(&self, token: &Token) -> String {
         self.to(&format!("/legacy/{}/backend", token.expose()))
     }
 
-    /// Where an uploaded source can be read.
+    /// The address at which builders and people read an uploaded source.
     pub fn source(&self, owner: &Name, project: &Name, sha256: &str, name: &FileName) -> String {
         let name = path_segment(name.as_str());
         self.to(&format!(

@@ -1,4 +1,4 @@
-//! Settings after checking: real types, and contradictions refused at start with a sentence each.
+//! Settings after checking: parsed to types of the domain, with contradictions refused at the start in a sentence each.
 
 use millrace_chassis::Guard;
 use millrace_domain::{Limits, LimitsPolicy, MemoryClasses, Token};
@@ -12,38 +12,38 @@ use crate::config::validate::{
     validate_legacy,
 };
 
-/// The shortest token that is let in.
+/// The shortest token that is accepted, in bytes.
 const MIN_TOKEN_LENGTH: usize = 8;
 
-/// What a serving frontend was told.
+/// The checked settings of a frontend that serves.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// As it was given: addresses, caps and times.
+    /// The settings as they were given; caps and times are read from here.
     pub config: Config,
-    /// PostgreSQL.
+    /// `MILLRACE_DATABASE_URL`, which is given and not empty.
     pub database_url: SecretString,
-    /// RabbitMQ.
+    /// `MILLRACE_AMQP_URL`, which is given and not empty.
     pub amqp_url: SecretString,
-    /// The result store.
+    /// `MILLRACE_RESULTS_URL`; the result store checks it when it is opened.
     pub results_url: String,
-    /// Every write needs it.
+    /// The token that every write needs.
     pub admin_token: Token,
-    /// Builders enrol with it.
+    /// The token with which builders enrol; never the admin token.
     pub enrol_token: Token,
-    /// Defaults and bounds of limits.
+    /// Defaults and bounds of memory, time and disk space of builds.
     pub limits: LimitsPolicy,
-    /// Routes by memory.
+    /// Memory classes, which name the job queues.
     pub memory_classes: MemoryClasses,
     /// Template of the address that proves a poller's success; none where its word is enough.
     pub results_check: Option<String>,
-    /// Links that are told to others.
+    /// Builds absolute links under the public URL.
     pub links: Links,
-    /// Addresses that sources may have.
+    /// Refuses source URLs that lead to private addresses.
     pub guard: Guard,
 }
 
 impl Settings {
-    /// Checks all settings against each other.
+    /// Checks each setting and all against each other; the first contradiction is the error.
     pub fn check(config: Config) -> Result<Self, SettingsError> {
         let (admin_token, enrol_token) = tokens(&config)?;
         validate_leases(&config.leases)?;
@@ -128,7 +128,7 @@ fn limits(args: &LimitArgs) -> Result<LimitsPolicy, SettingsError> {
         max: pair(args.max_memory_mb, args.max_timeout_seconds),
         max_disk_mib: args.max_disk_mb.min(1 << 30),
     };
-    // The columns are signed 32-bit integers.
+    // The columns of the database are signed 32-bit integers.
     if policy.max.memory_mib > 1 << 30 || policy.max.timeout_seconds > 1 << 30 {
         return Err(SettingsError::wrong(
             "MILLRACE_MAX_MEMORY_MB, MILLRACE_MAX_TIMEOUT_SECONDS",

@@ -14,25 +14,25 @@ pub fn validate_leases(leases: &LeaseArgs) -> Result<(), SettingsError> {
     if leases.lease_seconds < leases.heartbeat_seconds.saturating_mul(3) {
         return Err(SettingsError::wrong(
             "MILLRACE_LEASE_SECONDS",
-            "shorter than three heartbeats, one lost packet would end builds",
+            "must be at least three heartbeats, or one lost packet would end builds",
         ));
     }
     if leases.silent_seconds <= leases.heartbeat_seconds.saturating_mul(2) {
         return Err(SettingsError::wrong(
             "MILLRACE_SILENT_SECONDS",
-            "not longer than two heartbeats, one lost packet would count as silence",
+            "must be more than two heartbeats, or one lost packet would count as silence",
         ));
     }
     if leases.finish_lease_seconds < leases.lease_seconds {
         return Err(SettingsError::wrong(
             "MILLRACE_FINISH_LEASE_SECONDS",
-            "shorter than MILLRACE_LEASE_SECONDS",
+            "must be at least MILLRACE_LEASE_SECONDS",
         ));
     }
     if leases.offer_seconds < leases.lease_seconds {
         return Err(SettingsError::wrong(
             "MILLRACE_OFFER_SECONDS",
-            "shorter than MILLRACE_LEASE_SECONDS",
+            "must be at least MILLRACE_LEASE_SECONDS",
         ));
     }
     Ok(())
@@ -54,7 +54,7 @@ pub fn validate_fairness(fairness: &FairnessArgs) -> Result<(), SettingsError> {
 
 /// Retention: bounds that neither delete everything nor overflow the database's numbers.
 pub fn validate_keep(keep: &KeepArgs) -> Result<(), SettingsError> {
-    // The database reckons in signed 32-bit numbers, and its calendar begins 6,700 years ago.
+    // The database computes in signed 32-bit numbers, and its calendar begins 6,700 years ago.
     for (name, days) in [
         ("MILLRACE_KEEP_KEYS_DAYS", keep.keep_keys_days),
         ("MILLRACE_KEEP_PARKED_DAYS", keep.keep_parked_days),

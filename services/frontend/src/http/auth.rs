@@ -1,5 +1,5 @@
-//! Who may do what. Reads are open; every write needs the admin token; `/builder/v1` needs a builder's token, and
-//! enrolment its own. Tokens are compared as digests, in constant time.
+//! Authentication as extractors. Reads are open; every write needs the admin token; `/builder/v1` needs the token of a
+//! builder, and enrolment its own. Tokens are compared as digests, in constant time.
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -10,13 +10,13 @@ use crate::error::ApiError;
 use crate::http::extract::header_text;
 use crate::state::AppState;
 
-/// The caller holds the admin token.
+/// The caller has the admin token (`MILLRACE_TOKEN`).
 pub struct Admin;
 
-/// The caller holds the enrolment token.
+/// The caller has the enrolment token (`MILLRACE_ENROL_TOKEN`).
 pub struct Enroller;
 
-/// The caller is an enrolled builder.
+/// The caller is this builder, by the token from its enrolment.
 #[derive(Debug, Clone, Copy)]
 pub struct BuilderCaller(pub BuilderId);
 
@@ -24,7 +24,7 @@ impl FromRequestParts<AppState> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        check(parts, &state.secrets.admin, "MILLRACE_TOKEN").map(|()| Self)
+        require_token(parts, &state.secrets.admin, "MILLRACE_TOKEN").map(|()| Self)
     }
 }
 
@@ -32,7 +32,7 @@ impl FromRequestParts<AppState> for Enroller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        check(parts, &state.secrets.enrol, "MILLRACE_ENROL_TOKEN").map(|()| Self)
+        require_token(parts, &state.secrets.enrol, "MILLRACE_ENROL_TOKEN").map(|()| Self)
     }
 }
 
@@ -60,7 +60,7 @@ impl FromRequestParts<AppState> for BuilderCaller {
     }
 }
 
-fn check(parts: &Parts, expected: &TokenHash, name: &'static str) -> Result<(), ApiError> {
+fn require_token(parts: &Parts, expected: &TokenHash, name: &'static str) -> Result<(), ApiError> {
     match bearer(parts) {
         Some(token) if token.hash() == *expected => Ok(()),
         _ => Err(ApiError::Unauthenticated { expected: name }),
@@ -90,8 +90,8 @@ mod tests {
     #[test]
     fn only_the_very_token_opens() {
         let expected = Token::new("right-one").hash();
-        assert!(check(&parts("Bearer right-one"), &expected, "T").is_ok());
-        assert!(check(&parts("bearer right-one"), &expected, "T").is_ok());
+        assert!(require_token(&parts("Bearer right-one"), &expected, "T").is_ok());
+        assert!(require_token(&parts("bearer right-one"), &expected, "T").is_ok());
         for bad in [
             "Bearer wrong",
             "Basic right-one",
@@ -99,7 +99,10 @@ mod tests {
             "Bearer ",
             "",
         ] {
-            assert!(check(&parts(bad), &expected, "T").is_err(), "{bad:?}");
+            assert!(
+                require_token(&parts(bad), &expected, "T").is_err(),
+                "{bad:?}"
+            );
         }
     }
 }

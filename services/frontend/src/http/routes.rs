@@ -1,4 +1,4 @@
-//! Which address leads where, and what lies around all of them.
+//! The table of routes, and the layers around them: deadline, readiness, request log.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ use crate::http::readiness::when_ready;
 use crate::http::request_log::observe;
 use crate::state::AppState;
 
-/// How long a handler may take that reads no large body.
+/// How long a handler may take, other than those that receive large bodies.
 const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The whole HTTP interface; `document` serves what describes it, which is made from [`api`].
@@ -107,12 +107,12 @@ fn quick_api() -> OpenApiRouter<AppState> {
         .routes(routes!(projects::show_project, projects::change_project))
 }
 
-/// What lasts as long as its body.
+/// Uploads: without the deadline, since they take as long as their bodies.
 fn upload_api() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(source_upload::upload_source))
 }
 
-/// What answers also while the frontend starts.
+/// Routes of the native API that answer while the frontend is starting.
 fn open_api() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(status::status))
 }
@@ -142,7 +142,7 @@ fn result_router() -> Router<AppState> {
         )
 }
 
-/// As [`open_api`], for others than the native API's users.
+/// As [`open_api`], outside of the native API: legacy pollers, probes and metrics.
 fn open_router() -> Router<AppState> {
     Router::new()
         .merge(legacy_router())
@@ -151,7 +151,7 @@ fn open_router() -> Router<AppState> {
         .route("/metrics", get(health::metrics))
 }
 
-/// What pollers of 2012 call: with both prefixes, with and without the slash, and never a redirect.
+/// What legacy pollers call: with both prefixes, with and without the final slash, since they follow no redirects.
 fn legacy_router() -> Router<AppState> {
     let mut router = Router::new();
     for prefix in ["", "/backend"] {

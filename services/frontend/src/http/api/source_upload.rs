@@ -10,7 +10,7 @@ use millrace_domain::FileName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::builds::submit::validate::check_source_name;
+use crate::builds::submit::validate::validate_source_name;
 use crate::error::ApiError;
 use crate::http::auth::Admin;
 use crate::http::extract::{ApiQuery, body_stream, content_length};
@@ -54,7 +54,7 @@ pub async fn upload_source(
     headers: HeaderMap,
     body: Body,
 ) -> Result<impl IntoResponse, ApiError> {
-    let name = check_source_name("name", &query.name)?;
+    let name = validate_source_name("name", &query.name)?;
     let cap = state.settings.config.caps.max_upload_bytes;
     let announced = content_length(&headers);
     if announced.is_some_and(|announced| announced > cap) {

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-/// Replaces each secret.
+/// The text that replaces each secret.
 const REDACTED: &str = "[redacted]";
 /// Longest result, in bytes; the rest is cut off.
 const MAX_BYTES: usize = 16 * 1024;

@@ -7,6 +7,7 @@ pub(crate) mod auth;
 pub(crate) mod builder_api;
 pub(crate) mod client_address;
 pub(crate) mod downloads;
+pub(crate) mod error_answer;
 pub(crate) mod extract;
 pub(crate) mod legacy;
 pub(crate) mod openapi;

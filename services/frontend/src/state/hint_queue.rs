@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 /// Hints in the queue at most; further ones are dropped.
 const CAPACITY: usize = 256;
 
-/// The sending end.
+/// The sending end, for handlers and the report listener.
 #[derive(Clone)]
 pub struct Hints(mpsc::Sender<(BuilderId, ControlV1)>);
 

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 /// Logs in the queue at most; who adds one more waits until the sealer has taken one.
 const CAPACITY: usize = 1024;
 
-/// The sending end.
+/// The sending end, for all who end attempts.
 #[derive(Clone)]
 pub struct Sealer(mpsc::Sender<AttemptId>);
 

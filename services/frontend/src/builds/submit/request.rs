@@ -38,7 +38,7 @@ pub struct SubmitRequest {
     pub priority: Option<Priority>,
 }
 
-/// One source package.
+/// One source package of a submission, in either form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum SourceEntry {

@@ -29,7 +29,7 @@ pub struct Rules<'a> {
 /// A valid submission; whether what it names exists is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidSubmission {
-    /// The project's owner.
+    /// The name of the project's owner.
     pub owner: Name,
     /// The name of the project, under its owner.
     pub project: Name,

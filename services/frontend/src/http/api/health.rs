@@ -10,7 +10,8 @@ use metrics::gauge;
 use millrace_chassis::{Check, METRICS_CONTENT_TYPE};
 use serde::Serialize;
 
-use crate::error::{ApiError, RETRY_AFTER};
+use crate::error::ApiError;
+use crate::http::error_answer::RETRY_AFTER;
 use crate::http::readiness::require_ready;
 use crate::state::broker_health;
 use crate::state::{AppState, Readiness};

@@ -13,7 +13,8 @@ use millrace_chassis::crash_point;
 use millrace_domain::{PollerMode, Token};
 use millrace_store::{Fetch, LegacyBuild, PollerCaller};
 
-use crate::error::{ApiError, RETRY_AFTER};
+use crate::error::ApiError;
+use crate::http::error_answer::RETRY_AFTER;
 use crate::http::legacy::list::{LegacyList, Shape};
 use crate::http::legacy::query::{DEFAULT_LIMIT, ListQuery};
 use crate::http::readiness::require_ready;

@@ -1,5 +1,5 @@
-//! The frontend put together: built from settings, then spawned as parts of a process. Tests build it the same way,
-//! on port 0.
+//! Assembles the frontend: builds all parts from the settings, then spawns them as parts of a process. Tests build it
+//! the same way, on port 0.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -14,32 +14,32 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::background::hints;
-use crate::background::hints::{HintQueue, Hints};
 use crate::background::janitor;
 use crate::background::log_sealer;
-use crate::background::log_sealer::{SealQueue, Sealer};
 use crate::background::parked_listener;
 use crate::background::relay;
 use crate::background::report_listener;
-use crate::background::result_checker::run as run_believer;
+use crate::background::result_checker;
 use crate::background::startup;
 use crate::background::sweeper;
 use crate::config::chroots_file;
 use crate::config::settings::Settings;
-use crate::http::auth::BuilderCache;
-use crate::http::routes::router;
+use crate::http::router;
 use crate::http::server::{self, ServerLimits};
-use crate::state::log_followers::LogWatch;
-use crate::state::login_throttle::Guesses;
+use crate::state::builder_tokens::BuilderTokens;
+use crate::state::hint_queue::{HintQueue, Hints};
+use crate::state::log_followers::LogFollowers;
+use crate::state::login_throttle::LoginThrottle;
 use crate::state::outage::Outage;
-use crate::state::results_full::FullStore;
+use crate::state::results_full::ResultsFull;
+use crate::state::seal_queue::{SealQueue, Sealer};
 use crate::state::shared_list::SharedList;
 use crate::state::{AppState, Readiness, Secrets, Shared};
 
-/// How long a request waits for a connection to the database.
+/// How long a request waits for a free connection to the database.
 const ACQUIRE: Duration = Duration::from_secs(2);
 
-/// A frontend that listens and has not begun to serve.
+/// A frontend that is bound to its port and does not answer yet.
 pub struct Application {
     state: AppState,
     listener: TcpListener,
@@ -49,7 +49,7 @@ pub struct Application {
 }
 
 impl Application {
-    /// Opens what is on this machine; database and broker may come later.
+    /// Binds the port and opens the result store. Database and broker need not answer yet.
     pub async fn build(
         settings: Settings,
         metrics: Option<Metrics>,
@@ -79,18 +79,18 @@ impl Application {
             results,
             bus: Bus::start(bus, topology),
             secrets: Secrets::derive(&settings),
-            builders: BuilderCache::default(),
+            builder_tokens: BuilderTokens::default(),
             relay_wake: Notify::new(),
-            believer_wake: Notify::new(),
-            waiting: SharedList::default(),
-            guesses: Guesses::default(),
+            result_checker_wake: Notify::new(),
+            legacy_list: SharedList::default(),
+            login_throttle: LoginThrottle::default(),
             held_back: AtomicBool::new(true),
             hints,
             sealer,
-            logs: LogWatch::default(),
-            database_away: Outage::default(),
-            broker_away: Outage::default(),
-            results_full: FullStore::default(),
+            log_followers: LogFollowers::default(),
+            database_outage: Outage::default(),
+            broker_outage: Outage::default(),
+            results_full: ResultsFull::default(),
             ready: watch::Sender::new(Readiness::Starting("not begun".to_owned())),
             metrics,
             shutdown,
@@ -105,12 +105,12 @@ impl Application {
         })
     }
 
-    /// Where it listens.
+    /// The address that it is bound to, with the port that was chosen for port 0.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Starts all parts.
+    /// Starts the HTTP server and all background loops.
     pub fn spawn(self, lifecycle: &mut Lifecycle) {
         let state = self.state;
         if let Some(metrics) = state.metrics.clone() {
@@ -121,14 +121,17 @@ impl Application {
             });
         }
         lifecycle.spawn("http", serve_http(state.clone(), self.listener));
-        lifecycle.spawn("boot", startup::run(state.clone(), self.chroots));
+        lifecycle.spawn("startup", startup::run(state.clone(), self.chroots));
         lifecycle.spawn("relay", relay::run(state.clone()));
-        lifecycle.spawn("listener", report_listener::run(state.clone()));
-        lifecycle.spawn("parker", parked_listener::run(state.clone()));
+        lifecycle.spawn("report_listener", report_listener::run(state.clone()));
+        lifecycle.spawn("parked_listener", parked_listener::run(state.clone()));
         lifecycle.spawn("sweeper", sweeper::run(state.clone()));
-        lifecycle.spawn("believer", run_believer(state.clone()));
+        lifecycle.spawn("result_checker", result_checker::run(state.clone()));
         lifecycle.spawn("janitor", janitor::run(state.clone()));
-        lifecycle.spawn("sealer", log_sealer::run(state.clone(), self.seal_queue));
+        lifecycle.spawn(
+            "log_sealer",
+            log_sealer::run(state.clone(), self.seal_queue),
+        );
         lifecycle.spawn("hints", hints::run(state, self.hint_queue));
     }
 }

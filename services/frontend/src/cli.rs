@@ -11,16 +11,17 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::application::Application;
 use crate::config::args::{Cli, Command, Config};
-use crate::config::settings::{Settings, SettingsError};
+use crate::config::error::SettingsError;
+use crate::config::settings::Settings;
 use crate::healthcheck;
 use crate::http::openapi;
 
-/// How long requests may go on after the first signal to stop.
+/// How long open requests may take to finish after the first signal to stop.
 const GRACE: Duration = Duration::from_secs(20);
-/// Threads for files; more would only cost memory.
+/// Threads for file operations at most; more would only cost memory.
 const FILE_THREADS: usize = 32;
 
-/// Does what the command line says.
+/// Runs the command and returns its exit code; an error goes to stderr.
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(cli.config),

@@ -1,15 +1,9 @@
-//! The one table from errors to HTTP answers. What a caller can act on is told as problem JSON; what went wrong
-//! inside goes to the log, under the request's id.
+//! Why a request was not answered as asked: one error for use cases and handlers, which `http/error_answer.rs` turns
+//! into an answer.
 
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use millrace_chassis::Problem;
 use millrace_results::ResultError;
 use millrace_store::StoreError;
 use millrace_wire::ClaimRefusal;
-use serde::Serialize;
-
-use crate::http::request_log::request_id;
 
 /// A field of a request that cannot be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +21,7 @@ pub struct FieldError {
 pub enum ApiError {
     /// The request cannot be read at all.
     Malformed {
-        /// What is wrong.
+        /// What is wrong with it, for the caller.
         detail: String,
     },
     /// The request can be read, but a field cannot be accepted.
@@ -37,39 +31,39 @@ pub enum ApiError {
         /// Which token was expected.
         expected: &'static str,
     },
-    /// There is no such thing.
+    /// The resource does not exist.
     Unknown {
-        /// What was looked for, such as `build`.
+        /// Its kind, such as `build`.
         what: &'static str,
         /// Its name in the request.
         name: String,
     },
-    /// There is no such address.
+    /// No route has this path.
     NoSuchPath,
-    /// The address knows other methods.
+    /// The path has routes, for other methods only.
     WrongMethod,
-    /// The thing's state forbids it.
+    /// The present state of the resource forbids the request.
     Conflict {
-        /// What stands in the way.
+        /// The state, for the caller.
         detail: String,
     },
     /// The idempotency key was used for another request.
     KeyReused,
-    /// A claim was refused.
+    /// The store refused a claim, for this reason.
     ClaimRefused(ClaimRefusal),
     /// A log chunk does not begin where the stored log ends.
     LogMismatch {
-        /// Bytes stored.
+        /// Bytes that are stored; the next chunk begins there.
         size: u64,
     },
-    /// The attempt is not the caller's, or no longer.
+    /// The lease token does not belong to a live attempt.
     LeaseGone,
     /// The log was removed because it was old.
     LogRemoved {
-        /// Since when, and by which rule.
+        /// When, and by which setting.
         detail: String,
     },
-    /// The size of the body must be announced.
+    /// The request has no usable `Content-Length`.
     LengthRequired,
     /// The body is larger than the cap.
     TooLarge {
@@ -78,12 +72,12 @@ pub enum ApiError {
     },
     /// The body did not come in time, or broke off.
     BodyBroken {
-        /// What happened.
+        /// How the body ended.
         detail: String,
     },
     /// The body is not of the expected type.
     WrongType {
-        /// The expected type.
+        /// The media type that would be accepted.
         accepted: &'static str,
     },
     /// The range lies outside the file.
@@ -93,36 +87,20 @@ pub enum ApiError {
     },
     /// The frontend is starting, or its database is away.
     Unavailable {
-        /// For the log.
+        /// The cause, for the log only.
         reason: String,
     },
-    /// The result store has no room.
+    /// The result store is full.
     StorageFull,
-    /// A fault of ours.
+    /// An internal error; the caller cannot do anything about it.
     Internal {
-        /// For the log.
+        /// The cause, for the log only.
         reason: String,
     },
 }
-
-/// A problem with members that machines want besides.
-#[derive(Debug, Serialize)]
-struct Body {
-    #[serde(flatten)]
-    problem: Problem,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<ClaimRefusal>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-}
-
-/// How long a client waits before it asks again, in seconds.
-pub const RETRY_AFTER: &str = "2";
-/// The same where room must be made first.
-const RETRY_ROOM: &str = "15";
 
 impl FieldError {
-    /// A field with a reason.
+    /// Refuses a field, given by its path, for a reason.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "errors and names are given away at the call"
@@ -135,7 +113,7 @@ impl FieldError {
         }
     }
 
-    /// Says what would be accepted.
+    /// Adds what would be accepted.
     #[must_use]
     pub fn accepted(mut self, accepted: impl Into<String>) -> Self {
         self.accepted = Some(accepted.into());
@@ -144,7 +122,7 @@ impl FieldError {
 }
 
 impl ApiError {
-    /// A thing that does not exist.
+    /// [`ApiError::Unknown`] with a name of 100 characters at most, since callers choose it.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "errors and names are given away at the call"
@@ -156,7 +134,7 @@ impl ApiError {
         }
     }
 
-    /// A fault of ours; the text goes to the log only.
+    /// [`ApiError::Internal`]; the text goes to the log only.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "errors and names are given away at the call"
@@ -165,149 +143,6 @@ impl ApiError {
         Self::Internal {
             reason: reason.to_string(),
         }
-    }
-
-    fn problem(&self) -> Problem {
-        match self {
-            Self::Malformed { detail } => {
-                problem(400, "malformed-request", "The request cannot be read").detail(detail)
-            }
-            Self::Field(error) => {
-                let told = problem(422, "invalid-field", "A field cannot be accepted")
-                    .field(&error.field)
-                    .detail(&error.reason);
-                match &error.accepted {
-                    Some(accepted) => told.accepted(accepted),
-                    None => told,
-                }
-            }
-            Self::Unauthenticated { expected } => {
-                problem(401, "unauthenticated", "The token is missing or wrong")
-                    .field("authorization")
-                    .accepted(format!("Authorization: Bearer <{expected}>"))
-            }
-            Self::Unknown { what, name } => {
-                problem(404, "unknown", format!("There is no such {what}"))
-                    .field(*what)
-                    .detail(format!("there is no {what} {name}"))
-            }
-            Self::NoSuchPath => problem(404, "no-such-path", "There is no such address")
-                .detail("the API is described at /api/v1/openapi.json"),
-            Self::WrongMethod => problem(405, "wrong-method", "The address knows other methods"),
-            Self::Conflict { detail } => {
-                problem(409, "conflict", "The present state forbids it").detail(detail)
-            }
-            Self::KeyReused => problem(422, "key-reused", "The idempotency key was used before")
-                .field("Idempotency-Key")
-                .detail("the key belongs to another request that is still remembered")
-                .accepted("a new key for a new request, the same body for a repeated one"),
-            Self::ClaimRefused(refusal) => problem(
-                claim_status(*refusal),
-                "claim-refused",
-                "The claim was refused",
-            ),
-            Self::LogMismatch { size } => problem(
-                409,
-                "log-mismatch",
-                "The chunk does not follow the stored log",
-            )
-            .field("offset")
-            .accepted(size.to_string()),
-            Self::LeaseGone => problem(410, "lease-gone", "The attempt is not the caller's"),
-            Self::LogRemoved { detail } => {
-                problem(410, "log-removed", "The log is not kept any more").detail(detail)
-            }
-            Self::LengthRequired => problem(411, "length-required", "The size must be announced")
-                .field("content-length"),
-            Self::TooLarge { cap } => problem(413, "too-large", "The body is too large")
-                .field("body")
-                .accepted(format!("at most {cap} bytes")),
-            Self::BodyBroken { detail } => {
-                problem(400, "body-broken", "The body did not arrive whole")
-                    .field("body")
-                    .detail(detail)
-            }
-            Self::WrongType { accepted } => {
-                problem(415, "wrong-type", "The body is of another type")
-                    .field("content-type")
-                    .accepted(*accepted)
-            }
-            Self::Range { size } => problem(416, "range", "The range lies outside the file")
-                .field("range")
-                .accepted(format!("within {size} bytes")),
-            Self::Unavailable { .. } => problem(503, "unavailable", "Not available at the moment")
-                .detail("the database is away or the frontend is starting; ask again soon"),
-            Self::StorageFull => problem(507, "storage-full", "The result store has no room").detail(
-                "the result store is full: nothing was stored; free space or enlarge it, and send it again",
-            ),
-            Self::Internal { .. } => problem(500, "internal", "A fault of the server"),
-        }
-    }
-
-    fn log(&self) {
-        match self {
-            Self::Internal { reason } => tracing::error!("request failed: {reason}"),
-            Self::Unavailable { reason } => tracing::warn!("request not served: {reason}"),
-            Self::StorageFull => tracing::error!("the result store has no room"),
-            _ => {}
-        }
-    }
-}
-
-fn problem(status: u16, word: &str, title: impl Into<String>) -> Problem {
-    Problem::new(status, format!("urn:millrace:{word}"), title)
-}
-
-fn claim_status(refusal: ClaimRefusal) -> u16 {
-    match refusal {
-        ClaimRefusal::Taken | ClaimRefusal::Avoid | ClaimRefusal::NoRoom => 409,
-        ClaimRefusal::Revoked => 410,
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        self.log();
-        let mut problem = self.problem();
-        let status =
-            StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if status.is_server_error() {
-            problem.id = request_id();
-        }
-        let (reason, size) = match &self {
-            Self::ClaimRefused(refusal) => (Some(*refusal), None),
-            Self::LogMismatch { size } => (None, Some(*size)),
-            _ => (None, None),
-        };
-        let body = Body {
-            problem,
-            reason,
-            size,
-        };
-        let mut response = (status, serde_json::to_vec(&body).unwrap_or_default()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(Problem::CONTENT_TYPE),
-        );
-        match &self {
-            Self::Unavailable { .. } => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-            }
-            Self::StorageFull => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_ROOM));
-            }
-            Self::Unauthenticated { .. } => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Self::Range { size } => {
-                if let Ok(value) = HeaderValue::from_str(&format!("bytes */{size}")) {
-                    headers.insert(header::CONTENT_RANGE, value);
-                }
-            }
-            _ => {}
-        }
-        response
     }
 }
 
@@ -345,31 +180,7 @@ impl From<ResultError> for ApiError {
             ResultError::Input(source) => Self::BodyBroken {
                 detail: source.to_string(),
             },
-            other => Self::internal(other),
+            ResultError::BadUrl { .. } | ResultError::Store { .. } => Self::internal(error),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn inner_text_stays_inside() {
-        let error = ApiError::internal("password=hush");
-        assert!(!format!("{:?}", error.problem()).contains("hush"));
-    }
-
-    #[test]
-    fn a_refused_claim_reads_as_problem_and_as_refusal() {
-        let body = Body {
-            problem: ApiError::ClaimRefused(ClaimRefusal::NoRoom).problem(),
-            reason: Some(ClaimRefusal::NoRoom),
-            size: None,
-        };
-        let text = serde_json::to_string(&body).unwrap();
-        let refused: millrace_wire::ClaimRefused = serde_json::from_str(&text).unwrap();
-        assert_eq!(refused.reason, ClaimRefusal::NoRoom);
-        assert_eq!(serde_json::from_str::<Problem>(&text).unwrap().status, 409);
     }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long to connect, to write and to read may take, each.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Exit code 0 when `/readyz` says yes.
+/// Exit code 0 when `/readyz` answers 200.
 pub fn run(listen: SocketAddr) -> anyhow::Result<ExitCode> {
     let line = ask(reachable(listen)).with_context(|| format!("no answer at {listen}"))?;
     match line.split(' ').nth(1) {
@@ -19,7 +20,7 @@ pub fn run(listen: SocketAddr) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// An address to connect to, for one to listen on.
+/// The address to connect to: loopback where the frontend listens on all addresses.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -30,9 +31,9 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 }
 
 fn ask(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;

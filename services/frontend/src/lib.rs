@@ -1,4 +1,4 @@
-//! The frontend: accepts builds, owns the truth, and moves work between PostgreSQL, RabbitMQ and builders.
+//! The frontend: accepts builds, owns the state of all tasks, and moves work between PostgreSQL, RabbitMQ and builders.
 #![doc = include_str!("../README.md")]
 
 mod application;
@@ -10,10 +10,13 @@ mod error;
 mod healthcheck;
 mod http;
 mod log_stream;
+mod request_id;
 mod state;
 
 pub use application::Application;
 pub use cli::run;
 pub use config::args::{CapArgs, Cli, Command, Config, FairnessArgs, LeaseArgs, LimitArgs};
-pub use config::settings::{Links, Settings, SettingsError};
+pub use config::error::SettingsError;
+pub use config::links::Links;
+pub use config::settings::Settings;
 pub use http::openapi::document as openapi_document;

@@ -1,6 +1,6 @@
-//! Reading logs, also while they are written. A follower is woken by appends through this frontend and looks each
-//! second for those through others, more rarely while the database is away; it ends when the attempt has ended and
-//! nothing is left to read.
+//! Streams logs to readers, also while they are written. A follower is woken by appends through this frontend and asks
+//! the database each second for those through others, with a back-off while it is away. The stream ends when the
+//! attempt has ended and nothing is left to read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use millrace_store::{AttemptView, StoreError, TaskView};
 use tokio::time::Instant;
 
 use crate::state::AppState;
-use crate::state::log_followers::LogNews;
+use crate::state::log_followers::LogUpdates;
 
-/// How often a follower looks without being woken.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often at least.
-const RARE_LOOK: Duration = Duration::from_secs(10);
-/// Bytes read at once.
-const PART: usize = 64 * 1024;
+/// How often a follower asks the database without being woken.
+const POLL: Duration = Duration::from_secs(1);
+/// The longest time between two questions while the database is away.
+const MAX_POLL: Duration = Duration::from_secs(10);
+/// Bytes read from the result store in one call.
+const CHUNK: usize = 64 * 1024;
 
-/// What to read.
+/// Which logs to read.
 #[derive(Debug, Clone, Copy)]
 pub enum Subject {
-    /// One attempt.
+    /// The log of one attempt.
     Attempt(AttemptId),
     /// The latest attempt of a task, and those that come after it.
     Task(TaskId),
 }
 
-/// A log as a stream of bytes; without `follow` up to its present end.
+/// A log as a stream of bytes that begins at `offset`; without `follow` it ends at the present end of the log.
 pub fn read(
     state: AppState,
     subject: Subject,
@@ -41,7 +41,7 @@ pub fn read(
 ) -> impl Stream<Item = Result<Bytes, ResultError>> {
     let reader = LogReader {
         attempt: match subject {
-            Subject::Attempt(id) => Some(Reading::new(&state, id, offset)),
+            Subject::Attempt(id) => Some(AttemptReader::new(&state, id, offset)),
             Subject::Task(_) => None,
         },
         task: match subject {
@@ -52,7 +52,7 @@ pub fn read(
         number: 0,
         offset,
         follow,
-        backoff: Backoff::new(LOOK, RARE_LOOK),
+        backoff: Backoff::new(POLL, MAX_POLL),
     };
     stream::unfold(Some(reader), |reader| async {
         let mut reader = reader?;
@@ -64,71 +64,76 @@ pub fn read(
     })
 }
 
+/// Reads one attempt after the other.
 struct LogReader {
     state: AppState,
     task: Option<TaskId>,
-    attempt: Option<Reading>,
+    attempt: Option<AttemptReader>,
     /// Number of the last attempt of the task that was begun.
     number: u32,
     /// Where to begin in the first attempt.
     offset: u64,
     follow: bool,
-    /// Between looks that the database does not answer.
+    /// Pauses between questions that the database does not answer.
     backoff: Backoff,
 }
 
-struct Reading {
+/// How far one attempt's log was read, and what is known of its end.
+struct AttemptReader {
     id: AttemptId,
     offset: u64,
     ended: bool,
-    news: Arc<LogNews>,
-    /// Other news that were followed already.
+    updates: Arc<LogUpdates>,
+    /// Updates other than appends that were handled already.
     changes: u64,
-    /// Where the database said that the log ends.
+    /// The size of the log that the database last told, in bytes.
     known_end: u64,
     /// When to ask the database again.
-    look_at: Instant,
-    /// The log has to be looked at whatever is known of its end: at the beginning and at the end.
+    poll_at: Instant,
+    /// Read once whatever size is known: at the beginning, and after the attempt has ended.
     must_read: bool,
 }
 
-enum Next {
-    Attempt(Reading, Option<Bytes>),
-    /// To be looked for again after this time.
+/// What follows the attempt that was read to its end.
+enum NextAttempt {
+    /// An attempt, and the line that separates it from the one before.
+    Found(AttemptReader, Option<Bytes>),
+    /// None yet; ask again after this time.
     Later(Duration),
+    /// The task has ended, or the reader does not follow.
     Never,
 }
 
-impl Reading {
+impl AttemptReader {
     fn new(state: &AppState, id: AttemptId, offset: u64) -> Self {
-        let news = state.logs.follow(id);
+        let updates = state.log_followers.follow(id);
         Self {
             id,
             offset,
             ended: false,
-            changes: news.changes(),
+            changes: updates.changes(),
             known_end: 0,
-            look_at: Instant::now(),
+            poll_at: Instant::now(),
             must_read: true,
-            news,
+            updates,
         }
     }
 
-    /// Whether a look at the log may bring something. Where nothing new begins at its end, the store would have to list
-    /// all pieces to find that out, for each of many readers.
+    /// Whether a read may bring something. To find that nothing was appended, the result store would have to list all
+    /// pieces of the log, for each of many readers.
     fn may_have_more(&self) -> bool {
-        self.must_read || self.known_end.max(self.news.end()) > self.offset
+        self.must_read || self.known_end.max(self.updates.end()) > self.offset
     }
 
-    /// Notes what the database says; `pause` is the time to the next look.
+    /// Notes what the database answered; it is asked again after `pause`.
     fn learn(&mut self, attempt: Result<Option<AttemptView>, StoreError>, pause: Duration) {
         if let Ok(Some(view)) = &attempt {
             self.known_end = self.known_end.max(view.log_size);
         }
         self.ended = has_ended(attempt);
-        // What was written between the look at the log and the end is still to be read.
+        // Bytes appended between the last read and the end are still to be read.
         self.must_read |= self.ended;
-        self.look_at = Instant::now() + pause;
+        self.poll_at = Instant::now() + pause;
     }
 }
 
@@ -148,89 +153,89 @@ impl LogReader {
                 return Ok(None);
             };
             match self.next_attempt(task).await {
-                Next::Attempt(reading, head) => {
-                    self.attempt = Some(reading);
+                NextAttempt::Found(reader, head) => {
+                    self.attempt = Some(reader);
                     if head.is_some() {
                         return Ok(head);
                     }
                 }
-                Next::Later(pause) if self.state.shutdown.sleep(pause).await => {}
-                Next::Later(_) | Next::Never => return Ok(None),
+                NextAttempt::Later(pause) if self.state.shutdown.sleep(pause).await => {}
+                NextAttempt::Later(_) | NextAttempt::Never => return Ok(None),
             }
         }
     }
 
-    /// The next bytes of the present attempt; none at its end.
+    /// The next bytes of the current attempt; none at its end.
     async fn next_of_attempt(&mut self) -> Result<Option<Bytes>, ResultError> {
-        let Some(reading) = &mut self.attempt else {
+        let Some(reader) = &mut self.attempt else {
             return Ok(None);
         };
         loop {
-            // Registered before looking, so that an append in between is not missed.
-            let news = Arc::clone(&reading.news);
-            let mut woken = std::pin::pin!(news.notified());
+            // Registered before reading, so that an append in between is not missed.
+            let updates = Arc::clone(&reader.updates);
+            let mut woken = std::pin::pin!(updates.notified());
             woken.as_mut().enable();
-            if reading.may_have_more() {
+            if reader.may_have_more() {
                 let part = self
                     .state
                     .results
-                    .read_log(reading.id, reading.offset, PART)
+                    .read_log(reader.id, reader.offset, CHUNK)
                     .await?;
                 if !part.bytes.is_empty() {
-                    reading.offset += part.bytes.len() as u64;
+                    reader.offset += part.bytes.len() as u64;
                     return Ok(Some(part.bytes));
                 }
-                if part.sealed || reading.ended || !self.follow {
+                if part.sealed || reader.ended || !self.follow {
                     return Ok(None);
                 }
-                reading.must_read = false;
+                reader.must_read = false;
             }
-            let changes = news.changes();
-            if changes != reading.changes || Instant::now() >= reading.look_at {
-                reading.changes = changes;
-                let attempt = self.state.store.attempt(reading.id).await;
+            let changes = updates.changes();
+            if changes != reader.changes || Instant::now() >= reader.poll_at {
+                reader.changes = changes;
+                let attempt = self.state.store.attempt(reader.id).await;
                 let pause = if attempt.is_ok() {
                     self.backoff.reset();
-                    LOOK
+                    POLL
                 } else {
                     self.backoff.next_delay()
                 };
-                let known = reading.known_end;
-                reading.learn(attempt, pause);
-                if reading.ended || reading.known_end > known {
+                let known = reader.known_end;
+                reader.learn(attempt, pause);
+                if reader.ended || reader.known_end > known {
                     continue;
                 }
             }
             tokio::select! {
                 () = woken => {}
-                () = tokio::time::sleep_until(reading.look_at) => {}
+                () = tokio::time::sleep_until(reader.poll_at) => {}
                 () = self.state.shutdown.stopping() => return Ok(None),
             }
         }
     }
 
-    /// The task's latest attempt after the last one read.
-    async fn next_attempt(&mut self, task: TaskId) -> Next {
+    /// The task's attempt to read after the last one.
+    async fn next_attempt(&mut self, task: TaskId) -> NextAttempt {
         let view = match self.state.store.task(task).await {
             Ok(Some(view)) => {
                 self.backoff.reset();
                 view
             }
-            Ok(None) => return Next::Never,
+            Ok(None) => return NextAttempt::Never,
             Err(error) => {
                 tracing::debug!(task.id = %task, "cannot look for the next attempt: {error}");
                 return if self.follow {
-                    Next::Later(self.backoff.next_delay())
+                    NextAttempt::Later(self.backoff.next_delay())
                 } else {
-                    Next::Never
+                    NextAttempt::Never
                 };
             }
         };
         let Some(next) = self.choose(&view) else {
             return if self.follow && !view.state.is_terminal() {
-                Next::Later(LOOK)
+                NextAttempt::Later(POLL)
             } else {
-                Next::Never
+                NextAttempt::Never
             };
         };
         let head = (self.number > 0).then(|| {
@@ -241,7 +246,7 @@ impl LogReader {
         });
         let offset = if self.number == 0 { self.offset } else { 0 };
         self.number = next.number;
-        Next::Attempt(Reading::new(&self.state, next.id, offset), head)
+        NextAttempt::Found(AttemptReader::new(&self.state, next.id, offset), head)
     }
 
     /// First the latest attempt that a builder ever had, then those after it in their order.
@@ -258,7 +263,7 @@ impl LogReader {
     }
 }
 
-/// Whether the attempt's log can grow no more. Where the database cannot tell, it may.
+/// Whether the attempt's log can grow no more; not so while the database does not answer.
 fn has_ended(attempt: Result<Option<AttemptView>, StoreError>) -> bool {
     match attempt {
         Ok(Some(view)) => match view.state {

@@ -14,8 +14,8 @@ pub const POINTS: [&str; 6] = [
     "poll.claimed",
     "update.unstored",
     "update.stored",
-    "belief.unsettled",
-    "belief.settled",
+    "verify.unsettled",
+    "verify.settled",
 ];
 /// The poller's web server is on this host, whose addresses are not asked otherwise.
 const FRONTEND: [(&str, &str); 1] = [("MILLRACE_FETCH_ALLOW", "127.0.0.0/8")];

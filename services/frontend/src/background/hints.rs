@@ -1,52 +1,18 @@
-//! Hints to builders: fire and forget. HTTP handlers hand them over here and never publish; a hint that is lost is
-//! repeated by the answer to the builder's next heartbeat.
+//! Publishes hints to builders, fire and forget: HTTP handlers only put them into the queue and never publish. A hint
+//! that is lost costs time alone, since the answer to the builder's next heartbeat says the same.
 
 use millrace_bus::{Bus, Route};
-use millrace_domain::{AttemptId, BuilderId};
+use millrace_domain::BuilderId;
 use millrace_wire::{ControlV1, encode};
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::state::AppState;
+use crate::state::hint_queue::HintQueue;
 
-/// Hints that may wait; more are dropped.
-const WAITING: usize = 256;
-
-/// Takes hints; never blocks.
-#[derive(Clone)]
-pub struct Hints(mpsc::Sender<(BuilderId, ControlV1)>);
-
-/// The other end of [`Hints`].
-pub struct HintQueue(mpsc::Receiver<(BuilderId, ControlV1)>);
-
-impl Hints {
-    /// A sender and the queue that [`run`] empties.
-    pub fn channel() -> (Self, HintQueue) {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        (Self(sender), HintQueue(receiver))
-    }
-
-    /// Tells a builder that an attempt of its was cancelled.
-    pub fn cancel(&self, builder: BuilderId, attempt_id: AttemptId) {
-        self.send(builder, ControlV1::Cancel { attempt_id });
-    }
-
-    /// Asks a builder for a heartbeat now, whose answer has news.
-    pub fn heartbeat(&self, builder: BuilderId) {
-        self.send(builder, ControlV1::Heartbeat);
-    }
-
-    fn send(&self, builder: BuilderId, hint: ControlV1) {
-        if self.0.try_send((builder, hint)).is_err() {
-            tracing::debug!(builder.id = %builder, "hint dropped");
-        }
-    }
-}
-
-/// Publishes hints until the stop.
+/// Publishes hints in the order of the queue until the stop.
 pub async fn run(state: AppState, mut queue: HintQueue) -> anyhow::Result<()> {
     let stop = state.shutdown.soft().clone();
-    while let Some(Some((builder, hint))) = stop.run_until_cancelled(queue.0.recv()).await {
+    while let Some(Some((builder, hint))) = stop.run_until_cancelled(queue.next()).await {
         publish(&state.bus, builder, &hint).await;
     }
     Ok(())
@@ -61,6 +27,6 @@ async fn publish(bus: &Bus, builder: BuilderId, hint: &ControlV1) {
                 .hint(Route::Builder(builder), id, body)
                 .await;
         }
-        Err(error) => tracing::error!("cannot encode a hint: {error}"),
+        Err(error) => tracing::error!(builder.id = %builder, "cannot encode a hint: {error}"),
     }
 }

@@ -1,5 +1,6 @@
-//! What is not kept for ever: each minute the files of attempts that ended, and each hour what is old. Of several
-//! frontends one does it, in batches, until nothing is left to do; what fails is tried again at the next turn.
+//! Deletes what is not kept for ever: each minute the files of ended attempts that are no results, each hour what is
+//! older than the `MILLRACE_KEEP_*` settings allow. One of several frontends claims each run and works in batches; what
+//! fails is repeated by the next run.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,60 +14,86 @@ use millrace_store::{Deleted, Retention, StoreError};
 use crate::config::args::KeepArgs;
 use crate::state::AppState;
 
-/// How often is looked whether something is due, or a full store has room again.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often the janitor asks whether a job is due, and whether a full result store has space again.
+const TICK: Duration = Duration::from_secs(5);
 /// The longest pause while the database is away.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// Seconds between two turns, a little less than their names, so that looks do not add up.
-const MINUTE: u32 = 58;
-const HOUR: u32 = 3590;
-/// Files of an attempt stay this long after its end, in seconds: uploads in flight end meanwhile.
-const TIDY_AFTER: u32 = 120;
-/// Batches of one turn at most; the next turn goes on.
-const BATCHES: usize = 50;
-/// Names that are asked for at once.
-const NAMES: usize = 500;
+/// Files of an attempt stay this long after its end, in seconds, so that uploads in flight can end.
+const CLEANUP_DELAY: u32 = 120;
+/// Batches of one kind in one run of a job; what is left waits for the next run.
+const MAX_BATCHES: usize = 50;
+/// Attempts or digests in one query.
+const CHUNK: usize = 500;
 
-/// Why a step was left to the next turn.
+/// The periodic jobs. Of several frontends, one claims each run.
+#[derive(Debug, Clone, Copy)]
+enum Job {
+    /// Removes files of ended attempts that are no results.
+    Minute,
+    /// Deletes what is older than the settings allow.
+    Hour,
+}
+
+/// Why a run ended before it was done.
 #[derive(Debug, thiserror::Error)]
-pub enum Untidied {
-    /// The database.
+pub enum CleanupError {
+    /// The database refused or did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The result store.
+    /// The result store could not list or delete.
     #[error(transparent)]
     Results(#[from] ResultError),
 }
 
-/// What a turn removed.
+/// What one run of a job removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Rows.
+    /// Rows of the database: keys, parked messages, builders, engines.
     pub rows: Deleted,
-    /// Attempts never accepted whose files were removed.
+    /// Attempts whose files were removed, since no report of them was accepted.
     pub stale_attempts: u64,
     /// Files that accepted reports did not name.
     pub stray_files: u64,
-    /// Logs.
+    /// Logs of ended attempts, by age or number.
     pub logs: u64,
-    /// Unfinished uploads.
+    /// Uploads that were begun and never finished.
     pub staged: u64,
-    /// Sources that no build names.
+    /// Uploaded source packages that no build names.
     pub sources: u64,
 }
 
-/// Tidies up until the stop.
+impl Job {
+    const ALL: [Self; 2] = [Self::Minute, Self::Hour];
+
+    /// The name under which the database keeps the last run.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+        }
+    }
+
+    /// Seconds between two runs: a little less than the name says, so that the janitor's own period adds nothing.
+    fn period_seconds(self) -> u32 {
+        match self {
+            Self::Minute => 58,
+            Self::Hour => 3590,
+        }
+    }
+}
+
+/// Runs the jobs that are due, until the stop.
 pub async fn run(state: AppState) -> anyhow::Result<()> {
     if !state.wait_ready().await {
         return Ok(());
     }
-    let mut backoff = Backoff::new(LOOK, LONGEST_PAUSE);
+    let mut backoff = Backoff::new(TICK, LONGEST_PAUSE);
     loop {
-        look_for_room(&state).await;
-        let goes_on = match turns(&state).await {
+        recheck_full_store(&state).await;
+        let goes_on = match tick(&state).await {
             Ok(()) => {
                 backoff.reset();
-                state.shutdown.sleep(LOOK).await
+                state.shutdown.sleep(TICK).await
             }
             Err(error) => {
                 tracing::debug!("the janitor waits for the database: {error}");
@@ -79,40 +106,42 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
     }
 }
 
-/// Does what is due.
-async fn turns(state: &AppState) -> Result<(), StoreError> {
-    for (name, every) in [("minute", MINUTE), ("hour", HOUR)] {
-        if state.store.take_turn(name, every).await? {
-            turn(state, name).await;
+/// Runs the jobs that are due and that no other frontend has claimed.
+async fn tick(state: &AppState) -> Result<(), StoreError> {
+    for job in Job::ALL {
+        let claimed = state.store.take_turn(job.name(), job.period_seconds());
+        if claimed.await? {
+            run_job(state, job).await;
         }
     }
     Ok(())
 }
 
-/// Clears the word that the store is full once nobody is refused any more and a file fits in again.
-async fn look_for_room(state: &AppState) {
-    if state.results_full.is_calm() && state.results.check_room().await.is_ok() {
+/// Notes that the result store has space again, once no upload is refused any more and a test file can be written.
+async fn recheck_full_store(state: &AppState) {
+    if state.results_full.has_no_recent_refusal() && state.results.check_room().await.is_ok() {
         state.results_full.clear();
-        tracing::info!("the result store has room again");
+        tracing::info!("the result store has space again");
     }
 }
 
-async fn turn(state: &AppState, name: &str) {
+#[tracing::instrument(level = "error", skip_all, fields(job = job.name()))]
+async fn run_job(state: &AppState, job: Job) {
     let mut removed = Removed::default();
-    let done = if name == "minute" {
-        tidy_ended(state, &mut removed).await
-    } else {
-        remove_old(state, &mut removed).await
+    let done = match job {
+        Job::Minute => remove_unaccepted_files(state, &mut removed).await,
+        Job::Hour => remove_old(state, &mut removed).await,
     };
     if removed != Removed::default() {
-        tell(&removed);
+        report_removed(&removed);
     }
     if let Err(error) = done {
-        tracing::warn!("the janitor leaves the rest to its next turn: {error}");
+        tracing::warn!("cleanup failed, the next run continues: {error}");
     }
 }
 
-fn tell(removed: &Removed) {
+/// Logs and counts what a run removed.
+fn report_removed(removed: &Removed) {
     tracing::info!(
         keys = removed.rows.keys,
         parked = removed.rows.parked,
@@ -123,7 +152,7 @@ fn tell(removed: &Removed) {
         logs = removed.logs,
         staged = removed.staged,
         sources = removed.sources,
-        "removed what is not kept"
+        "expired data removed"
     );
     for (what, count) in [
         ("keys", removed.rows.keys),
@@ -140,10 +169,14 @@ fn tell(removed: &Removed) {
     }
 }
 
-/// Removes files that are no result: all those of attempts never accepted, and those that a report did not name.
-async fn tidy_ended(state: &AppState, removed: &mut Removed) -> Result<(), Untidied> {
-    for _ in 0..BATCHES {
-        let batch = state.store.untidy_attempts(TIDY_AFTER).await?;
+/// Removes files that are no results: all files of attempts that were never accepted, and of accepted ones those
+/// that the report did not name.
+async fn remove_unaccepted_files(
+    state: &AppState,
+    removed: &mut Removed,
+) -> Result<(), CleanupError> {
+    for _ in 0..MAX_BATCHES {
+        let batch = state.store.untidy_attempts(CLEANUP_DELAY).await?;
         if batch.is_empty() || state.shutdown.is_stopping() {
             break;
         }
@@ -166,9 +199,9 @@ async fn tidy_ended(state: &AppState, removed: &mut Removed) -> Result<(), Untid
     Ok(())
 }
 
-async fn remove_old(state: &AppState, removed: &mut Removed) -> Result<(), Untidied> {
+async fn remove_old(state: &AppState, removed: &mut Removed) -> Result<(), CleanupError> {
     let keep = &state.settings.config.keep;
-    forget_rows(state, keep, removed).await?;
+    delete_rows(state, keep, removed).await?;
     remove_logs(state, keep, removed).await?;
     remove_late_files(state, removed).await?;
     removed.staged += state
@@ -178,37 +211,37 @@ async fn remove_old(state: &AppState, removed: &mut Removed) -> Result<(), Untid
     remove_sources(state, keep, removed).await
 }
 
-async fn forget_rows(
+async fn delete_rows(
     state: &AppState,
     keep: &KeepArgs,
     removed: &mut Removed,
-) -> Result<(), Untidied> {
-    let keeping = Retention {
+) -> Result<(), CleanupError> {
+    let retention = Retention {
         keys_days: keep.keep_keys_days,
         parked: keep.keep_parked,
         parked_days: keep.keep_parked_days,
         builders_days: keep.keep_builders_days,
     };
-    for _ in 0..BATCHES {
-        let forgotten = state.store.forget(&keeping).await?;
-        if forgotten.is_nothing() {
+    for _ in 0..MAX_BATCHES {
+        let deleted = state.store.forget(&retention).await?;
+        if deleted.is_nothing() {
             break;
         }
-        removed.rows.keys += forgotten.keys;
-        removed.rows.parked += forgotten.parked;
-        removed.rows.builders += forgotten.builders;
-        removed.rows.engines += forgotten.engines;
+        removed.rows.keys += deleted.keys;
+        removed.rows.parked += deleted.parked;
+        removed.rows.builders += deleted.builders;
+        removed.rows.engines += deleted.engines;
     }
     Ok(())
 }
 
-/// The bytes go first: a crash in between repeats the removal instead of forgetting it.
+/// Bytes are deleted before the row is marked: a crash in between repeats the deletion instead of leaving the bytes.
 async fn remove_logs(
     state: &AppState,
     keep: &KeepArgs,
     removed: &mut Removed,
-) -> Result<(), Untidied> {
-    for _ in 0..BATCHES {
+) -> Result<(), CleanupError> {
+    for _ in 0..MAX_BATCHES {
         let batch = state
             .store
             .old_logs(keep.keep_logs_days, keep.keep_logs)
@@ -225,12 +258,12 @@ async fn remove_logs(
     Ok(())
 }
 
-/// Finds files that arrived after their attempt had been tidied up, because a frontend died before it could remove
-/// them itself. Folders of attempts that the database does not know are left to people: it may be a restored one.
-async fn remove_late_files(state: &AppState, removed: &mut Removed) -> Result<(), Untidied> {
+/// Removes files that arrived after their attempt had been cleaned up, because a frontend died before it could remove
+/// them itself. Folders of attempts that the database does not know stay: the database may be a restored one.
+async fn remove_late_files(state: &AppState, removed: &mut Removed) -> Result<(), CleanupError> {
     let attempts = state.results.attempts_with_files().await?;
-    for some in attempts.chunks(NAMES) {
-        for stale in state.store.never_accepted(some, TIDY_AFTER).await? {
+    for chunk in attempts.chunks(CHUNK) {
+        for stale in state.store.never_accepted(chunk, CLEANUP_DELAY).await? {
             state.results.delete_attempt_files(stale).await?;
             removed.stale_attempts += 1;
         }
@@ -242,13 +275,13 @@ async fn remove_sources(
     state: &AppState,
     keep: &KeepArgs,
     removed: &mut Removed,
-) -> Result<(), Untidied> {
+) -> Result<(), CleanupError> {
     let age = hours(keep.keep_orphan_sources_hours);
     let old = state.results.old_sources(age).await?;
-    for some in old.chunks(NAMES) {
-        let digests: Vec<String> = some.iter().map(ToString::to_string).collect();
+    for chunk in old.chunks(CHUNK) {
+        let digests: Vec<String> = chunk.iter().map(ToString::to_string).collect();
         let unnamed = state.store.unnamed_sources(&digests).await?;
-        for sha256 in some
+        for sha256 in chunk
             .iter()
             .filter(|s| unnamed.iter().any(|u| u == s.as_str()))
         {
@@ -261,7 +294,7 @@ async fn remove_sources(
     Ok(())
 }
 
-/// Whether a build names a source; where the database cannot tell, it does.
+/// Whether a build names this source; counted as named while the database does not answer.
 async fn is_named(state: &AppState, digest: String) -> bool {
     let unnamed = state.store.unnamed_sources(&[digest]).await;
     !unnamed.is_ok_and(|unnamed| unnamed.len() == 1)

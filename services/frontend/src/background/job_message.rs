@@ -1,4 +1,4 @@
-//! The order for one attempt, made from what the store released.
+//! Builds the job message of an attempt from the task that the store released.
 
 use millrace_store::{ReleasedTask, SourcePlace};
 use millrace_wire::{
@@ -6,16 +6,16 @@ use millrace_wire::{
 };
 use serde_json::Value;
 
-/// The message that offers an attempt. The attempt's id is the message's, so that a copy is known as one.
+/// The message that offers an attempt. Its id is the attempt's, so that a second copy is recognised.
 pub fn message(task: &ReleasedTask) -> Value {
-    encode(task.attempt_id.0, chrono::Utc::now(), &order(task)).unwrap_or_else(|error| {
-        // Parked by whoever reads it, which takes the attempt back with a reason.
+    encode(task.attempt_id.0, chrono::Utc::now(), &job(task)).unwrap_or_else(|error| {
+        // A builder parks a null message, which revokes the attempt and shows the reason.
         tracing::error!(attempt.id = %task.attempt_id, "cannot encode a job: {error}");
         Value::Null
     })
 }
 
-fn order(task: &ReleasedTask) -> JobV1 {
+fn job(task: &ReleasedTask) -> JobV1 {
     JobV1 {
         attempt_id: task.attempt_id,
         attempt_number: task.attempt_number,
@@ -57,7 +57,7 @@ fn order(task: &ReleasedTask) -> JobV1 {
     }
 }
 
-/// What an earlier attempt made of a source.
+/// What an earlier attempt finished of a source, so that its files are reused; none where it is to be built.
 fn finished_before(task: &ReleasedTask, position: u32) -> Option<FinishedBefore> {
     let package = task.finished.iter().find(|p| p.position == position)?;
     let files = package.files.iter().map(|file| ManifestFile {

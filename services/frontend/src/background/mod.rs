@@ -1,4 +1,5 @@
-//! Background parts: loops beside the HTTP server, each with a single step that tests can call.
+//! Loops beside the HTTP server. `run` repeats a single step, called `tick` or `handle`, until the stop; each file says
+//! what happens when a wake or a message is lost.
 
 pub(crate) mod hints;
 pub(crate) mod janitor;

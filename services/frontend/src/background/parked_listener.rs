@@ -1,6 +1,7 @@
-//! Moves parked messages and dead letters from the broker into a table that people can list, without the secrets
-//! they may carry. The attempt that such a message was about is taken back, so that its task goes on. A report is taken
-//! in after all where that works now: an outage of the database that outlasts all its deliveries must not cost the work.
+//! Moves parked messages and dead letters from the broker into a table that people can list, with their secrets
+//! redacted. The attempt that such a message was about is revoked, so that its task gets the next one. A report is
+//! accepted after all where that works now: an outage of the database that outlasts all its deliveries must not cost
+//! the work.
 
 use std::sync::Arc;
 
@@ -9,15 +10,16 @@ use millrace_domain::AttemptId;
 use millrace_store::StoreError;
 use millrace_wire::FinishedV1;
 use serde_json::Value;
+use tracing::Instrument;
 
 use crate::background::redact::redact;
 use crate::background::report_listener;
 use crate::state::AppState;
 
-/// Longest reason that is kept, in characters.
+/// Longest queue name and reason that is stored, in characters.
 const MAX_REASON: usize = 500;
 
-/// Parks until the stop.
+/// Consumes the parked queue until the stop.
 pub async fn run(state: AppState) -> anyhow::Result<()> {
     if !state.wait_ready().await {
         return Ok(());
@@ -35,9 +37,9 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
 async fn handle(state: AppState, incoming: Arc<Incoming>) -> Verdict {
     match park(&state, &incoming).await {
         Ok(()) => Verdict::Done,
-        // There is nowhere else to put it, so it stays with the broker.
+        // This queue is the last one, so the message stays in it until the database takes it.
         Err(error) => {
-            tracing::warn!("a parked message waits: {error}");
+            tracing::warn!("a parked message waits in its queue: {error}");
             Verdict::Again
         }
     }
@@ -51,7 +53,7 @@ async fn park(state: &AppState, incoming: &Incoming) -> Result<(), StoreError> {
         ),
         None => ("unknown", "published here without a reason"),
     };
-    if queue == EVENTS_QUEUE && is_taken_in(state, incoming).await? {
+    if queue == EVENTS_QUEUE && is_report_accepted(state, incoming).await? {
         return Ok(());
     }
     let reason: String = redact(reason.as_bytes()).chars().take(MAX_REASON).collect();
@@ -62,40 +64,43 @@ async fn park(state: &AppState, incoming: &Incoming) -> Result<(), StoreError> {
         .await?;
     tracing::warn!(queue, reason, "message parked");
     metrics::counter!("millrace_messages_parked_total").increment(1);
-    if let Some(attempt) = concerned(&incoming.body)
+    if let Some(attempt) = attempt_of(&incoming.body)
         && state
             .store
             .revoke_attempt(attempt, &format!("its message was parked: {reason}"))
             .await?
     {
-        tracing::warn!(attempt.id = %attempt, "attempt taken back, its message was parked");
+        tracing::warn!(attempt.id = %attempt, "attempt revoked because its message was parked");
         state.relay_wake.notify_one();
-        state.logs.tell(attempt);
+        state.log_followers.notify(attempt);
     }
     Ok(())
 }
 
-/// Whether this is a report that can be accepted or refused by now: then it needs nobody's eyes.
-async fn is_taken_in(state: &AppState, incoming: &Incoming) -> Result<bool, StoreError> {
+/// Whether this is a report that the store accepted or refused by now, so that there is nothing to park.
+async fn is_report_accepted(state: &AppState, incoming: &Incoming) -> Result<bool, StoreError> {
     let Ok(envelope) = incoming.decode::<FinishedV1>() else {
         return Ok(false);
     };
-    let attempt = envelope.body.attempt_id;
-    match report_listener::take_in(state, envelope.body).await {
+    let span = tracing::error_span!("report", attempt.id = %envelope.body.attempt_id);
+    let accepted = report_listener::accept_report(state, envelope.body).instrument(span.clone());
+    let accepted = accepted.await;
+    let _span = span.entered();
+    match accepted {
         Ok(()) => {
-            tracing::warn!(attempt.id = %attempt, "a report that had been given up was taken in after all");
+            tracing::warn!("a report that the broker had given up was processed after all");
             Ok(true)
         }
         Err(error) if error.is_unavailable() => Err(error),
         Err(error) => {
-            tracing::error!(attempt.id = %attempt, "a report that had been given up cannot be accepted: {error}");
+            tracing::error!("a report that the broker had given up cannot be processed: {error}");
             Ok(false)
         }
     }
 }
 
-/// The attempt that a message is about, as far as it can be read.
-fn concerned(body: &[u8]) -> Option<AttemptId> {
+/// The attempt id in a message's body; none where it cannot be read. Later versions of messages have it too.
+fn attempt_of(body: &[u8]) -> Option<AttemptId> {
     let message: Value = serde_json::from_slice(body).ok()?;
     message
         .get("body")?
@@ -114,8 +119,8 @@ mod tests {
         let id = AttemptId::generate();
         let later =
             format!(r#"{{"kind":"job","version":9,"body":{{"attempt_id":"{id}","new":1}}}}"#);
-        assert_eq!(concerned(later.as_bytes()), Some(id));
-        assert_eq!(concerned(b"{\"body\":{\"attempt_id\":7}}"), None);
-        assert_eq!(concerned(b"\xff"), None);
+        assert_eq!(attempt_of(later.as_bytes()), Some(id));
+        assert_eq!(attempt_of(b"{\"body\":{\"attempt_id\":7}}"), None);
+        assert_eq!(attempt_of(b"\xff"), None);
     }
 }

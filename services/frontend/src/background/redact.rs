@@ -1,11 +1,11 @@
-//! Takes secrets out of messages that people will read. Fields are known by name; in text that is no JSON, whatever
-//! is long and unbroken like a token goes.
+//! Redacts secrets in parked messages, which people will read: fields by their names, and in any text each unbroken
+//! run of letters and digits that is as long as a token.
 
 use serde_json::Value;
 
-/// What stands in a secret's place.
-const GONE: &str = "[redacted]";
-/// Longest text that is kept, in bytes.
+/// The text that replaces each secret.
+const REDACTED: &str = "[redacted]";
+/// Longest result, in bytes; the rest is cut off.
 const MAX_BYTES: usize = 16 * 1024;
 /// An unbroken word from this length on may be a token.
 const TOKEN_LENGTH: usize = 32;
@@ -44,7 +44,7 @@ fn redact_value(value: &mut Value, key: &str) {
         Value::Object(fields) => {
             for (key, field) in fields.iter_mut() {
                 if is_secret(key) {
-                    *field = GONE.into();
+                    *field = REDACTED.into();
                 } else {
                     redact_value(field, key);
                 }
@@ -84,7 +84,7 @@ fn redact_text(text: &str) -> String {
             continue;
         }
         clean.push_str(if word.len() >= TOKEN_LENGTH {
-            GONE
+            REDACTED
         } else {
             &word
         });

@@ -1,10 +1,10 @@
-//! Moves work from the truth to the broker: releases waiting tasks while builders have room, and publishes the
+//! Moves work from the database to the broker: releases waiting tasks while builders have room, and publishes the
 //! outbox with confirms.
 //!
 //! It wakes at once after a commit of this frontend, by `NOTIFY` after one of another, and each second in any case, so
 //! a lost wake costs a second. While the broker is down or blocked nothing is released. What was returned or not
 //! confirmed stays in the outbox and is published again under the same id; the second copy loses the claim. After a
-//! failure the next step keeps a growing distance, whoever wakes it.
+//! failure the next step waits for a growing back-off, whatever wakes the relay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -20,17 +20,18 @@ use tokio::time::Instant;
 use crate::background::job_message;
 use crate::state::AppState;
 
-/// How often the relay looks without being woken.
-const LOOK: Duration = Duration::from_secs(1);
-/// Under load what comes within this time of a publication goes out together: a look costs more than a message.
-const GATHER: Duration = Duration::from_millis(10);
-/// The distance that is kept after a failure, at first and at most.
-const FIRST_REST: Duration = Duration::from_millis(200);
-const LONGEST_REST: Duration = Duration::from_secs(5);
-/// Messages published at once.
+/// The time between two steps without a wake.
+const TICK: Duration = Duration::from_secs(1);
+/// Under load, tasks that come within this time after a publication go out together: a release costs more than a
+/// message.
+const BATCH_DELAY: Duration = Duration::from_millis(10);
+/// The first and the longest pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Messages released and published in one step.
 const BATCH: u32 = ReleaseConfig::BATCH;
-/// What is released and unclaimed, as a multiple of the room. More than the room would let an owner's orders stand in
-/// the broker's queue before another owner's turn.
+/// Released and unclaimed tasks at most, as a multiple of the room of builders. More would let the orders of one owner
+/// stand in the broker's queue before those of another.
 const WINDOW_FACTOR: u32 = 1;
 
 /// What one step did.
@@ -40,11 +41,11 @@ pub enum Step {
     Paused,
     /// There was nothing to publish.
     Idle,
-    /// Everything that can go is gone.
+    /// Everything that has room was published.
     Done,
-    /// There may be more at once.
+    /// A full batch was published; there may be more.
     More,
-    /// Some messages could not be published; they stay for later.
+    /// Some messages were not confirmed; they stay in the outbox.
     Unconfirmed,
 }
 
@@ -55,13 +56,13 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
     }
     let mut others = state.store.listen();
     let mut link = state.bus.publishing();
-    let mut look_again = Instant::now();
-    let mut backoff = Backoff::new(FIRST_REST, LONGEST_REST);
+    let mut next_tick = Instant::now();
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     while !state.shutdown.is_stopping() {
         let began = Instant::now();
-        let leftovers = began >= look_again;
+        let leftovers = began >= next_tick;
         if leftovers {
-            look_again = began + LOOK;
+            next_tick = began + TICK;
         }
         let step = tick(&state, leftovers).await;
         match &step {
@@ -70,11 +71,11 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
             Err(error) if error.is_unavailable() => {
                 tracing::warn!("the relay waits for the database: {error}");
             }
-            Err(error) => tracing::error!("the relay failed, it goes on in a moment: {error}"),
+            Err(error) => tracing::error!("the relay failed, it tries again in a moment: {error}"),
         }
-        let rest = match step {
+        let not_before = match step {
             Ok(Step::More) => continue,
-            Ok(Step::Done) => began + GATHER,
+            Ok(Step::Done) => began + BATCH_DELAY,
             Ok(Step::Paused | Step::Idle) => began,
             Ok(Step::Unconfirmed) | Err(_) => Instant::now() + backoff.next_delay(),
         };
@@ -82,18 +83,19 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
             () = state.relay_wake.notified() => {}
             () = others.next() => {}
             _ = link.changed() => {}
-            () = tokio::time::sleep_until(look_again) => {}
+            () = tokio::time::sleep_until(next_tick) => {}
             () = state.shutdown.stopping() => {}
         }
         tokio::select! {
-            () = tokio::time::sleep_until(rest) => {}
+            () = tokio::time::sleep_until(not_before) => {}
             () = state.shutdown.stopping() => {}
         }
     }
     Ok(())
 }
 
-/// Releases what the window allows and publishes it; with `leftovers` also what others released and did not publish.
+/// Releases what the window allows and publishes it; with `leftovers` also orders that a frontend released and did not
+/// publish in time.
 pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError> {
     if !state.bus.publishing().borrow().is_up() {
         return Ok(Step::Paused);
@@ -109,7 +111,8 @@ pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError>
     } else {
         Vec::new()
     };
-    // Until this look has seen what waits, room that becomes free meanwhile asks for another one.
+    // Room that becomes free during this release must lead to another one, so it wakes the relay until the result is
+    // known.
     state.held_back.store(true, Ordering::Release);
     let release = state
         .store
@@ -119,28 +122,34 @@ pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError>
     counter!("millrace_tasks_released_total").increment(release.entries.len() as u64);
     entries.extend(release.entries);
     if entries.is_empty() {
-        state.broker_away.note(true);
+        state.broker_outage.note(true);
         return Ok(Step::Idle);
     }
     crash_point!("release.committed");
     let is_full = entries.len() >= BATCH as usize;
-    let (confirmed, held) = publish(state, entries).await;
+    let Published {
+        confirmed,
+        unconfirmed,
+    } = publish(state, entries).await;
     crash_point!("release.published");
     state.store.confirm_published(&confirmed).await?;
     crash_point!("release.confirmed");
-    state.store.give_back_outbox(&held).await?;
-    Ok(match (held.is_empty(), is_full) {
+    state.store.give_back_outbox(&unconfirmed).await?;
+    Ok(match (unconfirmed.is_empty(), is_full) {
         (false, _) => Step::Unconfirmed,
         (true, true) => Step::More,
         (true, false) => Step::Done,
     })
 }
 
-/// Publishes orders; those that the broker confirmed, and those that it did not.
-async fn publish(
-    state: &AppState,
-    entries: Vec<OutboxEntry>,
-) -> (Vec<OutboxEntry>, Vec<OutboxEntry>) {
+/// The entries of a step, by whether the broker confirmed them.
+struct Published {
+    confirmed: Vec<OutboxEntry>,
+    unconfirmed: Vec<OutboxEntry>,
+}
+
+/// Publishes orders and waits for the broker to confirm each.
+async fn publish(state: &AppState, entries: Vec<OutboxEntry>) -> Published {
     let routes: BTreeSet<(&str, &str)> = entries
         .iter()
         .map(|entry| (entry.arch.as_str(), entry.memory_class.as_str()))
@@ -152,9 +161,9 @@ async fn publish(
     let messages = entries.iter().map(outgoing).collect();
     let began = Utc::now();
     let results = state.bus.publisher().publish_batch(messages).await;
-    let (mut confirmed, mut held) = (Vec::with_capacity(entries.len()), Vec::new());
+    let (mut confirmed, mut unconfirmed) = (Vec::with_capacity(entries.len()), Vec::new());
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut is_away = false;
+    let mut is_down = false;
     for (entry, result) in entries.into_iter().zip(results) {
         match result {
             Ok(()) => {
@@ -162,22 +171,25 @@ async fn publish(
                 confirmed.push(entry);
             }
             Err(error) => {
-                is_away |= is_brokers_silence(&error);
+                is_down |= is_unanswered(&error);
                 *reasons.entry(error.to_string()).or_default() += 1;
-                held.push(entry);
+                unconfirmed.push(entry);
             }
         }
     }
-    state.broker_away.note_asked(!is_away, began);
+    state.broker_outage.note_asked(!is_down, began);
     for (reason, messages) in reasons {
-        tracing::warn!(messages, "jobs stay in the outbox: {reason}");
+        tracing::warn!(messages, "orders stay in the outbox: {reason}");
     }
     counter!("millrace_jobs_published_total").increment(confirmed.len() as u64);
-    (confirmed, held)
+    Published {
+        confirmed,
+        unconfirmed,
+    }
 }
 
-/// Whether an order was not published because the broker does not answer, rather than because it refused.
-fn is_brokers_silence(error: &PublishError) -> bool {
+/// Whether an order was not published because the broker did not answer, rather than because it refused.
+fn is_unanswered(error: &PublishError) -> bool {
     match error {
         PublishError::Deadline(_)
         | PublishError::Lost(_)

@@ -1,5 +1,5 @@
-//! Takes in what builders say of ended attempts. A report is believed for its lease token alone; it is taken once,
-//! however often it is delivered. While the database is away reports are held, not lost: the broker keeps them until
+//! Accepts the reports of builders about ended attempts. The lease token alone authenticates a report; it is accepted
+//! once, however often it is delivered. While the database is away reports are not lost: the broker keeps them until
 //! they are acknowledged.
 
 use std::sync::Arc;
@@ -10,16 +10,17 @@ use millrace_chassis::crash_point;
 use millrace_domain::{BuilderId, TaskState};
 use millrace_store::{Acceptance, FileView, Finished, FinishedPackage, StoreError};
 use millrace_wire::{FinishedV1, PackageReport};
+use tracing::Instrument;
 
 use crate::background::suggest_limits;
 use crate::state::AppState;
 
-/// Reports taken in at once.
+/// Reports processed at the same time.
 const CONCURRENCY: usize = 16;
-/// How often a report that the database refuses is handed out again, each time held for minutes, before it is parked.
+/// Deliveries of a report that the database refuses before it is parked; minutes lie between two of them.
 const DELIVERIES: u64 = 2;
 
-/// Listens until the stop.
+/// Consumes the queue of events until the stop.
 pub async fn run(state: AppState) -> anyhow::Result<()> {
     if !state.wait_ready().await {
         return Ok(());
@@ -39,27 +40,32 @@ async fn handle(state: AppState, incoming: Arc<Incoming>) -> Verdict {
         Ok(envelope) => envelope.body,
         Err(verdict) => return verdict,
     };
-    let attempt = report.attempt_id;
-    match take_in(&state, report).await {
+    let span = tracing::error_span!("report", attempt.id = %report.attempt_id);
+    verdict(&state, report, &incoming).instrument(span).await
+}
+
+/// What becomes of the message: done, repeated while the database may still take it, or parked.
+async fn verdict(state: &AppState, report: FinishedV1, incoming: &Incoming) -> Verdict {
+    match accept_report(state, report).await {
         Ok(()) => Verdict::Done,
         Err(error) if error.is_unavailable() => {
-            tracing::warn!(attempt.id = %attempt, "a report waits for the database: {error}");
+            tracing::warn!("a report waits for the database: {error}");
             Verdict::Again
         }
-        // A report is finished work: someone may still repair what stands in its way.
+        // A report is finished work, so an operator gets time to repair the database.
         Err(error) if incoming.delivery_count < DELIVERIES => {
-            tracing::error!(attempt.id = %attempt, "a report cannot be accepted now: {error}");
+            tracing::error!("a report cannot be accepted now: {error}");
             Verdict::Again
         }
         Err(error) => {
-            tracing::error!(attempt.id = %attempt, "a report cannot be accepted: {error}");
+            tracing::error!("a report cannot be accepted: {error}");
             Verdict::Park(format!("cannot be accepted: {error}"))
         }
     }
 }
 
-/// Takes a report in, whatever comes of it.
-pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreError> {
+/// Has the store accept or refuse a report, and acts on the answer. An error means that the report was not decided.
+pub async fn accept_report(state: &AppState, report: FinishedV1) -> Result<(), StoreError> {
     let has_log = report.log_size > 0;
     let builder = report.builder_id;
     let mut report = finished(report);
@@ -72,28 +78,26 @@ pub async fn take_in(state: &AppState, report: FinishedV1) -> Result<(), StoreEr
         set_aside: true, ..
     } = acceptance
     {
-        tell_set_aside(state, builder, &report);
+        report_set_aside(state, builder, &report);
     }
-    if settle(state, &report, acceptance) && has_log {
+    if log_acceptance(state, &report, acceptance) && has_log {
         state.sealer.seal(report.attempt_id).await;
     }
     crash_point!("report.unacknowledged");
     Ok(())
 }
 
-/// Tells what came of a report; whether its attempt has ended with it.
-fn settle(state: &AppState, report: &Finished, acceptance: Acceptance) -> bool {
-    let attempt = report.attempt_id;
+/// Logs and counts the store's answer, and wakes relay and log followers; whether the attempt has ended.
+fn log_acceptance(state: &AppState, report: &Finished, acceptance: Acceptance) -> bool {
     let (word, ended) = match acceptance {
         Acceptance::Accepted { task_state, .. } => {
             tracing::info!(
-                attempt.id = %attempt,
                 outcome = %report.outcome.kind,
                 task.state = %task_state,
                 "report accepted"
             );
             wake_relay(state, task_state);
-            state.logs.tell(attempt);
+            state.log_followers.notify(report.attempt_id);
             ("accepted", true)
         }
         Acceptance::Duplicate => {
@@ -101,11 +105,14 @@ fn settle(state: &AppState, report: &Finished, acceptance: Acceptance) -> bool {
             ("duplicate", true)
         }
         Acceptance::Refused(reason) => {
-            tracing::info!(attempt.id = %attempt, reason, "report refused");
+            tracing::info!(reason, "report refused");
             ("refused", false)
         }
         Acceptance::Missing(files) => {
-            tracing::warn!(attempt.id = %attempt, files = files.len(), "report lacks files, asking for them");
+            tracing::warn!(
+                files = files.len(),
+                "report names files that were not uploaded, asking its builder for them"
+            );
             ("missing", false)
         }
     };
@@ -113,23 +120,23 @@ fn settle(state: &AppState, report: &Finished, acceptance: Acceptance) -> bool {
     ended
 }
 
-/// The attempt's own builder was set aside; it hears of it at once.
-fn tell_set_aside(state: &AppState, builder: BuilderId, report: &Finished) {
+/// Logs that the report had its builder set aside, and asks the builder for a heartbeat, whose answer says so.
+fn report_set_aside(state: &AppState, builder: BuilderId, report: &Finished) {
     tracing::warn!(
         builder.id = %builder,
         faults = report.set_aside_faults,
         last = %report.outcome.kind,
-        "builder set aside for repeated faults of its own; it returns when its self-test has passed: {}",
+        "builder set aside after repeated faults of its own; it returns when its self-test has passed: {}",
         report.outcome.message
     );
     counter!("millrace_builders_set_aside_total").increment(1);
     state.hints.heartbeat(builder);
 }
 
-/// A task that is over leaves room; one that goes on is to be offered again.
+/// A terminal task has freed room; any other is to be offered again.
 fn wake_relay(state: &AppState, task: TaskState) {
     if task.is_terminal() {
-        state.room_is_free();
+        state.wake_relay_if_held_back();
     } else {
         state.relay_wake.notify_one();
     }

@@ -1,5 +1,6 @@
-//! Whether a poller's success is one: pollers of 2012 reported success for packages that had failed. So the results are
-//! looked for, where the poller says that they are, before a task counts as succeeded.
+//! Verifies a success that a 2012 poller reported: fetches `{results}/{chroot}/{package}/success` (or what
+//! `MILLRACE_LEGACY_RESULTS_CHECK` says) for each package before the task counts as succeeded, because those pollers
+//! report success for packages that failed as well. A lost wake costs a second: the sweeper wakes this again.
 
 use std::time::Duration;
 
@@ -8,15 +9,16 @@ use millrace_chassis::{FetchError, FetchLimits, Fetcher, crash_point};
 use millrace_domain::{Outcome, OutcomeKind};
 use millrace_store::{StoreError, UnverifiedSuccess};
 
-use crate::config::settings::SettingsError;
 use crate::state::AppState;
 
-/// Attempts looked into at a time, and files of them at once.
+/// Attempts claimed from the store in one query.
 const BATCH: u32 = 20;
-const AT_ONCE: usize = 4;
-/// A server that does not answer is asked again after so many seconds, for so long.
-const AGAIN_SECONDS: u32 = 15;
-const PATIENCE_SECONDS: u32 = 600;
+/// Attempts verified at the same time.
+const CONCURRENCY: usize = 4;
+/// Seconds until a server that did not answer is asked again.
+const RETRY_SECONDS: u32 = 15;
+/// Seconds since the report after which a server that does not answer counts as having no results.
+const GIVE_UP_SECONDS: u32 = 600;
 const LIMITS: FetchLimits = FetchLimits {
     max_bytes: 1 << 20,
     connect: Duration::from_secs(5),
@@ -24,108 +26,84 @@ const LIMITS: FetchLimits = FetchLimits {
     total: Duration::from_secs(20),
 };
 
-/// Looks for results.
 #[derive(Debug)]
-struct Believer {
+struct ResultChecker {
     fetcher: Fetcher,
+    /// Address of a package's results, with `{results}`, `{chroot}` and `{package}` to be filled in.
     template: String,
 }
 
-/// What a look found.
-enum Seen {
-    There,
-    Missing(String),
+/// What a server said of one address.
+enum Found {
+    Present,
+    Absent(String),
     NoAnswer(String),
 }
 
-/// The template of a marker's address, or none where pollers are believed.
-pub fn check_template(text: &str) -> Result<Option<&str>, SettingsError> {
-    if text.is_empty() || text == "off" {
-        return Ok(None);
-    }
-    if text.starts_with("{results}") {
-        return Ok(Some(text));
-    }
-    Err(SettingsError::Wrong {
-        name: "MILLRACE_LEGACY_RESULTS_CHECK",
-        reason: "expected 'off', or an address that begins with {results}, such as {results}/{chroot}/{package}/success"
-            .to_owned(),
-    })
-}
-
-/// Looks into successes, each time it is woken, until the stop.
+/// Verifies successes each time it is woken, until the stop; does nothing where the check is off.
 pub async fn run(state: AppState) -> anyhow::Result<()> {
-    let template = check_template(&state.settings.config.legacy.legacy_results_check)?;
-    let Some(template) = template.map(str::to_owned) else {
+    let Some(template) = state.settings.results_check.clone() else {
         state.shutdown.stopping().await;
         return Ok(());
     };
-    let believer = Believer {
+    let checker = ResultChecker {
         fetcher: Fetcher::new(state.settings.guard.clone(), LIMITS)?,
         template,
     };
     while !state.shutdown.is_stopping() {
         tokio::select! {
-            () = state.believer_wake.notified() => {}
+            () = state.result_checker_wake.notified() => {}
             () = state.shutdown.stopping() => return Ok(()),
         }
-        match believer.look(&state).await {
-            Ok(()) => {}
-            // The sweeper wakes this again.
-            Err(error) => tracing::warn!("results of pollers are looked for later: {error}"),
+        if let Err(error) = checker.tick(&state).await {
+            tracing::warn!("successes of pollers are verified later: {error}");
         }
     }
     Ok(())
 }
 
-impl Believer {
-    async fn look(&self, state: &AppState) -> Result<(), StoreError> {
+impl ResultChecker {
+    /// Verifies all successes that are due.
+    async fn tick(&self, state: &AppState) -> Result<(), StoreError> {
         loop {
-            let taken = state.store.take_unverified(BATCH, AGAIN_SECONDS).await?;
-            if taken.is_empty() {
+            let due = state.store.take_unverified(BATCH, RETRY_SECONDS).await?;
+            if due.is_empty() {
                 return Ok(());
             }
-            let judge = |told: UnverifiedSuccess| async move {
-                let outcome = self.judge(&told).await;
-                (told, outcome)
+            let check = |success: UnverifiedSuccess| async move {
+                let outcome = self.check(&success).await;
+                (success, outcome)
             };
-            let mut judged = stream::iter(taken).map(judge).buffer_unordered(AT_ONCE);
-            while let Some((told, outcome)) = judged.next().await {
-                let Some(outcome) = outcome else { continue };
-                crash_point!("belief.unsettled");
-                let settled = state.store.settle_believed(told.attempt_id, &outcome);
-                if settled.await? {
-                    crash_point!("belief.settled");
-                    tracing::info!(
-                        task.id = %told.task_id, attempt.id = %told.attempt_id, outcome = %outcome.kind,
-                        "poller's success looked into"
-                    );
+            let mut checked = stream::iter(due).map(check).buffer_unordered(CONCURRENCY);
+            while let Some((success, outcome)) = checked.next().await {
+                if let Some(outcome) = outcome {
+                    store_outcome(state, &success, &outcome).await?;
                 }
             }
         }
     }
 
-    /// The outcome, or none while the server does not answer and there is patience left.
-    async fn judge(&self, told: &UnverifiedSuccess) -> Option<Outcome> {
+    /// The outcome; none while the server does not answer and is to be asked again.
+    async fn check(&self, success: &UnverifiedSuccess) -> Option<Outcome> {
         let failed = |reason: String| {
             let message = format!("the poller reported success, but {reason}");
             Some(Outcome::new(OutcomeKind::BuildFailed, message))
         };
-        let Some(results) = &told.results else {
+        let Some(results) = &success.results else {
             return failed("named no address of results".to_owned());
         };
-        for source in &told.sources {
+        for source in &success.sources {
             let package = source.as_str().trim_end_matches(".src.rpm");
             let url = self
                 .template
                 .replace("{results}", results.as_str().trim_end_matches('/'))
-                .replace("{chroot}", told.chroot.as_str())
+                .replace("{chroot}", success.chroot.as_str())
                 .replace("{package}", package);
-            match self.see(&url).await {
-                Seen::There => {}
-                Seen::Missing(reason) => return failed(format!("{url} is not there: {reason}")),
-                Seen::NoAnswer(_) if told.age_seconds < PATIENCE_SECONDS => return None,
-                Seen::NoAnswer(reason) => {
+            match self.find(&url).await {
+                Found::Present => {}
+                Found::Absent(reason) => return failed(format!("{url} is not there: {reason}")),
+                Found::NoAnswer(_) if success.age_seconds < GIVE_UP_SECONDS => return None,
+                Found::NoAnswer(reason) => {
                     return failed(format!("{url} could not be looked for: {reason}"));
                 }
             }
@@ -134,11 +112,11 @@ impl Believer {
         Some(Outcome::new(OutcomeKind::Succeeded, message))
     }
 
-    async fn see(&self, url: &str) -> Seen {
+    async fn find(&self, url: &str) -> Found {
         match self.fetcher.fetch(url, &mut tokio::io::sink()).await {
-            Ok(_) | Err(FetchError::TooLarge { .. }) => Seen::There,
+            Ok(_) | Err(FetchError::TooLarge { .. }) => Found::Present,
             Err(error @ FetchError::Status { status, .. }) if status >= 500 || status == 429 => {
-                Seen::NoAnswer(error.to_string())
+                Found::NoAnswer(error.to_string())
             }
             Err(
                 error @ (FetchError::Truncated { .. }
@@ -146,20 +124,35 @@ impl Believer {
                 | FetchError::TimedOut { .. }
                 | FetchError::Write(_)
                 | FetchError::Client(_)),
-            ) => Seen::NoAnswer(error.to_string()),
-            Err(error) => Seen::Missing(error.to_string()),
+            ) => Found::NoAnswer(error.to_string()),
+            Err(
+                error @ (FetchError::BadUrl(_)
+                | FetchError::SchemeRefused(_)
+                | FetchError::AddressRefused { .. }
+                | FetchError::TooManyRedirects { .. }
+                | FetchError::Certificate { .. }
+                | FetchError::Status { .. }),
+            ) => Found::Absent(error.to_string()),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_template_begins_with_the_pollers_address_or_is_off() {
-        assert_eq!(check_template("off").unwrap(), None);
-        assert_eq!(check_template("{results}/x").unwrap(), Some("{results}/x"));
-        assert!(check_template("http://other/{chroot}").is_err());
+async fn store_outcome(
+    state: &AppState,
+    success: &UnverifiedSuccess,
+    outcome: &Outcome,
+) -> Result<(), StoreError> {
+    crash_point!("verify.unsettled");
+    if state
+        .store
+        .settle_believed(success.attempt_id, outcome)
+        .await?
+    {
+        crash_point!("verify.settled");
+        tracing::info!(
+            task.id = %success.task_id, attempt.id = %success.attempt_id, outcome = %outcome.kind,
+            "success of a poller verified"
+        );
     }
+    Ok(())
 }

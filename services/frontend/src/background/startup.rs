@@ -1,5 +1,5 @@
-//! The start: waits for the database, brings the schema up to date (one frontend at a time, by the store's advisory
-//! lock), stores the defaults, and says that the rest may begin.
+//! Prepares the database at the start: waits until it answers, brings the schema up to date (one frontend at a time, by
+//! the store's advisory lock), stores the defaults, and then marks the frontend as ready.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use millrace_store::{ChrootDef, StoreError};
 
 use crate::state::{AppState, Readiness};
 
-/// The account and project that exist from the first start.
+/// Name of the account and of the project that exist from the first start.
 const DEFAULT: &str = "main";
 
 /// Makes the frontend ready, then waits for the stop.

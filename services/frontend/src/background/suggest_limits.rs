@@ -1,11 +1,12 @@
-//! Adds to a report which limit to try next, for each package that hit one, and with which the task may go on.
+//! Adds to a report, for each package that hit a limit, the limit to try next; and the one with which the task may be
+//! released again where its project allows that (`auto_raise`).
 
 use millrace_domain::LimitName;
 use millrace_store::{Finished, Raise, StoreError, may_be_raised};
 
 use crate::state::AppState;
 
-/// Adds the suggestions. The task's own outcome gets that of the package it was taken from.
+/// Adds the suggestions. The outcome of the task gets the suggestion of the package that it was taken from.
 pub async fn add(state: &AppState, report: &mut Finished) -> Result<(), StoreError> {
     report.outcome.suggested_limit = None;
     for package in &mut report.packages {

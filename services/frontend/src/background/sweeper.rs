@@ -1,6 +1,6 @@
-//! What time decides: leases that ran out, offers that nobody took, cancelled work of silent builders, rooms kept for
-//! large tasks. One step a second;
-//! several frontends take turns inside the store, and the database's clock decides.
+//! Runs every second: ends expired leases and unclaimed offers, takes cancelled work from silent builders, ends what
+//! pollers no longer renew, and reserves builders for large tasks. Several frontends may run it; the store lets one
+//! sweep at a time, and the database's clock decides what has expired.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use millrace_store::{ReserveConfig, StoreError, SweepConfig, Swept};
 
 use crate::state::AppState;
 
-/// How often is swept.
-const LOOK: Duration = Duration::from_secs(1);
-/// The longest pause after sweeps that failed.
+/// The time between two sweeps.
+const TICK: Duration = Duration::from_secs(1);
+/// The longest pause after sweeps that failed, such as while the database is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Sweeps until the stop.
@@ -20,7 +20,7 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
     if !state.wait_ready().await {
         return Ok(());
     }
-    let mut backoff = Backoff::new(LOOK, LONGEST_PAUSE);
+    let mut backoff = Backoff::new(TICK, LONGEST_PAUSE);
     loop {
         let swept = tick(&state).await;
         match &swept {
@@ -28,10 +28,10 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
             Err(error) if error.is_unavailable() => {
                 tracing::warn!("the sweeper waits for the database: {error}");
             }
-            Err(error) => tracing::error!("the sweeper failed, it goes on in a moment: {error}"),
+            Err(error) => tracing::error!("the sweep failed, it is repeated in a moment: {error}"),
         }
         let goes_on = match swept {
-            Ok(_) => state.shutdown.sleep(LOOK).await,
+            Ok(_) => state.shutdown.sleep(TICK).await,
             Err(_) => backoff.pause(state.shutdown.soft()).await,
         };
         if !goes_on {
@@ -40,7 +40,7 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
     }
 }
 
-/// One sweep of the truth.
+/// One sweep. The relay is woken where it gave tasks back to the queue or freed room.
 pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
     let leases = &state.settings.config.leases;
     let config = SweepConfig {
@@ -49,23 +49,23 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
         silent_seconds: leases.silent_seconds,
     };
     let swept = state.store.sweep(&config).await;
-    let is_away = matches!(&swept, Err(error) if error.is_unavailable());
-    state.database_away.note(!is_away);
+    let is_up = !swept.as_ref().is_err_and(StoreError::is_unavailable);
+    state.database_outage.note(is_up);
     let swept = swept?;
     if swept.extended > 0 {
         tracing::warn!(
             leases = swept.extended,
-            "something of ours was away, leases were extended"
+            "sweeps had stopped for a while (database or frontends away), so leases were extended"
         );
     }
     for (task, attempt) in &swept.lost {
         crash_point!("sweep.lost");
-        tracing::warn!(task.id = %task, attempt.id = %attempt, "attempt lost: its lease ran out");
+        tracing::warn!(task.id = %task, attempt.id = %attempt, "attempt lost: its lease expired");
         state.end_log(*attempt).await;
     }
     for (task, attempt) in &swept.cancelled {
         crash_point!("sweep.cancelled");
-        tracing::warn!(task.id = %task, attempt.id = %attempt, "cancelled attempt taken back: its builder is silent");
+        tracing::warn!(task.id = %task, attempt.id = %attempt, "cancelled attempt revoked: its builder sends no heartbeats");
         state.end_log(*attempt).await;
     }
     if swept.offers_expired > 0 {
@@ -84,23 +84,23 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
     Ok(swept)
 }
 
-/// Takes back what pollers of 2012 do not renew, and has their successes looked into.
+/// Gives builds that legacy pollers no longer renew to the queue, and wakes the result checker for their successes.
 async fn sweep_pollers(state: &AppState) -> Result<(), StoreError> {
     let swept = state.store.sweep_pollers().await?;
     for (build, poller) in &swept.returned {
-        tracing::warn!(build.id = %build, poller, "build taken from its poller: it goes to the queue");
+        tracing::warn!(build.id = %build, poller, "build taken from its poller, builders will build it");
     }
     counter!("millrace_poller_returned_total").increment(swept.returned.len() as u64);
     if !swept.returned.is_empty() || swept.rerouted > 0 {
         state.relay_wake.notify_one();
     }
     if swept.to_believe {
-        state.believer_wake.notify_one();
+        state.result_checker_wake.notify_one();
     }
     Ok(())
 }
 
-/// Keeps builders free for large tasks that have waited long; they hear of it in the answer to their next heartbeat.
+/// Reserves builders for large tasks that have waited long. A builder is told in the answer to its next heartbeat.
 async fn reserve(state: &AppState) -> Result<(), StoreError> {
     let fairness = &state.settings.config.fairness;
     let config = ReserveConfig {
@@ -108,11 +108,11 @@ async fn reserve(state: &AppState) -> Result<(), StoreError> {
         owner_running: fairness.owner_running,
     };
     let reserved = state.store.reserve(&config).await?;
-    for kept in &reserved.made {
-        tracing::info!(builder.id = %kept.builder_id, task.id = %kept.task_id, "builder kept free for a large task");
+    for reservation in &reserved.made {
+        tracing::info!(builder.id = %reservation.builder_id, task.id = %reservation.task_id, "builder reserved for a large task");
     }
     for builder in &reserved.ended {
-        tracing::info!(builder.id = %builder, "builder takes all tasks again");
+        tracing::info!(builder.id = %builder, "reservation of the builder ended");
     }
     if !reserved.ended.is_empty() {
         state.relay_wake.notify_one();

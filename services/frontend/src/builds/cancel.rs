@@ -1,5 +1,6 @@
-//! Cancelling: what was not begun ends at once, what runs is told to stop, by a hint now and by the next heartbeat
-//! answer in any case. What a silent builder has is over at once, too; its later words are refused.
+//! Cancels a build. Tasks that no builder has end at once. Builders of the others are asked to stop: by a hint now, and
+//! by the answer to their next heartbeat in any case. Attempts of a builder that sends no heartbeats are revoked at
+//! once; its later reports are refused.
 
 use millrace_chassis::crash_point;
 use millrace_domain::BuildId;

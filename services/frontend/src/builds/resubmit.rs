@@ -1,15 +1,16 @@
-//! Submitting again: the same frozen sources, chroots and repositories, with other limits where asked.
+//! Submits a build again: the same sources, chroots and repositories as frozen at the first submission, with other
+//! limits where the request names them.
 
 use millrace_domain::{BuildId, IdempotencyKey, LimitName};
 use millrace_store::{BuildView, NewBuild, NewSource};
 
 use crate::builds::submit::request::ResubmitRequest;
-use crate::builds::submit::validate::{check_disk, check_limits};
+use crate::builds::submit::validate::{validate_disk, validate_limits};
 use crate::builds::submit::{store_build, submission_key};
 use crate::error::{ApiError, FieldError};
 use crate::state::AppState;
 
-/// Stores a build like an earlier one.
+/// Stores a copy of an earlier build, or finds the one that the same key stored before.
 pub async fn resubmit(
     state: &AppState,
     earlier: BuildId,
@@ -32,7 +33,7 @@ pub async fn resubmit(
         Suggested::default()
     };
     // An earlier limit may lie outside today's bounds: then it is refused like any other.
-    let limits = check_limits(
+    let limits = validate_limits(
         &state.settings.limits,
         Some(
             request
@@ -50,7 +51,7 @@ pub async fn resubmit(
     let disk = (request.disk)
         .or(suggested.disk)
         .or(view.disk_mib.map(i64::from));
-    let disk_mib = check_disk(&state.settings.limits, disk)?;
+    let disk_mib = validate_disk(&state.settings.limits, disk)?;
     let memory_class = state.settings.memory_classes.of(limits.memory_mib);
     let build = NewBuild {
         submitter: project.account_id,

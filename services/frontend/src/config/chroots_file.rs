@@ -1,5 +1,5 @@
-//! The chroots file: the chroots of the first start. From then on the database says which there are; the file only adds
-//! those that it does not know.
+//! Reads `MILLRACE_CHROOTS_FILE`, the chroots of the first start. From then on the database has the list; at each start
+//! the file only adds chroots that the database does not know.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ struct Entry {
     name: ChrootName,
     image: ImageName,
     mock_root: ChrootName,
-    /// What the image is baked from; without it the image is made elsewhere.
+    /// The image that `image` is baked from; without it builders expect `image` to exist.
     #[serde(default)]
     base: Option<ImageName>,
 }
@@ -38,7 +38,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<ChrootDef>> {
     for entry in file.chroot {
         ensure!(
             !chroots.iter().any(|known| known.name == entry.name),
-            "chroot {} is there twice",
+            "chroot {} is listed twice",
             entry.name
         );
         chroots.push(ChrootDef {

@@ -1,81 +1,57 @@
-//! Settings after checking: real types, and contradictions refused at start with a sentence each.
+//! Settings after checking: parsed to types of the domain, with contradictions refused at the start in a sentence each.
 
-use millrace_chassis::{Guard, path_segment};
-use millrace_domain::{FileName, Limits, LimitsPolicy, MemoryClasses, Name, Token};
+use millrace_chassis::Guard;
+use millrace_domain::{Limits, LimitsPolicy, MemoryClasses, Token};
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
 
-use crate::background::result_checker::check_template;
-use crate::config::args::{
-    CapArgs, Config, FairnessArgs, KeepArgs, LeaseArgs, LegacyArgs, LimitArgs,
+use crate::config::args::{Config, LimitArgs};
+use crate::config::error::SettingsError;
+use crate::config::links::Links;
+use crate::config::validate::{
+    validate_caps, validate_connections, validate_fairness, validate_keep, validate_leases,
+    validate_legacy,
 };
 
-/// The shortest token that is let in.
+/// The shortest token that is accepted, in bytes.
 const MIN_TOKEN_LENGTH: usize = 8;
 
-/// A setting is missing or contradicts another one.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// A setting without a default was not given.
-    #[error("{0} is not set; see --help")]
-    Missing(&'static str),
-    /// A setting makes no sense.
-    #[error("{name}: {reason}")]
-    Wrong {
-        /// The environment variable.
-        name: &'static str,
-        /// What is wrong, and what would do.
-        reason: String,
-    },
-}
-
-/// What a serving frontend was told.
+/// The checked settings of a frontend that serves.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// As it was given: addresses, caps and times.
+    /// The settings as they were given; caps and times are read from here.
     pub config: Config,
-    /// PostgreSQL.
+    /// `MILLRACE_DATABASE_URL`, which is given and not empty.
     pub database_url: SecretString,
-    /// RabbitMQ.
+    /// `MILLRACE_AMQP_URL`, which is given and not empty.
     pub amqp_url: SecretString,
-    /// The result store.
+    /// `MILLRACE_RESULTS_URL`; the result store checks it when it is opened.
     pub results_url: String,
-    /// Every write needs it.
+    /// The token that every write needs.
     pub admin_token: Token,
-    /// Builders enrol with it.
+    /// The token with which builders enrol; never the admin token.
     pub enrol_token: Token,
-    /// Defaults and bounds of limits.
+    /// Defaults and bounds of memory, time and disk space of builds.
     pub limits: LimitsPolicy,
-    /// Routes by memory.
+    /// Memory classes, which name the job queues.
     pub memory_classes: MemoryClasses,
-    /// Links that are told to others.
+    /// Template of the address that proves a poller's success; none where its word is enough.
+    pub results_check: Option<String>,
+    /// Builds absolute links under the public URL.
     pub links: Links,
-    /// Addresses that sources may have.
+    /// Refuses source URLs that lead to private addresses.
     pub guard: Guard,
 }
 
-/// Builds links under the public URL.
-#[derive(Debug, Clone)]
-pub struct Links {
-    base: String,
-}
-
 impl Settings {
-    /// Checks all settings against each other.
+    /// Checks each setting and all against each other; the first contradiction is the error.
     pub fn check(config: Config) -> Result<Self, SettingsError> {
         let (admin_token, enrol_token) = tokens(&config)?;
-        check_leases(&config.leases)?;
-        check_caps(&config.caps)?;
-        check_fairness(&config.fairness)?;
-        check_keep(&config.keep)?;
-        check_legacy(&config.legacy)?;
-        check_connections(&config)?;
-        if config.database_connections < 2 {
-            return Err(wrong(
-                "MILLRACE_DATABASE_CONNECTIONS",
-                "at least 2 are needed",
-            ));
-        }
+        validate_leases(&config.leases)?;
+        validate_caps(&config.caps)?;
+        validate_fairness(&config.fairness)?;
+        validate_keep(&config.keep)?;
+        validate_legacy(&config.legacy)?;
+        validate_connections(&config)?;
         Ok(Self {
             database_url: required(config.database_url.as_ref(), "MILLRACE_DATABASE_URL")?,
             amqp_url: required(config.amqp_url.as_ref(), "MILLRACE_AMQP_URL")?,
@@ -87,53 +63,11 @@ impl Settings {
             enrol_token,
             limits: limits(&config.limits)?,
             memory_classes: classes(&config.limits)?,
+            results_check: results_check(&config.legacy.legacy_results_check)?,
             links: Links::new(&config.public_url)?,
             guard: Guard::new(config.fetch.fetch_allow.clone()),
             config,
         })
-    }
-}
-
-impl Links {
-    /// Links under this base, which must be an absolute http(s) URL.
-    pub fn new(base: &str) -> Result<Self, SettingsError> {
-        let url = Url::parse(base)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none());
-        if url.is_none() {
-            return Err(wrong(
-                "MILLRACE_PUBLIC_URL",
-                "expected an absolute http:// or https:// URL",
-            ));
-        }
-        Ok(Self {
-            base: base.trim_end_matches('/').to_owned(),
-        })
-    }
-
-    /// A link to a path that begins with a slash.
-    pub fn to(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-
-    /// What a poller of 2012 is given as the frontend's address.
-    pub fn poller(&self, token: &Token) -> String {
-        self.to(&format!("/legacy/{}/backend", token.expose()))
-    }
-
-    /// Where an uploaded source can be read.
-    pub fn source(&self, owner: &Name, project: &Name, sha256: &str, name: &FileName) -> String {
-        let name = path_segment(name.as_str());
-        self.to(&format!(
-            "/results/{owner}/{project}/sources/{sha256}/{name}"
-        ))
-    }
-}
-
-fn wrong(name: &'static str, reason: impl Into<String>) -> SettingsError {
-    SettingsError::Wrong {
-        name,
-        reason: reason.into(),
     }
 }
 
@@ -151,7 +85,7 @@ fn tokens(config: &Config) -> Result<(Token, Token), SettingsError> {
     let token = |value: Option<&SecretString>, name| {
         let secret = required(value, name)?;
         if secret.expose_secret().len() < MIN_TOKEN_LENGTH {
-            return Err(wrong(
+            return Err(SettingsError::wrong(
                 name,
                 format!("a token has at least {MIN_TOKEN_LENGTH} characters"),
             ));
@@ -161,7 +95,7 @@ fn tokens(config: &Config) -> Result<(Token, Token), SettingsError> {
     let admin = token(config.token.as_ref(), "MILLRACE_TOKEN")?;
     let enrol = token(config.enrol_token.as_ref(), "MILLRACE_ENROL_TOKEN")?;
     if admin.hash() == enrol.hash() {
-        return Err(wrong(
+        return Err(SettingsError::wrong(
             "MILLRACE_ENROL_TOKEN",
             "must differ from MILLRACE_TOKEN, builders would be administrators",
         ));
@@ -169,121 +103,18 @@ fn tokens(config: &Config) -> Result<(Token, Token), SettingsError> {
     Ok((admin, enrol))
 }
 
-fn check_leases(leases: &LeaseArgs) -> Result<(), SettingsError> {
-    if leases.heartbeat_seconds == 0 {
-        return Err(wrong("MILLRACE_HEARTBEAT_SECONDS", "at least 1"));
+/// The template of `MILLRACE_LEGACY_RESULTS_CHECK`; none where the check is off.
+fn results_check(text: &str) -> Result<Option<String>, SettingsError> {
+    if text.is_empty() || text == "off" {
+        return Ok(None);
     }
-    if leases.lease_seconds < leases.heartbeat_seconds.saturating_mul(3) {
-        return Err(wrong(
-            "MILLRACE_LEASE_SECONDS",
-            "shorter than three heartbeats, one lost packet would end builds",
-        ));
+    if text.starts_with("{results}") {
+        return Ok(Some(text.to_owned()));
     }
-    if leases.silent_seconds <= leases.heartbeat_seconds.saturating_mul(2) {
-        return Err(wrong(
-            "MILLRACE_SILENT_SECONDS",
-            "not longer than two heartbeats, one lost packet would count as silence",
-        ));
-    }
-    if leases.finish_lease_seconds < leases.lease_seconds {
-        return Err(wrong(
-            "MILLRACE_FINISH_LEASE_SECONDS",
-            "shorter than MILLRACE_LEASE_SECONDS",
-        ));
-    }
-    if leases.offer_seconds < leases.lease_seconds {
-        return Err(wrong(
-            "MILLRACE_OFFER_SECONDS",
-            "shorter than MILLRACE_LEASE_SECONDS",
-        ));
-    }
-    Ok(())
-}
-
-fn check_fairness(fairness: &FairnessArgs) -> Result<(), SettingsError> {
-    if fairness.priority_age_seconds == 0 {
-        return Err(wrong("MILLRACE_PRIORITY_AGE_SECONDS", "at least 1"));
-    }
-    if fairness.owner_running == 0 {
-        return Err(wrong("MILLRACE_OWNER_RUNNING", "at least 1"));
-    }
-    Ok(())
-}
-
-fn check_keep(keep: &KeepArgs) -> Result<(), SettingsError> {
-    // The database reckons in signed 32-bit numbers, and its calendar begins 6,700 years ago.
-    for (name, days) in [
-        ("MILLRACE_KEEP_KEYS_DAYS", keep.keep_keys_days),
-        ("MILLRACE_KEEP_PARKED_DAYS", keep.keep_parked_days),
-        ("MILLRACE_KEEP_LOGS_DAYS", keep.keep_logs_days),
-        ("MILLRACE_KEEP_BUILDERS_DAYS", keep.keep_builders_days),
-    ] {
-        if !(1..=1_000_000).contains(&days) {
-            return Err(wrong(name, "at least 1 day and at most 1000000 days"));
-        }
-    }
-    for (name, value, least) in [
-        (
-            "MILLRACE_STAGING_HOURS",
-            keep.staging_hours,
-            "at least 1 hour",
-        ),
-        (
-            "MILLRACE_KEEP_ORPHAN_SOURCES_HOURS",
-            keep.keep_orphan_sources_hours,
-            "at least 1 hour",
-        ),
-        (
-            "MILLRACE_KEEP_PARKED",
-            keep.keep_parked,
-            "at least 1 message",
-        ),
-        ("MILLRACE_KEEP_LOGS", keep.keep_logs, "at least 1 log"),
-    ] {
-        if value == 0 {
-            return Err(wrong(name, least));
-        }
-    }
-    Ok(())
-}
-
-fn check_legacy(legacy: &LegacyArgs) -> Result<(), SettingsError> {
-    if legacy.legacy_silence_seconds == 0 {
-        return Err(wrong("MILLRACE_LEGACY_SILENCE_SECONDS", "at least 1"));
-    }
-    if legacy.legacy_silence_seconds > 1 << 30 || legacy.legacy_margin_seconds > 1 << 30 {
-        return Err(wrong(
-            "MILLRACE_LEGACY_SILENCE_SECONDS, MILLRACE_LEGACY_MARGIN_SECONDS",
-            "at most 1073741824",
-        ));
-    }
-    check_template(&legacy.legacy_results_check).map(|_| ())
-}
-
-fn check_connections(config: &Config) -> Result<(), SettingsError> {
-    if config.max_connections < 16 {
-        return Err(wrong("MILLRACE_MAX_CONNECTIONS", "at least 16"));
-    }
-    if config.header_seconds == 0 {
-        return Err(wrong("MILLRACE_HEADER_SECONDS", "at least 1"));
-    }
-    Ok(())
-}
-
-fn check_caps(caps: &CapArgs) -> Result<(), SettingsError> {
-    if caps.max_sources == 0 {
-        return Err(wrong("MILLRACE_MAX_SOURCES", "at least 1"));
-    }
-    if caps.max_json_bytes < 4096 {
-        return Err(wrong("MILLRACE_MAX_JSON_BYTES", "at least 4096"));
-    }
-    if caps.max_upload_bytes == 0 || caps.max_result_bytes == 0 {
-        return Err(wrong(
-            "MILLRACE_MAX_UPLOAD_BYTES, MILLRACE_MAX_RESULT_BYTES",
-            "at least 1",
-        ));
-    }
-    Ok(())
+    Err(SettingsError::wrong(
+        "MILLRACE_LEGACY_RESULTS_CHECK",
+        "expected 'off', or an address that begins with {results}, such as {results}/{chroot}/{package}/success",
+    ))
 }
 
 fn limits(args: &LimitArgs) -> Result<LimitsPolicy, SettingsError> {
@@ -297,15 +128,15 @@ fn limits(args: &LimitArgs) -> Result<LimitsPolicy, SettingsError> {
         max: pair(args.max_memory_mb, args.max_timeout_seconds),
         max_disk_mib: args.max_disk_mb.min(1 << 30),
     };
-    // The columns are signed 32-bit integers.
+    // The columns of the database are signed 32-bit integers.
     if policy.max.memory_mib > 1 << 30 || policy.max.timeout_seconds > 1 << 30 {
-        return Err(wrong(
+        return Err(SettingsError::wrong(
             "MILLRACE_MAX_MEMORY_MB, MILLRACE_MAX_TIMEOUT_SECONDS",
             "at most 1073741824",
         ));
     }
     policy.check().map_err(|error| {
-        wrong(
+        SettingsError::wrong(
             if error.field == "timeout" {
                 "MILLRACE_DEFAULT_TIMEOUT_SECONDS"
             } else {
@@ -323,7 +154,7 @@ fn classes(args: &LimitArgs) -> Result<MemoryClasses, SettingsError> {
     fits.then(|| MemoryClasses::from_upper_ends(ends))
         .flatten()
         .ok_or_else(|| {
-            wrong(
+            SettingsError::wrong(
                 "MILLRACE_MEMORY_CLASSES_GIB",
                 "expected at most 16 rising numbers from 1, such as 2,4,8,16,32,64",
             )
@@ -408,12 +239,10 @@ mod tests {
     }
 
     #[test]
-    fn links_have_one_slash_and_an_escaped_name() {
-        let links = Links::new("http://h:1/").unwrap();
-        let (owner, name) = ("main".parse().unwrap(), "a^1-1.src.rpm".parse().unwrap());
-        assert_eq!(
-            links.source(&owner, &owner, "00", &name),
-            "http://h:1/results/main/main/sources/00/a%5E1-1.src.rpm"
-        );
+    fn a_results_check_begins_with_the_pollers_address_or_is_off() {
+        assert_eq!(results_check("off").unwrap(), None);
+        let template = results_check("{results}/x").unwrap();
+        assert_eq!(template.as_deref(), Some("{results}/x"));
+        assert!(results_check("http://other/{chroot}").is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Who asks, where a proxy of ours stands in between: of `X-Forwarded-For` only what trusted proxies have added is
-//! believed.
+//! The address of the client behind trusted proxies. Of `X-Forwarded-For` only the entries that trusted proxies added
+//! count, since a client can send any.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,8 +9,8 @@ use millrace_chassis::AllowList;
 /// Each proxy adds the address it was asked from at the end (RFC 7239, section 7.4, on this older header).
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The client's address: the last one of those that were forwarded that is no trusted proxy's, where the peer is one.
-/// Its port is not told then and is 0.
+/// The client's address: the peer, or, where that is a trusted proxy, the last entry of `X-Forwarded-For` that is no
+/// trusted proxy. Such an entry has no port; it is 0 then.
 pub fn client_of(peer: SocketAddr, headers: &HeaderMap, proxies: &AllowList) -> SocketAddr {
     if !proxies.contains(peer.ip()) {
         return peer;
@@ -19,7 +19,7 @@ pub fn client_of(peer: SocketAddr, headers: &HeaderMap, proxies: &AllowList) -> 
     let values: Vec<&str> = values.iter().filter_map(|v| v.to_str().ok()).collect();
     let mut client = peer;
     for entry in values.iter().rev().flat_map(|value| value.rsplit(',')) {
-        // Behind something that is no address nothing can be believed.
+        // What stands before an entry that is no address cannot be attributed to a proxy.
         let Some(address) = address_of(entry.trim()) else {
             break;
         };

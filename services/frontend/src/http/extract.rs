@@ -1,5 +1,5 @@
-//! Reading requests: each way in which a body, a query or a path can be wrong becomes a problem that names the
-//! field, and nothing is read beyond its cap or for longer than its time.
+//! Extractors for bodies, queries and paths. Each way in which one can be wrong becomes a problem that names the field,
+//! and no body is read beyond its cap or for longer than its time.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,20 +20,22 @@ use crate::state::AppState;
 
 /// How long a whole JSON body or log chunk may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a streamed body may pause.
+/// How long a streamed body may pause between two pieces.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
-/// Entries of a page when the request does not say, and at most.
-const PAGE: (u32, u32) = (20, 100);
-/// Beyond the cap, this much is read and dropped, so that the answer is not lost to a reset connection.
+/// Entries of a page where the request names no limit.
+const DEFAULT_PAGE: u32 = 20;
+/// Entries of a page at most.
+const MAX_PAGE: u32 = 100;
+/// Bytes beyond the cap that are read and dropped: closing earlier would reset the connection and lose the answer.
 const DRAIN_BYTES: usize = 8 << 20;
 
-/// A JSON body within the cap.
+/// A JSON object as the body, of `MILLRACE_MAX_JSON_BYTES` at most.
 pub struct ApiJson<T>(pub T);
 
-/// As [`ApiJson`], but the body may be empty.
+/// As [`ApiJson`], but an empty body means the default.
 pub struct OptionalJson<T>(pub T);
 
-/// Query parameters.
+/// Query parameters as a struct; an unknown or wrong one is a problem that names it.
 pub struct ApiQuery<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
@@ -90,9 +92,9 @@ pub struct Segments<T>(pub T);
 /// The one path parameter of a route, as an id.
 pub struct IdPath<T>(pub T);
 
-/// An id that an answer can name.
+/// An id that can be a path parameter.
 pub trait Id: FromStr {
-    /// What it is the id of.
+    /// The kind of its resource, for the answer when there is none.
     const WHAT: &'static str;
 }
 
@@ -131,13 +133,14 @@ impl<T: Id> FromRequestParts<AppState> for IdPath<T> {
     }
 }
 
-/// The size of a page.
+/// The size of a page for the `limit` that was asked for, which must lie between 1 and [`MAX_PAGE`].
 pub fn page_limit(asked: Option<i64>) -> Result<u32, FieldError> {
-    let (usual, most) = PAGE;
     match asked.map(u32::try_from) {
-        None => Ok(usual),
-        Some(Ok(limit)) if (1..=most).contains(&limit) => Ok(limit),
-        Some(_) => Err(FieldError::new("limit", "out of range").accepted(format!("1 to {most}"))),
+        None => Ok(DEFAULT_PAGE),
+        Some(Ok(limit)) if (1..=MAX_PAGE).contains(&limit) => Ok(limit),
+        Some(_) => {
+            Err(FieldError::new("limit", "out of range").accepted(format!("1 to {MAX_PAGE}")))
+        }
     }
 }
 
@@ -157,12 +160,12 @@ pub fn body_stream(body: Body) -> impl Stream<Item = Result<Bytes, std::io::Erro
     })
 }
 
-/// A header's text, if there is one that is text.
+/// The value of a header; none where it is missing or not visible ASCII.
 pub fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The announced size of a body.
+/// The value of `Content-Length`; none where it is missing or no number.
 pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     header_text(headers, &CONTENT_LENGTH).and_then(|text| text.parse().ok())
 }

@@ -4,10 +4,11 @@ use axum::Json;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::http::routes::api;
 
-/// What the document says of the API as a whole.
+/// What the document says of the API as a whole: title, tags, and how a caller authenticates.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -23,7 +24,7 @@ use crate::http::routes::api;
         (name = "service", description = "How the service is"),
     )
 )]
-pub struct ApiHead;
+struct ApiHead;
 
 struct AdminToken;
 
@@ -37,12 +38,14 @@ impl Modify for AdminToken {
     }
 }
 
-/// The document.
+/// The head with the paths and schemas of all routes.
 pub fn document() -> Document {
-    api().into_openapi()
+    OpenApiRouter::with_openapi(ApiHead::openapi())
+        .merge(api())
+        .into_openapi()
 }
 
-/// Serves the document.
+/// Serves the document at `/api/v1/openapi.json`.
 pub async fn openapi() -> Json<Document> {
     Json(document())
 }

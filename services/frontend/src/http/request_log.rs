@@ -1,5 +1,6 @@
-//! What is known of each request: an id, how long it took, how it ended. Only the matched path is logged, so
-//! that neither query nor token gets into the log. A panic in a handler is an answer, not a dropped connection.
+//! Gives each request an id and a span, and records its duration and status in log and metrics. Only the matched path
+//! is logged, so that neither query nor token gets into the log. A panic in a handler becomes an answer with status
+//! 500, not a dropped connection.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -13,20 +14,12 @@ use metrics::{counter, histogram};
 use tracing::Instrument;
 
 use crate::error::ApiError;
+use crate::request_id;
 
-/// The answer's header with the request's id.
+/// Header of the answer with the request's id.
 const HEADER: &str = "x-request-id";
 
-tokio::task_local! {
-    static REQUEST_ID: String;
-}
-
-/// The id of the request being handled, if there is one.
-pub fn request_id() -> Option<String> {
-    REQUEST_ID.try_with(Clone::clone).ok()
-}
-
-/// Gives the request an id, and tells log and metrics of it.
+/// Middleware around all routes.
 pub async fn observe(request: Request, next: Next) -> Response {
     let path = request
         .extensions()
@@ -34,10 +27,10 @@ pub async fn observe(request: Request, next: Next) -> Response {
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
     let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
-    let span = tracing::info_span!("request", request.id = %id, %method, path);
+    // A span of the highest level, so that its fields are on warnings too where the filter hides all else.
+    let span = tracing::error_span!("request", request.id = %id, %method, path);
     let begun = Instant::now();
-    let mut response = REQUEST_ID
-        .scope(id.clone(), answer(request, next))
+    let mut response = request_id::scope(id.clone(), answer(request, next))
         .instrument(span.clone())
         .await;
     let taken = begun.elapsed();
@@ -52,7 +45,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
             "answered"
         );
     });
-    // A caller may send any word as its method; each would be a counter of its own.
+    // A client may send any word as its method, and each would make a metric of its own.
     let method = if path == "unmatched" || status == StatusCode::METHOD_NOT_ALLOWED {
         "other"
     } else {

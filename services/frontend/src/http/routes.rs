@@ -1,13 +1,12 @@
-//! Which address leads where, and what lies around all of them.
+//! The table of routes, and the layers around them: deadline, readiness, request log.
 
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -33,15 +32,15 @@ use crate::http::builder_api;
 use crate::http::downloads::result_folders;
 use crate::http::legacy::update_builds;
 use crate::http::legacy::waiting_builds;
-use crate::http::openapi;
+use crate::http::readiness::when_ready;
 use crate::http::request_log::observe;
 use crate::state::AppState;
 
-/// How long a handler may take that reads no large body.
+/// How long a handler may take, other than those that receive large bodies.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// The whole HTTP interface.
-pub fn router(state: AppState) -> Router {
+/// The whole HTTP interface; `document` serves what describes it, which is made from [`api`].
+pub fn router(state: AppState, document: Router<AppState>) -> Router {
     let quick = Router::from(quick_api())
         .merge(builder_api::router())
         .merge(result_router())
@@ -53,6 +52,7 @@ pub fn router(state: AppState) -> Router {
     gated
         .merge(Router::from(open_api()))
         .merge(open_router())
+        .merge(document)
         .fallback(|| async { ApiError::NoSuchPath })
         .method_not_allowed_fallback(|| async { ApiError::WrongMethod })
         // Each body has its own cap where it is read.
@@ -61,9 +61,9 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// The native API, with its description.
+/// The native API: its routes, and what the handlers say of themselves.
 pub fn api() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(openapi::ApiHead::openapi())
+    OpenApiRouter::new()
         .merge(quick_api())
         .merge(upload_api())
         .merge(open_api())
@@ -107,12 +107,12 @@ fn quick_api() -> OpenApiRouter<AppState> {
         .routes(routes!(projects::show_project, projects::change_project))
 }
 
-/// What lasts as long as its body.
+/// Uploads: without the deadline, since they take as long as their bodies.
 fn upload_api() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(source_upload::upload_source))
 }
 
-/// What answers also while the frontend starts.
+/// Routes of the native API that answer while the frontend is starting.
 fn open_api() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(status::status))
 }
@@ -142,17 +142,16 @@ fn result_router() -> Router<AppState> {
         )
 }
 
-/// As [`open_api`], for others than the native API's users.
+/// As [`open_api`], outside of the native API: legacy pollers, probes and metrics.
 fn open_router() -> Router<AppState> {
     Router::new()
         .merge(legacy_router())
-        .route("/api/v1/openapi.json", get(openapi::openapi))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
 }
 
-/// What pollers of 2012 call: with both prefixes, with and without the slash, and never a redirect.
+/// What legacy pollers call: with both prefixes, with and without the final slash, since they follow no redirects.
 fn legacy_router() -> Router<AppState> {
     let mut router = Router::new();
     for prefix in ["", "/backend"] {
@@ -174,13 +173,6 @@ fn legacy_router() -> Router<AppState> {
         }
     }
     router
-}
-
-async fn when_ready(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    match state.require_ready() {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
 }
 
 async fn deadline(request: Request, next: Next) -> Response {

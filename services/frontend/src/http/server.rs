@@ -1,5 +1,5 @@
-//! Serving connections, with an end to what a client may hold: the head of a request comes in time, and of too many
-//! connections those go first that ask for nothing.
+//! Serves connections and bounds what clients can occupy: the head of a request must arrive in time, and when there are
+//! too many connections, those without a request are closed first.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -25,23 +25,23 @@ use tower::ServiceExt;
 
 use crate::http::client_address::client_of;
 
-/// Files that are open for other reasons than clients.
-const OTHER_FILES: usize = 200;
-/// How long is waited when no file can be opened.
-const REST: Duration = Duration::from_millis(100);
+/// File descriptors kept for everything but clients: database, broker, files of the result store.
+const RESERVED_FILES: usize = 200;
+/// Pause after a connection could not be accepted, as when no file descriptor is free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What clients may hold.
+/// Bounds on what clients may occupy.
 #[derive(Debug, Clone)]
 pub struct ServerLimits {
-    /// Connections at most.
+    /// Open connections at most, from `MILLRACE_MAX_CONNECTIONS`.
     pub connections: usize,
-    /// How long the head of a request may take.
+    /// How long the head of a request may take to arrive.
     pub header: Duration,
-    /// Who may speak for others.
+    /// Networks of proxies whose `X-Forwarded-For` is trusted.
     pub proxies: AllowList,
 }
 
-/// Serves until the stop, and then what is under way.
+/// Serves until the stop; then finishes open requests until the hard stop.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -50,8 +50,13 @@ pub async fn serve(
 ) {
     let most = raise_file_limit(limits.connections);
     let connections = Arc::new(Connections::default());
-    let tasks = TaskTracker::new();
     let soft = shutdown.soft().clone();
+    let server = Arc::new(Server {
+        router,
+        limits,
+        soft: soft.clone(),
+    });
+    let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -60,20 +65,18 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 if !connections.make_room(most) {
-                    tracing::debug!(%peer, "connection refused: all others are at work");
+                    tracing::debug!(%peer, "connection refused: all others are serving requests");
                     continue;
                 }
-                let connection = connections.enter();
-                let router = router.clone();
-                let (limits, soft) = (limits.clone(), soft.clone());
+                let (server, connection) = (server.clone(), connections.enter());
                 tasks.spawn(async move {
-                    serve_one(stream, peer, router, &limits, &connection, &soft).await;
+                    server.serve_one(stream, peer, &connection).await;
                 });
             }
-            Err(error) if is_the_clients(&error) => {}
+            Err(error) if is_client_fault(&error) => {}
             Err(error) => {
                 tracing::warn!("no connection can be accepted: {error}");
-                tokio::time::sleep(REST).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -85,124 +88,127 @@ pub async fn serve(
     }
 }
 
-async fn serve_one(
-    stream: TcpStream,
-    peer: SocketAddr,
+/// What all connections share.
+struct Server {
     router: Router,
-    limits: &ServerLimits,
-    connection: &Connection,
-    soft: &CancellationToken,
-) {
-    // Small answers must not wait for the peer's acknowledgement.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!("cannot set TCP_NODELAY: {error}");
-    }
-    let service = service_fn(|request: Request<Incoming>| {
-        let client = client_of(peer, request.headers(), &limits.proxies);
-        handle(&router, client, &connection.seat, request)
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut serving = std::pin::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = connection.seat.leave.cancelled() => {
-            if connection.seat.asked.load(Ordering::Acquire) == 0 {
-                return;
+    limits: ServerLimits,
+    /// Cancelled when the frontend is to stop.
+    soft: CancellationToken,
+}
+
+impl Server {
+    /// Serves a connection until it ends or is to be closed; a request that is being answered is finished first.
+    async fn serve_one(&self, stream: TcpStream, peer: SocketAddr, connection: &Connection) {
+        // Small answers must not wait for the peer's acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!("cannot set TCP_NODELAY: {error}");
+        }
+        let service = service_fn(|request: Request<Incoming>| {
+            let client = client_of(peer, request.headers(), &self.limits.proxies);
+            handle(&self.router, client, &connection.state, request)
+        });
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut serving = std::pin::pin!(serving);
+        let ended = tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = connection.state.close.cancelled() => {
+                if connection.state.requests.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                serving.as_mut().graceful_shutdown();
+                serving.await
             }
-            serving.as_mut().graceful_shutdown();
-            serving.await
+            () = self.soft.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::trace!(%peer, "connection ended: {error}");
         }
-        () = soft.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::trace!(%peer, "connection ended: {error}");
     }
 }
 
 async fn handle(
     router: &Router,
     client: SocketAddr,
-    seat: &Seat,
+    state: &ConnectionState,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    seat.asked.fetch_add(1, Ordering::AcqRel);
-    seat.is_busy.store(true, Ordering::Release);
+    state.requests.fetch_add(1, Ordering::AcqRel);
+    state.is_busy.store(true, Ordering::Release);
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(client));
     let answer = router.clone().oneshot(request).await;
-    seat.is_busy.store(false, Ordering::Release);
+    state.is_busy.store(false, Ordering::Release);
     answer
 }
 
-/// Connections in the order in which they came.
+/// Open connections, by number in the order in which they came.
 #[derive(Debug, Default)]
 struct Connections {
-    seats: Mutex<BTreeMap<u64, Arc<Seat>>>,
+    open: Mutex<BTreeMap<u64, Arc<ConnectionState>>>,
     next: AtomicU64,
 }
 
-/// What is known of a connection.
+/// What the server knows of an open connection.
 #[derive(Debug, Default)]
-struct Seat {
-    /// Requests so far.
-    asked: AtomicUsize,
-    /// Whether one is being answered.
+struct ConnectionState {
+    /// Requests received so far.
+    requests: AtomicUsize,
+    /// Whether a request is being answered.
     is_busy: AtomicBool,
-    /// The wish that it ends.
-    leave: CancellationToken,
+    /// Cancelled to have the connection closed, to make room for another.
+    close: CancellationToken,
 }
 
-/// A connection's place; given up when dropped.
+/// An entry of [`Connections`]; removed when dropped.
 struct Connection {
     number: u64,
-    seat: Arc<Seat>,
+    state: Arc<ConnectionState>,
     all: Arc<Connections>,
 }
 
 impl Connections {
     fn enter(self: &Arc<Self>) -> Connection {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let seat = Arc::new(Seat::default());
-        self.lock().insert(number, seat.clone());
+        let state = Arc::new(ConnectionState::default());
+        self.lock().insert(number, state.clone());
         Connection {
             number,
-            seat,
+            state,
             all: self.clone(),
         }
     }
 
-    /// Whether there is room for one more, with the oldest sent away that never asked for anything, or else that asks
-    /// for nothing now.
+    /// Whether one more may be accepted. Where `most` are open, it closes the oldest one that never sent a request, or
+    /// else the oldest one without an open request.
     fn make_room(&self, most: usize) -> bool {
-        let mut seats = self.lock();
-        if seats.len() < most {
+        let mut open = self.lock();
+        if open.len() < most {
             return true;
         }
-        let silent = |seat: &Seat| seat.asked.load(Ordering::Acquire) == 0;
-        let idle = |seat: &Seat| !seat.is_busy.load(Ordering::Acquire);
-        let oldest = |fits: &dyn Fn(&Seat) -> bool| {
-            seats
-                .iter()
-                .find(|(_, seat)| fits(seat))
+        let unused = |state: &ConnectionState| state.requests.load(Ordering::Acquire) == 0;
+        let idle = |state: &ConnectionState| !state.is_busy.load(Ordering::Acquire);
+        let oldest = |fits: &dyn Fn(&ConnectionState) -> bool| {
+            open.iter()
+                .find(|(_, state)| fits(state))
                 .map(|(number, _)| *number)
         };
-        let Some(number) = oldest(&silent).or_else(|| oldest(&idle)) else {
+        let Some(number) = oldest(&unused).or_else(|| oldest(&idle)) else {
             return false;
         };
-        if let Some(seat) = seats.remove(&number) {
-            seat.leave.cancel();
+        if let Some(state) = open.remove(&number) {
+            state.close.cancel();
         }
         true
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Seat>>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<ConnectionState>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -212,7 +218,8 @@ impl Drop for Connection {
     }
 }
 
-fn is_the_clients(error: &io::Error) -> bool {
+/// Whether the client gave up before it was accepted, which says nothing about this server.
+fn is_client_fault(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -221,10 +228,10 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-/// Lets this process open as many files as it may, and says how many connections fit.
+/// Raises the limit on open files as far as needed and allowed; returns how many connections fit.
 fn raise_file_limit(wanted: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let needed = (wanted + OTHER_FILES) as u64;
+    let needed = (wanted + RESERVED_FILES) as u64;
     let allowed = limit.maximum.unwrap_or(u64::MAX);
     if limit.current.is_some_and(|now| now < needed) {
         let raised = rustix::process::Rlimit {
@@ -232,13 +239,13 @@ fn raise_file_limit(wanted: usize) -> usize {
             maximum: limit.maximum,
         };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::debug!("the limit on open files stays: {error}");
+            tracing::debug!("cannot raise the limit on open files: {error}");
         }
     }
     let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let fits = usize::try_from(now)
         .unwrap_or(usize::MAX)
-        .saturating_sub(OTHER_FILES);
+        .saturating_sub(RESERVED_FILES);
     if fits < wanted {
         tracing::warn!(
             connections = fits,
@@ -256,14 +263,14 @@ mod tests {
     fn of_too_many_connections_the_oldest_that_asks_for_nothing_goes() {
         let connections = Arc::new(Connections::default());
         let [busy, idle, silent] = [0; 3].map(|_| connections.enter());
-        for seat in [&busy.seat, &idle.seat] {
-            seat.asked.store(1, Ordering::Release);
+        for state in [&busy.state, &idle.state] {
+            state.requests.store(1, Ordering::Release);
         }
-        busy.seat.is_busy.store(true, Ordering::Release);
-        assert!(connections.make_room(4) && !silent.seat.leave.is_cancelled());
-        assert!(connections.make_room(3) && silent.seat.leave.is_cancelled());
-        assert!(connections.make_room(2) && idle.seat.leave.is_cancelled());
-        assert!(!connections.make_room(1) && !busy.seat.leave.is_cancelled());
+        busy.state.is_busy.store(true, Ordering::Release);
+        assert!(connections.make_room(4) && !silent.state.close.is_cancelled());
+        assert!(connections.make_room(3) && silent.state.close.is_cancelled());
+        assert!(connections.make_room(2) && idle.state.close.is_cancelled());
+        assert!(!connections.make_room(1) && !busy.state.close.is_cancelled());
         drop(busy);
         assert!(connections.make_room(1));
     }

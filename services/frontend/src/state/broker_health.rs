@@ -1,5 +1,5 @@
-//! Whether RabbitMQ can be used, as this frontend sees it: by its connections, and by what came of the last orders. A
-//! frozen broker leaves orders unconfirmed long before its connection is given up.
+//! Whether RabbitMQ can be used, as this frontend sees it: by the state of its connections, and by whether the last
+//! orders were confirmed. A frozen broker leaves orders unconfirmed long before its connection is given up.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use millrace_bus::LinkState;
@@ -8,28 +8,32 @@ use crate::state::AppState;
 
 /// Why the broker cannot be used, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// For people.
+pub struct BrokerProblem {
+    /// Shown to people in the status.
     pub reason: String,
-    /// The first sign of it.
+    /// When the first sign of it was seen.
     pub since: DateTime<Utc>,
 }
 
-/// What is wrong with the broker; none while all is well.
-pub fn trouble(state: &AppState) -> Option<Trouble> {
-    // Publishing decides what waits, so its trouble is told first.
+/// What is wrong with the broker; none while it can be used.
+pub fn broker_problem(state: &AppState) -> Option<BrokerProblem> {
+    // Tasks wait for the publishing connection, so its problem comes first.
     let links = [state.bus.publishing(), state.bus.consuming()];
-    let link = links.iter().find_map(|link| of_link(&link.borrow()));
-    of(link, state.broker_away.since())
+    let link = links.iter().find_map(|link| link_problem(&link.borrow()));
+    combine(link, state.broker_outage.since())
 }
 
-fn of(link: Option<Trouble>, first_sign: Option<DateTime<Utc>>) -> Option<Trouble> {
+/// One problem out of two signs: the connection's reason, and the earlier beginning.
+fn combine(
+    link: Option<BrokerProblem>,
+    first_sign: Option<DateTime<Utc>>,
+) -> Option<BrokerProblem> {
     match (link, first_sign) {
-        (Some(link), Some(sign)) => Some(Trouble {
+        (Some(link), Some(sign)) => Some(BrokerProblem {
             since: link.since.min(sign),
             ..link
         }),
-        (None, Some(since)) => Some(Trouble {
+        (None, Some(since)) => Some(BrokerProblem {
             reason: "it does not confirm what is published".to_owned(),
             since,
         }),
@@ -37,14 +41,14 @@ fn of(link: Option<Trouble>, first_sign: Option<DateTime<Utc>>) -> Option<Troubl
     }
 }
 
-fn of_link(link: &LinkState) -> Option<Trouble> {
+fn link_problem(link: &LinkState) -> Option<BrokerProblem> {
     let (since, reason) = match link {
         LinkState::Up => return None,
         LinkState::Down { since, reason } => (since, reason.to_string()),
         LinkState::Blocked { since, reason } => (since, format!("blocked: {reason}")),
     };
     let ago = TimeDelta::from_std(since.elapsed()).unwrap_or_default();
-    Some(Trouble {
+    Some(BrokerProblem {
         reason,
         since: Utc::now() - ago,
     })
@@ -58,19 +62,19 @@ mod tests {
 
     #[test]
     fn an_outage_began_with_its_first_sign() {
-        let link = of_link(&LinkState::Blocked {
+        let link = link_problem(&LinkState::Blocked {
             since: Instant::now(),
             reason: "memory".into(),
         });
         assert_eq!(link.as_ref().unwrap().reason, "blocked: memory");
-        assert_eq!(of(link.clone(), None), link);
+        assert_eq!(combine(link.clone(), None), link);
         let sign = Utc::now() - TimeDelta::seconds(5);
-        let both = of(link, Some(sign)).unwrap();
+        let both = combine(link, Some(sign)).unwrap();
         assert_eq!(
             (both.since, both.reason.as_str()),
             (sign, "blocked: memory")
         );
-        assert_eq!(of(None, Some(sign)).unwrap().since, sign);
-        assert_eq!(of(of_link(&LinkState::Up), None), None);
+        assert_eq!(combine(None, Some(sign)).unwrap().since, sign);
+        assert_eq!(combine(link_problem(&LinkState::Up), None), None);
     }
 }

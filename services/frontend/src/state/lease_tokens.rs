@@ -1,17 +1,17 @@
-//! Tokens that follow from what is known. A claim's token follows from a secret of the server, the attempt and the builder's nonce: whoever
-//! repeats a claim whose answer was lost gets the same token, from any frontend, and nothing has to be stored in
-//! clear. The same holds for a builder that enrols again with the token it has.
+//! Deterministic tokens: HMAC of attempt id and nonce under a key that all frontends derive from the admin token. A
+//! builder that repeats a claim because the answer was lost gets the same lease token from any frontend, and no token
+//! is stored in clear. A builder that enrols again gets its new token by the same means, from the one it has.
 
 use hmac::{Hmac, KeyInit, Mac};
 use millrace_domain::{AttemptId, BuilderId, Token};
 use sha2::{Digest, Sha256};
 
-/// Derives lease tokens.
+/// The key; derives the tokens of leases and of builders that enrol again.
 #[derive(Clone)]
 pub struct LeaseKey(Hmac<Sha256>);
 
 impl LeaseKey {
-    /// A key for this purpose alone. It follows from the admin token, which all frontends share and no builder has.
+    /// A key for this purpose alone, from the admin token, which all frontends share and no builder has.
     pub fn derive(admin: &Token) -> Self {
         let mut digest = Sha256::new();
         digest.update(b"millrace lease key v1\0");
@@ -26,7 +26,7 @@ impl LeaseKey {
         self.derive_token(b"lease", attempt.0.as_bytes(), nonce)
     }
 
-    /// The token of a builder that enrols with this earlier one.
+    /// The new token of a builder that enrols again with `previous`.
     pub fn builder_token(&self, builder: BuilderId, previous: &Token) -> Token {
         self.derive_token(b"builder", builder.0.as_bytes(), previous)
     }

@@ -1,5 +1,5 @@
-//! Wakes those who follow a log when this frontend appended to it. Appends through another frontend are found by
-//! the followers' own look each second.
+//! Wakes the readers that follow a log when this frontend appended to it or ended its attempt. Appends through another
+//! frontend are found by `log_stream.rs`, which asks the database each second.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,20 +9,21 @@ use millrace_domain::AttemptId;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// Followed logs. Entries without followers go at the next look.
+/// The logs that are followed now. An entry lives as long as one of its followers; dead ones are removed when the next
+/// log is followed.
 #[derive(Default)]
-pub struct LogWatch(Mutex<HashMap<AttemptId, Weak<LogNews>>>);
+pub struct LogFollowers(Mutex<HashMap<AttemptId, Weak<LogUpdates>>>);
 
-/// What this frontend knows of a followed log.
+/// What this frontend knows of a followed log, shared by its followers.
 #[derive(Debug, Default)]
-pub struct LogNews {
+pub struct LogUpdates {
     woken: Notify,
     end: AtomicU64,
     changes: AtomicU64,
 }
 
-impl LogNews {
-    /// Waits for the next word.
+impl LogUpdates {
+    /// Waits for the next update.
     pub fn notified(&self) -> Notified<'_> {
         self.woken.notified()
     }
@@ -32,42 +33,42 @@ impl LogNews {
         self.end.load(Ordering::Acquire)
     }
 
-    /// How often something else than an append was told, such as the attempt's end.
+    /// Number of updates so far that were no append, such as the attempt's end.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 }
 
-impl LogWatch {
-    /// Something to wait on for news of an attempt's log.
-    pub fn follow(&self, attempt: AttemptId) -> Arc<LogNews> {
+impl LogFollowers {
+    /// The updates of an attempt's log from now on.
+    pub fn follow(&self, attempt: AttemptId) -> Arc<LogUpdates> {
         let mut followed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(news) = followed.get(&attempt).and_then(Weak::upgrade) {
-            return news;
+        if let Some(updates) = followed.get(&attempt).and_then(Weak::upgrade) {
+            return updates;
         }
-        followed.retain(|_, news| news.strong_count() > 0);
-        let news = Arc::new(LogNews::default());
-        followed.insert(attempt, Arc::downgrade(&news));
-        news
+        followed.retain(|_, updates| updates.strong_count() > 0);
+        let updates = Arc::new(LogUpdates::default());
+        followed.insert(attempt, Arc::downgrade(&updates));
+        updates
     }
 
-    /// Tells the followers of an attempt's log that it now ends at a byte.
-    pub fn record_success(&self, attempt: AttemptId, end: u64) {
-        if let Some(news) = self.followed(attempt) {
-            news.end.fetch_max(end, Ordering::AcqRel);
-            news.woken.notify_waiters();
-        }
-    }
-
-    /// Tells the followers of an attempt's log to look what became of it.
-    pub fn tell(&self, attempt: AttemptId) {
-        if let Some(news) = self.followed(attempt) {
-            news.changes.fetch_add(1, Ordering::AcqRel);
-            news.woken.notify_waiters();
+    /// Wakes the followers of an attempt's log after an append; the log now has `end` bytes.
+    pub fn notify_grown(&self, attempt: AttemptId, end: u64) {
+        if let Some(updates) = self.followed(attempt) {
+            updates.end.fetch_max(end, Ordering::AcqRel);
+            updates.woken.notify_waiters();
         }
     }
 
-    fn followed(&self, attempt: AttemptId) -> Option<Arc<LogNews>> {
+    /// Wakes the followers of an attempt's log after any other change, so that they ask the database.
+    pub fn notify(&self, attempt: AttemptId) {
+        if let Some(updates) = self.followed(attempt) {
+            updates.changes.fetch_add(1, Ordering::AcqRel);
+            updates.woken.notify_waiters();
+        }
+    }
+
+    fn followed(&self, attempt: AttemptId) -> Option<Arc<LogUpdates>> {
         let followed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         followed.get(&attempt).and_then(Weak::upgrade)
     }
@@ -79,16 +80,16 @@ mod tests {
 
     #[tokio::test]
     async fn all_followers_are_woken_and_forgotten() {
-        let (watch, attempt) = (LogWatch::default(), AttemptId::generate());
-        let (one, two) = (watch.follow(attempt), watch.follow(attempt));
+        let (followers, attempt) = (LogFollowers::default(), AttemptId::generate());
+        let (one, two) = (followers.follow(attempt), followers.follow(attempt));
         let (one_woken, two_woken) = (one.notified(), two.notified());
-        watch.record_success(attempt, 7);
+        followers.notify_grown(attempt, 7);
         tokio::join!(one_woken, two_woken);
-        watch.record_success(attempt, 5);
-        watch.tell(attempt);
+        followers.notify_grown(attempt, 5);
+        followers.notify(attempt);
         assert_eq!((one.end(), two.changes()), (7, 1));
         drop((one, two));
-        watch.follow(AttemptId::generate());
-        assert_eq!(watch.0.lock().unwrap().len(), 1);
+        followers.follow(AttemptId::generate());
+        assert_eq!(followers.0.lock().unwrap().len(), 1);
     }
 }

@@ -1,39 +1,41 @@
-//! Wrong passwords, counted by address: who has guessed too often waits for the next minute.
+//! Throttle against password guessing by legacy pollers: counts wrong passwords by client address, and blocks an
+//! address with too many until its minute is over.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Wrong passwords from one address in a minute. Passwords have 256 bits; this keeps the log short and the database quiet.
-const MOST: u32 = 60;
+/// Wrong passwords that an address may send in a minute. Passwords have 256 bits, so this is not what makes guessing
+/// hopeless; it keeps the log short and the database quiet.
+const MAX_FAILURES: u32 = 60;
 const WINDOW: Duration = Duration::from_mins(1);
-/// Addresses remembered at most.
-const REMEMBERED: usize = 10_000;
+/// Addresses counted at most; while there are so many, further addresses are not throttled.
+const MAX_ADDRESSES: usize = 10_000;
 
-/// Wrong passwords of the last minute.
+/// Per address: wrong passwords since the beginning of its window.
 #[derive(Debug, Default)]
-pub struct Guesses(Mutex<HashMap<IpAddr, (u32, Instant)>>);
+pub struct LoginThrottle(Mutex<HashMap<IpAddr, (u32, Instant)>>);
 
-impl Guesses {
-    /// Whether this address has guessed too often.
-    pub fn are_too_many(&self, from: IpAddr) -> bool {
-        let wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        wrong
+impl LoginThrottle {
+    /// Whether this address has used up its wrong passwords of this minute.
+    pub fn is_blocked(&self, from: IpAddr) -> bool {
+        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failures
             .get(&from)
-            .is_some_and(|(count, since)| *count >= MOST && since.elapsed() < WINDOW)
+            .is_some_and(|(count, since)| *count >= MAX_FAILURES && since.elapsed() < WINDOW)
     }
 
     /// Counts a wrong password.
-    pub fn note_wrong(&self, from: IpAddr) {
-        let mut wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if wrong.len() >= REMEMBERED {
-            wrong.retain(|_, (_, since)| since.elapsed() < WINDOW);
+    pub fn record_failure(&self, from: IpAddr) {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= MAX_ADDRESSES {
+            failures.retain(|_, (_, since)| since.elapsed() < WINDOW);
         }
-        if wrong.len() >= REMEMBERED && !wrong.contains_key(&from) {
+        if failures.len() >= MAX_ADDRESSES && !failures.contains_key(&from) {
             return;
         }
-        let (count, since) = wrong.entry(from).or_insert((0, Instant::now()));
+        let (count, since) = failures.entry(from).or_insert((0, Instant::now()));
         if since.elapsed() >= WINDOW {
             (*count, *since) = (0, Instant::now());
         }
@@ -47,12 +49,12 @@ mod tests {
 
     #[test]
     fn one_address_is_stopped_and_others_are_not() {
-        let guesses = Guesses::default();
+        let throttle = LoginThrottle::default();
         let (one, other) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
-        for _ in 0..MOST {
-            assert!(!guesses.are_too_many(one));
-            guesses.note_wrong(one);
+        for _ in 0..MAX_FAILURES {
+            assert!(!throttle.is_blocked(one));
+            throttle.record_failure(one);
         }
-        assert!(guesses.are_too_many(one) && !guesses.are_too_many(other));
+        assert!(throttle.is_blocked(one) && !throttle.is_blocked(other));
     }
 }

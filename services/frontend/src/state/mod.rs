@@ -1,11 +1,15 @@
-//! What all handlers and loops share.
+//! What all HTTP handlers and background loops share. The folder's files are its parts; `AppState` holds them and the
+//! few actions that need several.
 
 pub(crate) mod broker_health;
+pub(crate) mod builder_tokens;
+pub(crate) mod hint_queue;
 pub(crate) mod lease_tokens;
 pub(crate) mod log_followers;
 pub(crate) mod login_throttle;
 pub(crate) mod outage;
 pub(crate) mod results_full;
+pub(crate) mod seal_queue;
 pub(crate) mod shared_list;
 
 use std::ops::Deref;
@@ -19,127 +23,121 @@ use millrace_results::{ResultError, ResultStore};
 use millrace_store::Store;
 use tokio::sync::{Notify, watch};
 
-use crate::background::hints::Hints;
-use crate::background::log_sealer::Sealer;
 use crate::config::settings::Settings;
-use crate::error::ApiError;
-use crate::http::auth::BuilderCache;
+use crate::state::builder_tokens::BuilderTokens;
+use crate::state::hint_queue::Hints;
 use crate::state::lease_tokens::LeaseKey;
-use crate::state::log_followers::LogWatch;
-use crate::state::login_throttle::Guesses;
+use crate::state::log_followers::LogFollowers;
+use crate::state::login_throttle::LoginThrottle;
 use crate::state::outage::Outage;
-use crate::state::results_full::FullStore;
+use crate::state::results_full::ResultsFull;
+use crate::state::seal_queue::Sealer;
 use crate::state::shared_list::SharedList;
 
-/// What all handlers and loops share; clones share one.
+/// A handle to [`Shared`]; clones refer to the same one.
 #[derive(Clone)]
 pub struct AppState(Arc<Shared>);
 
-/// The shared parts.
+/// The shared parts of one frontend process.
 pub struct Shared {
-    /// Checked settings.
+    /// The settings, checked at the start; they never change.
     pub settings: Settings,
-    /// The truth.
+    /// PostgreSQL, which decides everything: tasks, attempts, leases.
     pub store: Store,
-    /// Where bytes live.
+    /// The result store: sources, logs and result files.
     pub results: ResultStore,
-    /// RabbitMQ.
+    /// RabbitMQ; reconnects without help.
     pub bus: Bus,
-    /// Digests and keys.
+    /// Digests and keys by which callers are known.
     pub secrets: Secrets,
-    /// Builders seen lately.
-    pub builders: BuilderCache,
+    /// Cache of builder tokens, so that heartbeats and claims need not look them up.
+    pub builder_tokens: BuilderTokens,
     /// Wakes the relay after a commit that may have given it work.
     pub relay_wake: Notify,
-    /// Wakes whoever looks for the results of pollers' successes.
-    pub believer_wake: Notify,
-    /// The list that everyone may read.
-    pub waiting: SharedList,
-    /// Wrong passwords of pollers.
-    pub guesses: Guesses,
-    /// Whether tasks wait for room: only then room that becomes free is work for the relay.
+    /// Wakes the result checker when a poller has reported a success.
+    pub result_checker_wake: Notify,
+    /// The open legacy list, read once for all who ask at the same time.
+    pub legacy_list: SharedList,
+    /// Wrong passwords of pollers, by address.
+    pub login_throttle: LoginThrottle,
+    /// Whether the last release left tasks for want of room; only then is room that becomes free work for the relay.
     pub held_back: AtomicBool,
-    /// Hints to builders on their way out.
+    /// Sends hints to builders.
     pub hints: Hints,
-    /// Logs on their way to be sealed.
+    /// Sends logs to be sealed.
     pub sealer: Sealer,
     /// Wakes those who follow a log.
-    pub logs: LogWatch,
-    /// Since when the database does not answer.
-    pub database_away: Outage,
-    /// Since when orders meet a broker that does not answer; seen long before its connection is given up.
-    pub broker_away: Outage,
-    /// Whether the result store refuses uploads for want of room.
-    pub results_full: FullStore,
-    /// Whether the database was reached and its schema is right.
+    pub log_followers: LogFollowers,
+    /// Since when the database has not answered.
+    pub database_outage: Outage,
+    /// Since when the broker has not confirmed orders; this shows long before its connection is given up.
+    pub broker_outage: Outage,
+    /// Whether the result store refuses uploads because it is full.
+    pub results_full: ResultsFull,
+    /// Whether the start has succeeded.
     pub ready: watch::Sender<Readiness>,
     /// Counters of this process; none in tests.
     pub metrics: Option<Metrics>,
-    /// The wish to stop.
+    /// Tells when the process is to stop.
     pub shutdown: Shutdown,
 }
 
-/// How far the start has come.
+/// How far the start has come; `background/startup.rs` sets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
-    /// Not yet, for this reason.
+    /// Not finished, for this reason.
     Starting(String),
-    /// The schema is there, defaults are stored.
+    /// The database was reached, its schema is up to date, and the defaults are stored.
     Ready,
 }
 
-/// What authorises, as digests and derived keys.
+/// What authenticates callers, as digests and a derived key, so that no token stays in memory beside the settings.
 pub struct Secrets {
-    /// Digest of the admin token.
+    /// Digest of `MILLRACE_TOKEN`, which every write needs.
     pub admin: TokenHash,
-    /// Digest of the enrolment token.
+    /// Digest of `MILLRACE_ENROL_TOKEN`, with which builders enrol.
     pub enrol: TokenHash,
-    /// Derives lease tokens.
+    /// Derives the tokens of leases and of builders that enrol again.
     pub lease_key: LeaseKey,
 }
 
 impl AppState {
-    /// Wraps the shared parts.
+    /// A handle to these parts.
     pub fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
     }
 
-    /// Wakes the relay where tasks wait for the room that has become free.
-    pub fn room_is_free(&self) {
+    /// Wakes the relay after room has become free, where tasks wait for room.
+    pub fn wake_relay_if_held_back(&self) {
         if self.held_back.load(Ordering::Acquire) {
             self.relay_wake.notify_one();
         }
     }
 
-    /// Has the log of an attempt that was taken back sealed; whoever follows it hears of the end.
+    /// Ends the log of an attempt that was taken from its builder: queues it to be sealed and wakes its followers.
     pub async fn end_log(&self, attempt: AttemptId) {
         self.sealer.seal(attempt).await;
-        self.logs.tell(attempt);
+        self.log_followers.notify(attempt);
     }
 
-    /// What the result store answered to an upload of so many bytes; that it is full is remembered for the status.
-    pub fn stored<T>(&self, bytes: u64, stored: Result<T, ResultError>) -> Result<T, ResultError> {
-        match stored {
-            Err(ResultError::Full) => self.results_full.refused(bytes),
-            Ok(_) if self.results_full.stored(bytes) => {
-                tracing::info!("the result store has room again");
+    /// Records whether an upload of `bytes` was refused because the result store is full (shown in the status), and
+    /// passes the result on.
+    pub fn note_upload_result<T>(
+        &self,
+        bytes: u64,
+        result: Result<T, ResultError>,
+    ) -> Result<T, ResultError> {
+        match result {
+            Err(ResultError::Full) => self.results_full.note_refused(bytes),
+            Ok(_) if self.results_full.note_stored(bytes) => {
+                tracing::info!("the result store has space again");
             }
             _ => {}
         }
-        stored
+        result
     }
 
-    /// An error until the start has succeeded.
-    pub fn require_ready(&self) -> Result<(), ApiError> {
-        match &*self.ready.borrow() {
-            Readiness::Ready => Ok(()),
-            Readiness::Starting(reason) => Err(ApiError::Unavailable {
-                reason: format!("still starting: {reason}"),
-            }),
-        }
-    }
-
-    /// Pends until the start has succeeded; false when the stop came first.
+    /// Waits until the start has succeeded; false when the frontend is to stop first.
     pub async fn wait_ready(&self) -> bool {
         let mut ready = self.ready.subscribe();
         tokio::select! {
@@ -150,7 +148,7 @@ impl AppState {
 }
 
 impl Secrets {
-    /// Derives everything from the settings.
+    /// The digests and the key that follow from the settings' tokens.
     pub fn derive(settings: &Settings) -> Self {
         Self {
             admin: settings.admin_token.hash(),

@@ -1,27 +1,27 @@
-//! Since when a part of ours is away, as far as this frontend has seen it.
+//! Since when the database or the broker has not answered, as far as this frontend has seen it; the status shows it.
 
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-/// The moment at which an outage was first seen.
+/// The moment at which the present outage was first seen; none while the service answers.
 #[derive(Debug, Default)]
 pub struct Outage(Mutex<Option<DateTime<Utc>>>);
 
 impl Outage {
-    /// Notes how the part was found; while it is away, gives the moment at which that was first noted.
+    /// Notes whether the service answered just now; returns the beginning of the outage where there is one.
     pub fn note(&self, is_up: bool) -> Option<DateTime<Utc>> {
         self.note_asked(is_up, Utc::now())
     }
 
-    /// The same for a question whose answer took its time: an outage began when it was asked, or before.
+    /// As [`Outage::note`], for a request sent at `asked` whose answer took time: the outage began then, or before.
     pub fn note_asked(&self, is_up: bool, asked: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *since = if is_up { None } else { since.or(Some(asked)) };
         *since
     }
 
-    /// The moment at which the present outage was first noted.
+    /// The beginning of the present outage; none while the service answers.
     pub fn since(&self) -> Option<DateTime<Utc>> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,17 +1,19 @@
-//! Since when the result store has no room for what builders and submitters bring, as far as this frontend has seen it.
+//! Whether the result store is full, and since when, as far as this frontend has seen it: from uploads of builders and
+//! submitters that were refused or stored.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-/// Builders repeat a refused upload once a minute: after a little more without a refusal nobody waits any longer.
-const CALM: Duration = Duration::from_secs(75);
+/// Builders repeat a refused upload once a minute: after a little more without a refusal, no upload is waiting.
+const RETRY_PERIOD: Duration = Duration::from_secs(75);
 
-/// The word that the result store is full. On a disk that is nearly full a small file fits in while a large one is
-/// refused, so it holds until an upload as large as the largest refused one was stored, or no refusal came for a while.
+/// Set while the result store is full. On a disk that is nearly full a small file fits in while a large one is
+/// refused, so it stays set until an upload as large as the largest refused one was stored, or no refusal came for a
+/// while.
 #[derive(Debug, Default)]
-pub struct FullStore(Mutex<Option<Refused>>);
+pub struct ResultsFull(Mutex<Option<Refused>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Refused {
@@ -20,13 +22,13 @@ struct Refused {
     largest: u64,
 }
 
-impl FullStore {
-    /// Notes an upload of so many bytes that was refused just now for want of room.
-    pub fn refused(&self, bytes: u64) {
-        self.refused_at(bytes, Instant::now());
+impl ResultsFull {
+    /// Notes an upload of `bytes` that was refused just now because the store is full.
+    pub fn note_refused(&self, bytes: u64) {
+        self.note_refused_at(bytes, Instant::now());
     }
 
-    fn refused_at(&self, bytes: u64, last: Instant) {
+    fn note_refused_at(&self, bytes: u64, last: Instant) {
         let mut refused = self.lock();
         let before = *refused;
         *refused = Some(Refused {
@@ -36,29 +38,29 @@ impl FullStore {
         });
     }
 
-    /// Notes an upload of so many bytes that was stored; true where that ended the want of room.
-    pub fn stored(&self, bytes: u64) -> bool {
+    /// Notes an upload of `bytes` that was stored; true where it shows that the store has space again.
+    pub fn note_stored(&self, bytes: u64) -> bool {
         self.lock()
             .take_if(|refused| refused.largest <= bytes)
             .is_some()
     }
 
-    /// The first refusal since there last was room.
+    /// The first refusal since the store last had space; none while it is not full.
     pub fn since(&self) -> Option<DateTime<Utc>> {
         self.lock().map(|refused| refused.since)
     }
 
-    /// Whether the store was full, and nothing was refused for longer than a refused upload waits for its next try.
-    pub fn is_calm(&self) -> bool {
-        self.is_calm_at(Instant::now())
+    /// Whether the store was full, and no upload was refused for longer than a refused one waits for its next try.
+    pub fn has_no_recent_refusal(&self) -> bool {
+        self.had_no_recent_refusal_at(Instant::now())
     }
 
-    fn is_calm_at(&self, now: Instant) -> bool {
+    fn had_no_recent_refusal_at(&self, now: Instant) -> bool {
         self.lock()
-            .is_some_and(|refused| now.saturating_duration_since(refused.last) >= CALM)
+            .is_some_and(|refused| now.saturating_duration_since(refused.last) >= RETRY_PERIOD)
     }
 
-    /// The store has room.
+    /// Notes that the store was found to have space.
     pub fn clear(&self) {
         *self.lock() = None;
     }
@@ -72,33 +74,33 @@ impl FullStore {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{CALM, FullStore};
+    use super::{RETRY_PERIOD, ResultsFull};
 
     #[test]
     fn a_smaller_upload_does_not_end_it() {
-        let store = FullStore::default();
-        store.refused(10);
-        store.refused(4);
+        let store = ResultsFull::default();
+        store.note_refused(10);
+        store.note_refused(4);
         let since = store.since();
         assert!(since.is_some());
-        assert!(!store.stored(9));
+        assert!(!store.note_stored(9));
         assert_eq!(store.since(), since);
-        assert!(store.stored(10));
+        assert!(store.note_stored(10));
         assert_eq!(store.since(), None);
-        assert!(!store.stored(10), "there was nothing to end");
+        assert!(!store.note_stored(10), "there was nothing to end");
     }
 
     #[test]
-    fn it_is_calm_when_nobody_was_refused_for_longer_than_a_try_takes() {
-        let store = FullStore::default();
+    fn refusals_are_recent_until_a_repeated_upload_would_have_come() {
+        let store = ResultsFull::default();
         let start = Instant::now();
         let second = Duration::from_secs(1);
-        assert!(!store.is_calm_at(start + CALM));
-        store.refused_at(10, start);
-        store.refused_at(1, start + second);
-        assert!(!store.is_calm_at(start + CALM));
-        assert!(store.is_calm_at(start + second + CALM));
+        assert!(!store.had_no_recent_refusal_at(start + RETRY_PERIOD));
+        store.note_refused_at(10, start);
+        store.note_refused_at(1, start + second);
+        assert!(!store.had_no_recent_refusal_at(start + RETRY_PERIOD));
+        assert!(store.had_no_recent_refusal_at(start + second + RETRY_PERIOD));
         store.clear();
-        assert!(!store.is_calm_at(start + second + CALM));
+        assert!(!store.had_no_recent_refusal_at(start + second + RETRY_PERIOD));
     }
 }

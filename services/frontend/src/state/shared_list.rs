@@ -1,5 +1,6 @@
-//! One reading of the list for all who ask for it at the same time. Readings take turns, and whoever comes while one is
-//! under way shares the next: an answer is never older than its question.
+//! Reads the open legacy list once for all who ask for it at the same time, since it is public and polled a lot.
+//! Reads follow each other, and a caller that comes during one shares the next: an answer is never older than its
+//! question.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,32 +8,33 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use millrace_store::{LegacyBuild, Store};
 
-type Read = Result<Arc<Vec<LegacyBuild>>, Arc<str>>;
-type Reading = Shared<BoxFuture<'static, Read>>;
+/// The list, or the text of the error that kept it from being read; both are shared by all callers of a read.
+type ListResult = Result<Arc<Vec<LegacyBuild>>, Arc<str>>;
+type PendingRead = Shared<BoxFuture<'static, ListResult>>;
 
-/// The readings of a frontend.
+/// The reads of one frontend: at most one under way and one that waits for it.
 #[derive(Default)]
 pub struct SharedList {
-    turn: Arc<tokio::sync::Mutex<()>>,
-    next: Arc<Mutex<Option<Reading>>>,
+    running: Arc<tokio::sync::Mutex<()>>,
+    next: Arc<Mutex<Option<PendingRead>>>,
 }
 
 impl SharedList {
-    /// The oldest waiting builds, as they are from now on; or why they could not be read.
-    pub async fn read(&self, store: &Store, limit: u32) -> Read {
-        let reading = {
+    /// The oldest waiting builds, `limit` at most, as they are from now on; or why they could not be read.
+    pub async fn read(&self, store: &Store, limit: u32) -> ListResult {
+        let read = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            next.get_or_insert_with(|| self.reading(store.clone(), limit))
+            next.get_or_insert_with(|| self.new_read(store.clone(), limit))
                 .clone()
         };
-        reading.await
+        read.await
     }
 
-    fn reading(&self, store: Store, limit: u32) -> Reading {
-        let (turn, next) = (self.turn.clone(), self.next.clone());
+    fn new_read(&self, store: Store, limit: u32) -> PendingRead {
+        let (running, next) = (self.running.clone(), self.next.clone());
         let read = async move {
-            let _turn = turn.lock().await;
-            // From here on others need another one.
+            let _running = running.lock().await;
+            // The query starts now, so callers from here on need a later one.
             next.lock().unwrap_or_else(PoisonError::into_inner).take();
             let builds = store.waiting_builds(limit).await;
             builds

@@ -1,5 +1,6 @@
-//! Submitting: a request is checked, what it names is looked up, and build, tasks and idempotency key are stored in
-//! one transaction. A refused request leaves nothing behind; a committed one wakes the relay.
+//! Submits a build: validates the request, looks up the project and the uploaded sources that it names, and stores
+//! build, tasks and idempotency key in one transaction. A refused request leaves nothing behind; a committed one wakes
+//! the relay.
 
 pub(crate) mod request;
 pub(crate) mod validate;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::builds::submit::request::SubmitRequest;
-use crate::builds::submit::validate::{CheckedSource, Rules, check};
+use crate::builds::submit::validate::{Rules, ValidSource, validate};
 use crate::error::{ApiError, FieldError};
 use crate::state::AppState;
 
@@ -29,25 +30,25 @@ pub async fn submit(
         max_sources: state.settings.config.caps.max_sources,
         guard: &state.settings.guard,
     };
-    let checked = check(request, &rules)?;
+    let valid = validate(request, &rules)?;
     let project = state
         .store
-        .find_project(&checked.owner, &checked.project)
+        .find_project(&valid.owner, &valid.project)
         .await?
         .ok_or_else(|| {
             FieldError::new("project", "there is no such project").accepted("main/main")
         })?;
-    let sources = find_sources(state, checked.sources).await?;
-    let memory_class = state.settings.memory_classes.of(checked.limits.memory_mib);
+    let sources = find_sources(state, valid.sources).await?;
+    let memory_class = state.settings.memory_classes.of(valid.limits.memory_mib);
     let build = NewBuild {
         submitter: project.account_id,
         project,
         sources,
-        chroots: checked.chroots,
-        repositories: checked.repositories,
-        limits: checked.limits,
-        disk_mib: checked.disk_mib,
-        priority: checked.priority,
+        chroots: valid.chroots,
+        repositories: valid.repositories,
+        limits: valid.limits,
+        disk_mib: valid.disk_mib,
+        priority: valid.priority,
         resubmit_of: None,
         memory_class: memory_class.name.clone(),
         key: key.map(|key| submission_key(key, "submit", request)),
@@ -55,21 +56,21 @@ pub async fn submit(
     store_build(state, &build).await
 }
 
-/// Uploaded sources must be there, with the size that the caller believes.
+/// Looks up uploaded sources, which must be in the result store, with the size that the caller named.
 async fn find_sources(
     state: &AppState,
-    checked: Vec<CheckedSource>,
+    valid: Vec<ValidSource>,
 ) -> Result<Vec<NewSource>, ApiError> {
-    let mut sources = Vec::with_capacity(checked.len());
-    for (position, source) in checked.into_iter().enumerate() {
+    let mut sources = Vec::with_capacity(valid.len());
+    for (position, source) in valid.into_iter().enumerate() {
         sources.push(match source {
-            CheckedSource::Url { name, url } => NewSource {
+            ValidSource::Url { name, url } => NewSource {
                 name,
                 place: SourcePlace::Url(url),
             },
-            CheckedSource::Stored { name, sha256, size } => {
+            ValidSource::Stored { name, sha256, size } => {
                 let field = format!("sources[{position}]");
-                // Touched before it is named, so that it is not removed in between.
+                // Touched first, so that the janitor does not remove it before the build is stored.
                 let touched = state.results.touch_source(&sha256).await;
                 let found = match touched {
                     Ok(()) => state.results.source(&sha256).await,
@@ -87,7 +88,7 @@ async fn find_sources(
                     }
                     Err(error) => return Err(error.into()),
                 };
-                if size.is_some_and(|believed| believed != stored) {
+                if size.is_some_and(|size| size != stored) {
                     return Err(FieldError::new(
                         format!("{field}.size"),
                         "the uploaded source has another size",
@@ -108,6 +109,7 @@ async fn find_sources(
     Ok(sources)
 }
 
+/// Stores a build with its tasks and wakes the relay; a repeated key answers with the build that it stored.
 pub(crate) async fn store_build(state: &AppState, build: &NewBuild) -> Result<BuildView, ApiError> {
     crash_point!("submission.unstored");
     match state.store.submit_build(build).await? {
@@ -144,8 +146,8 @@ async fn unknown_chroot(state: &AppState, name: &ChrootName) -> Result<FieldErro
     Ok(FieldError::new("chroots", reason).accepted(names.join(", ")))
 }
 
-/// The key with the digest by which a repeated request is known: over the request as it was understood, not as it
-/// was spaced.
+/// The key, with a digest of the request that tells a repeated request from another one with the same key. The digest
+/// is over the parsed request, so that white space does not count.
 pub(crate) fn submission_key(
     key: IdempotencyKey,
     purpose: &str,

@@ -1,5 +1,6 @@
-//! The body of a submission as it comes: texts and numbers that are not believed yet. Fields that came later are left out
-//! of its serial form where they are absent: the digest behind an idempotency key outlives an upgrade.
+//! The body of a submission as it arrives: texts and numbers that are not validated yet. Fields that later versions
+//! added are left out of its serial form where they are absent, so that the digest behind an idempotency key stays the
+//! same over an upgrade.
 
 use millrace_domain::Priority;
 use serde::de::value::MapAccessDeserializer;
@@ -29,7 +30,7 @@ pub struct SubmitRequest {
     /// Time limit of each package in seconds.
     #[serde(default)]
     pub timeout: Option<i64>,
-    /// Disk space of each package's sandbox in MB, which means MiB, where its builder gives less by itself.
+    /// Disk space of each package's sandbox in MB, which means MiB: a lower bound on what its builder gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<i64>,
     /// `background`, `normal` or `high`; `normal` when absent.
@@ -37,7 +38,7 @@ pub struct SubmitRequest {
     pub priority: Option<Priority>,
 }
 
-/// One source package.
+/// One source package of a submission, in either form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum SourceEntry {
@@ -70,7 +71,7 @@ pub struct ResubmitRequest {
     /// Time limit in seconds; as before when absent.
     #[serde(default)]
     pub timeout: Option<i64>,
-    /// Disk space in MB, where a builder gives less by itself; as before when absent.
+    /// Disk space in MB, a lower bound on what its builder gives; as before when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<i64>,
     /// Takes the limits that the build's outcomes suggest, where no other is given here.

@@ -1,5 +1,5 @@
-//! Turns a submission's texts and numbers into words of the domain, or says which field cannot be accepted and
-//! what could. Nothing outside is asked here.
+//! Validates a submission: turns its texts and numbers into types of the domain, or says which field cannot be accepted
+//! and what could be. Needs no database.
 
 use millrace_chassis::Guard;
 use millrace_domain::{
@@ -16,75 +16,75 @@ const MAX_CHROOTS: usize = 50;
 /// Extra repositories of one build at most.
 const MAX_REPOSITORIES: usize = 50;
 
-/// What a submission is measured by.
+/// Bounds that a submission must keep.
 pub struct Rules<'a> {
-    /// Defaults and bounds of limits.
+    /// Defaults and bounds of memory, time and disk space.
     pub limits: &'a LimitsPolicy,
-    /// Sources at most.
+    /// Sources of one build at most.
     pub max_sources: usize,
-    /// Addresses that sources may have.
+    /// Refuses source URLs that lead to private addresses.
     pub guard: &'a Guard,
 }
 
-/// A submission in words of the domain.
+/// A valid submission; whether what it names exists is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
-    /// The project's owner.
+pub struct ValidSubmission {
+    /// The name of the project's owner.
     pub owner: Name,
-    /// The project.
+    /// The name of the project, under its owner.
     pub project: Name,
-    /// What to build.
-    pub sources: Vec<CheckedSource>,
-    /// Where to build.
+    /// The source packages, in the order in which they are built.
+    pub sources: Vec<ValidSource>,
+    /// The chroots, all of one release.
     pub chroots: Vec<ChrootName>,
-    /// Extra repositories.
+    /// Repositories beside those of the chroot.
     pub repositories: Vec<RepositoryUrl>,
-    /// Limits of each package.
+    /// Memory and time of each package, defaults filled in.
     pub limits: Limits,
     /// Disk space that is asked for, in MiB.
     pub disk_mib: Option<u32>,
-    /// How urgent it is.
+    /// The class of priority; `normal` where none was asked for.
     pub priority: Priority,
 }
 
 /// One source of a checked submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CheckedSource {
+pub enum ValidSource {
     /// To be fetched by the builder.
     Url {
         /// Its name in logs and results.
         name: FileName,
-        /// Where it is.
+        /// The address that the builder fetches.
         url: SourceUrl,
     },
-    /// Uploaded; whether it is there has to be asked.
+    /// Uploaded before; whether the result store has it is to be looked up.
     Stored {
         /// Its name in logs and results.
         name: FileName,
-        /// Its digest.
+        /// SHA-256 of the file.
         sha256: Sha256,
-        /// Its size as the caller believes.
+        /// Its size in bytes as the caller named it; not compared when absent.
         size: Option<u64>,
     },
 }
 
-/// Checks everything that can be checked without asking anyone.
-pub fn check(request: &SubmitRequest, rules: &Rules<'_>) -> Result<Checked, FieldError> {
-    let (owner, project) = check_project(request.project.as_deref().unwrap_or("main/main"))?;
-    Ok(Checked {
+/// Validates all fields; the first wrong one is the error.
+pub fn validate(request: &SubmitRequest, rules: &Rules<'_>) -> Result<ValidSubmission, FieldError> {
+    let (owner, project) = validate_project(request.project.as_deref().unwrap_or("main/main"))?;
+    Ok(ValidSubmission {
         owner,
         project,
-        sources: check_sources(&request.sources, rules)?,
-        chroots: check_chroots(&request.chroots)?,
-        repositories: check_repositories(&request.repositories)?,
-        limits: check_limits(rules.limits, request.memory_reqs, request.timeout)?,
-        disk_mib: check_disk(rules.limits, request.disk)?,
+        sources: validate_sources(&request.sources, rules)?,
+        chroots: validate_chroots(&request.chroots)?,
+        repositories: validate_repositories(&request.repositories)?,
+        limits: validate_limits(rules.limits, request.memory_reqs, request.timeout)?,
+        disk_mib: validate_disk(rules.limits, request.disk)?,
         priority: request.priority.unwrap_or(Priority::Normal),
     })
 }
 
-/// Reads `owner/name`.
-pub fn check_project(text: &str) -> Result<(Name, Name), FieldError> {
+/// Owner and name of a project, from `owner/name`.
+pub fn validate_project(text: &str) -> Result<(Name, Name), FieldError> {
     text.split_once('/')
         .and_then(|(owner, name)| Some((owner.parse().ok()?, name.parse().ok()?)))
         .ok_or_else(|| {
@@ -93,8 +93,8 @@ pub fn check_project(text: &str) -> Result<(Name, Name), FieldError> {
         })
 }
 
-/// Fills in defaults and checks bounds.
-pub fn check_limits(
+/// Memory and time with defaults filled in; an error where one is out of bounds.
+pub fn validate_limits(
     policy: &LimitsPolicy,
     memory: Option<i64>,
     timeout: Option<i64>,
@@ -102,8 +102,8 @@ pub fn check_limits(
     policy.resolve(memory, timeout).map_err(out_of_bounds)
 }
 
-/// Checks the bounds of disk space that is asked for.
-pub fn check_disk(policy: &LimitsPolicy, disk: Option<i64>) -> Result<Option<u32>, FieldError> {
+/// Disk space that was asked for, in MiB; an error where it is out of bounds.
+pub fn validate_disk(policy: &LimitsPolicy, disk: Option<i64>) -> Result<Option<u32>, FieldError> {
     if disk.is_some() && policy.max_disk_mib == 0 {
         let reason = "the operator lets no build ask for disk space";
         return Err(FieldError::new("disk", reason).accepted("no value"));
@@ -116,8 +116,8 @@ fn out_of_bounds(error: LimitError) -> FieldError {
     FieldError::new(error.field, error).accepted(format!("{min} to {max} {unit}"))
 }
 
-/// The name of an uploaded source package.
-pub fn check_source_name(field: &str, text: &str) -> Result<FileName, FieldError> {
+/// The file name of an uploaded source package; `field` is its path in the request.
+pub fn validate_source_name(field: &str, text: &str) -> Result<FileName, FieldError> {
     let accepted = "a plain file name ending in .src.rpm, such as pkg-1-1.src.rpm";
     let name: FileName = text
         .parse()
@@ -128,23 +128,23 @@ pub fn check_source_name(field: &str, text: &str) -> Result<FileName, FieldError
     Ok(name)
 }
 
-fn check_sources(
+fn validate_sources(
     entries: &[SourceEntry],
     rules: &Rules<'_>,
-) -> Result<Vec<CheckedSource>, FieldError> {
-    check_count("sources", entries.len(), 1, rules.max_sources)?;
+) -> Result<Vec<ValidSource>, FieldError> {
+    validate_count("sources", entries.len(), 1, rules.max_sources)?;
     entries
         .iter()
         .enumerate()
-        .map(|(position, entry)| check_source(position, entry, rules.guard))
+        .map(|(position, entry)| validate_source(position, entry, rules.guard))
         .collect()
 }
 
-fn check_source(
+fn validate_source(
     position: usize,
     entry: &SourceEntry,
     guard: &Guard,
-) -> Result<CheckedSource, FieldError> {
+) -> Result<ValidSource, FieldError> {
     let field = format!("sources[{position}]");
     match entry {
         SourceEntry::Url(text) => {
@@ -156,10 +156,10 @@ fn check_source(
                 FieldError::new(&field, error).accepted("a URL with a public address")
             })?;
             let name = name_in(&url, position);
-            Ok(CheckedSource::Url { name, url })
+            Ok(ValidSource::Url { name, url })
         }
-        SourceEntry::Uploaded(upload) => Ok(CheckedSource::Stored {
-            name: check_source_name(&format!("{field}.name"), &upload.name)?,
+        SourceEntry::Uploaded(upload) => Ok(ValidSource::Stored {
+            name: validate_source_name(&format!("{field}.name"), &upload.name)?,
             sha256: upload.sha256.parse().map_err(|error| {
                 FieldError::new(format!("{field}.sha256"), error)
                     .accepted("64 hexadecimal digits in lower case")
@@ -197,8 +197,8 @@ fn fallback_name(position: usize) -> FileName {
         .expect("a plain file name")
 }
 
-fn check_chroots(texts: &[String]) -> Result<Vec<ChrootName>, FieldError> {
-    check_count("chroots", texts.len(), 1, MAX_CHROOTS)?;
+fn validate_chroots(texts: &[String]) -> Result<Vec<ChrootName>, FieldError> {
+    validate_count("chroots", texts.len(), 1, MAX_CHROOTS)?;
     let chroots: Vec<ChrootName> = texts
         .iter()
         .enumerate()
@@ -217,8 +217,8 @@ fn check_chroots(texts: &[String]) -> Result<Vec<ChrootName>, FieldError> {
     Ok(chroots)
 }
 
-fn check_repositories(texts: &[String]) -> Result<Vec<RepositoryUrl>, FieldError> {
-    check_count("repositories", texts.len(), 0, MAX_REPOSITORIES)?;
+fn validate_repositories(texts: &[String]) -> Result<Vec<RepositoryUrl>, FieldError> {
+    validate_count("repositories", texts.len(), 0, MAX_REPOSITORIES)?;
     texts
         .iter()
         .enumerate()
@@ -231,7 +231,7 @@ fn check_repositories(texts: &[String]) -> Result<Vec<RepositoryUrl>, FieldError
         .collect()
 }
 
-fn check_count(field: &str, count: usize, min: usize, max: usize) -> Result<(), FieldError> {
+fn validate_count(field: &str, count: usize, min: usize, max: usize) -> Result<(), FieldError> {
     if (min..=max).contains(&count) {
         return Ok(());
     }
@@ -244,14 +244,14 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn run(body: Value) -> Result<Checked, FieldError> {
+    fn run(body: Value) -> Result<ValidSubmission, FieldError> {
         let request: SubmitRequest = serde_json::from_value(body).unwrap();
         let rules = Rules {
             limits: &LimitsPolicy::default(),
             max_sources: 100,
             guard: &Guard::new(millrace_chassis::AllowList::default()),
         };
-        check(&request, &rules)
+        validate(&request, &rules)
     }
 
     fn good() -> Value {
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(checked.owner.as_str(), "main");
         assert_eq!(checked.limits.memory_mib, 2048);
         assert!(
-            matches!(&checked.sources[0], CheckedSource::Url { name, .. } if name.as_str() == "a-1-1.src.rpm")
+            matches!(&checked.sources[0], ValidSource::Url { name, .. } if name.as_str() == "a-1-1.src.rpm")
         );
     }
 
@@ -289,7 +289,7 @@ mod tests {
             .sources
             .iter()
             .map(|source| match source {
-                CheckedSource::Url { name, .. } | CheckedSource::Stored { name, .. } => {
+                ValidSource::Url { name, .. } | ValidSource::Stored { name, .. } => {
                     name.to_string()
                 }
             })

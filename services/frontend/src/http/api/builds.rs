@@ -7,7 +7,7 @@ use millrace_domain::{BuildId, BuildState, ProjectId};
 use millrace_store::ListQuery;
 use serde::Deserialize;
 
-use crate::builds::submit::validate::check_project;
+use crate::builds::submit::validate::validate_project;
 use crate::error::{ApiError, FieldError};
 use crate::http::api::model::build::Build;
 use crate::http::api::model::page::Page;
@@ -98,7 +98,7 @@ async fn project(state: &AppState, text: Option<&str>) -> Result<Option<ProjectI
     let Some(text) = text else {
         return Ok(None);
     };
-    let (owner, name) = check_project(text)?;
+    let (owner, name) = validate_project(text)?;
     match state.store.find_project(&owner, &name).await? {
         Some(project) => Ok(Some(project.id)),
         None => Err(ApiError::unknown("project", text)),

@@ -10,7 +10,9 @@ use metrics::gauge;
 use millrace_chassis::{Check, METRICS_CONTENT_TYPE};
 use serde::Serialize;
 
-use crate::error::{ApiError, RETRY_AFTER};
+use crate::error::ApiError;
+use crate::http::error_answer::RETRY_AFTER;
+use crate::http::readiness::require_ready;
 use crate::state::broker_health;
 use crate::state::{AppState, Readiness};
 
@@ -32,11 +34,11 @@ pub async fn healthz() -> &'static str {
 pub async fn readyz(State(state): State<AppState>) -> Response {
     let database = check_database(&state).await;
     let ready = database.ok;
-    let trouble = broker_health::trouble(&state);
+    let problem = broker_health::broker_problem(&state);
     let broker = Check {
         name: "broker",
-        ok: trouble.is_none(),
-        reason: trouble.map(|trouble| trouble.reason),
+        ok: problem.is_none(),
+        reason: problem.map(|problem| problem.reason),
     };
     let status = if ready {
         StatusCode::OK
@@ -57,14 +59,14 @@ pub async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError
     let Some(metrics) = &state.metrics else {
         return Err(ApiError::NoSuchPath);
     };
-    gauge!("millrace_broker_up").set(if broker_health::trouble(&state).is_none() {
+    gauge!("millrace_broker_up").set(if broker_health::broker_problem(&state).is_none() {
         1.0
     } else {
         0.0
     });
     let has_room = state.results_full.since().is_none();
     gauge!("millrace_results_up").set(if has_room { 1.0 } else { 0.0 });
-    let counts = match state.require_ready() {
+    let counts = match require_ready(&state) {
         Ok(()) => state.store.counts().await.ok(),
         Err(_) => None,
     };

@@ -10,7 +10,7 @@ use millrace_domain::FileName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::builds::submit::validate::check_source_name;
+use crate::builds::submit::validate::validate_source_name;
 use crate::error::ApiError;
 use crate::http::auth::Admin;
 use crate::http::extract::{ApiQuery, body_stream, content_length};
@@ -54,7 +54,7 @@ pub async fn upload_source(
     headers: HeaderMap,
     body: Body,
 ) -> Result<impl IntoResponse, ApiError> {
-    let name = check_source_name("name", &query.name)?;
+    let name = validate_source_name("name", &query.name)?;
     let cap = state.settings.config.caps.max_upload_bytes;
     let announced = content_length(&headers);
     if announced.is_some_and(|announced| announced > cap) {
@@ -65,7 +65,7 @@ pub async fn upload_source(
     let bytes = put
         .as_ref()
         .map_or_else(|_| announced.unwrap_or(u64::MAX), |stored| stored.size);
-    let stored = state.stored(bytes, put)?;
+    let stored = state.note_upload_result(bytes, put)?;
     crash_point!("source.stored");
     tracing::info!(
         source.sha256 = %stored.sha256,

@@ -85,7 +85,7 @@ pub async fn status(State(state): State<AppState>) -> Json<Status> {
         database: PartStatus {
             up: database.ok,
             reason: database.reason,
-            since: state.database_away.note(database.ok),
+            since: state.database_outage.note(database.ok),
         },
         broker: broker(&state),
         results: results(&state),
@@ -117,10 +117,10 @@ fn results(state: &AppState) -> PartStatus {
 }
 
 fn broker(state: &AppState) -> PartStatus {
-    let trouble = broker_health::trouble(state);
+    let problem = broker_health::broker_problem(state);
     PartStatus {
-        up: trouble.is_none(),
-        since: trouble.as_ref().map(|trouble| trouble.since),
-        reason: trouble.map(|trouble| trouble.reason),
+        up: problem.is_none(),
+        since: problem.as_ref().map(|problem| problem.since),
+        reason: problem.map(|problem| problem.reason),
     }
 }

@@ -33,7 +33,7 @@ pub async fn claim(
     let outcome = state.store.claim(&input).await?;
     crash_point!("claim.recorded");
     // Whatever came of it, the release window has changed.
-    state.room_is_free();
+    state.wake_relay_if_held_back();
     let refusal = match outcome {
         ClaimOutcome::Granted { already } => {
             count("granted");

@@ -58,7 +58,7 @@ pub async fn enrol(
         sandboxes = builder.sandboxes,
         "builder enrolled"
     );
-    state.builders.forget(builder.id);
+    state.builder_tokens.forget(builder.id);
     state.relay_wake.notify_one();
     let leases = &state.settings.config.leases;
     Ok(Json(Enrolled {

@@ -64,7 +64,7 @@ pub async fn heartbeat(
     let reserve_mib = state.store.reserved_mib(builder_id).await?;
     // Presence with free room opens the release window.
     if beat.free_sandboxes > 0 {
-        state.room_is_free();
+        state.wake_relay_if_held_back();
     }
     Ok(Json(HeartbeatAnswer {
         attempts: verdicts.into_iter().map(answer).collect(),

@@ -50,7 +50,7 @@ pub async fn upload_file(
     let put = state
         .results
         .put_attempt_file(&file, expected, body_stream(body));
-    state.stored(uploaded.size, put.await)?;
+    state.note_upload_result(uploaded.size, put.await)?;
     crash_point!("file.stored");
     if state.store.record_file(attempt, &lease, &uploaded).await? {
         crash_point!("file.recorded");

@@ -41,7 +41,7 @@ pub async fn upload_log(
     if length > 0 {
         crash_point!("log.unstored");
         let appended = state.results.append_log(attempt, offset, bytes).await;
-        state.stored(length, appended)?;
+        state.note_upload_result(length, appended)?;
         crash_point!("log.stored");
         stored(
             state
@@ -51,8 +51,8 @@ pub async fn upload_log(
         )?;
         crash_point!("log.counted");
         state
-            .logs
-            .record_success(attempt, offset.saturating_add(length));
+            .log_followers
+            .notify_grown(attempt, offset.saturating_add(length));
     }
     Ok(Json(LogAccepted {
         size: offset.saturating_add(length),

@@ -9,7 +9,7 @@ use millrace_store::{ImportedBuild, ImportedProject};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::builds::submit::validate::check_limits;
+use crate::builds::submit::validate::validate_limits;
 use crate::error::FieldError;
 
 /// Numbers from here on lose their last digits in many programs.
@@ -121,7 +121,7 @@ fn check(entry: &ImportEntry, measures: &Measures<'_>) -> Result<ImportedBuild, 
         return Err(FieldError::new("chroots", "there is none"));
     }
     require_one_release(&chroots).map_err(|error| FieldError::new("chroots", error))?;
-    let limits = check_limits(measures.limits, entry.memory_reqs, entry.timeout)?;
+    let limits = validate_limits(measures.limits, entry.memory_reqs, entry.timeout)?;
     let of_project = entry.copr.repos.as_deref().unwrap_or_default();
     let repositories = entry.repos.as_deref().unwrap_or(of_project);
     Ok(ImportedBuild {

@@ -5,7 +5,7 @@ use millrace_store::{LegacyBuild, LegacyProject, SourcePlace};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::settings::Links;
+use crate::config::links::Links;
 
 /// Keys of the first seed document's shape, of a build and of its `copr`.
 const OCT: [&[&str]; 2] = [

@@ -12,7 +12,6 @@ use millrace_domain::{Fence, Token};
 use millrace_store::{PollerCaller, PollerReport, Reported};
 use serde_json::{Value, json};
 
-use crate::background::result_checker::check_template;
 use crate::error::ApiError;
 use crate::http::extract::read_body;
 use crate::http::legacy::basic_auth::credentials;
@@ -78,7 +77,7 @@ async fn authenticate(
     token: Option<Token>,
     headers: &HeaderMap,
 ) -> Result<PollerCaller, Response> {
-    if state.guesses.are_too_many(peer.ip()) {
+    if state.login_throttle.is_blocked(peer.ip()) {
         let wait = [(header::RETRY_AFTER, "60")];
         return Err((StatusCode::TOO_MANY_REQUESTS, wait, WRONG_PASSWORD).into_response());
     }
@@ -95,7 +94,7 @@ async fn authenticate(
             Ok(poller)
         }
         Ok(None) => {
-            state.guesses.note_wrong(peer.ip());
+            state.login_throttle.record_failure(peer.ip());
             tracing::warn!(%peer, "a report without the right password");
             Err((StatusCode::UNAUTHORIZED, WRONG_PASSWORD).into_response())
         }
@@ -127,7 +126,7 @@ async fn apply(
         return Ok(json_answer(StatusCode::OK, &warning));
     }
     let legacy = &state.settings.config.legacy;
-    let believes = matches!(check_template(&legacy.legacy_results_check), Ok(None));
+    let believes = state.settings.results_check.is_none();
     let margin = legacy.legacy_margin_seconds;
     crash_point!("update.unstored");
     let reported = state
@@ -136,7 +135,7 @@ async fn apply(
         .await?;
     crash_point!("update.stored");
     if reported.to_believe {
-        state.believer_wake.notify_one();
+        state.result_checker_wake.notify_one();
     }
     if !reported.ended.is_empty() {
         state.relay_wake.notify_one();

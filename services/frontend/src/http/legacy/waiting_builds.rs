@@ -13,9 +13,11 @@ use millrace_chassis::crash_point;
 use millrace_domain::{PollerMode, Token};
 use millrace_store::{Fetch, LegacyBuild, PollerCaller};
 
-use crate::error::{ApiError, RETRY_AFTER};
+use crate::error::ApiError;
+use crate::http::error_answer::RETRY_AFTER;
 use crate::http::legacy::list::{LegacyList, Shape};
 use crate::http::legacy::query::{DEFAULT_LIMIT, ListQuery};
+use crate::http::readiness::require_ready;
 use crate::state::AppState;
 
 /// An answer comes within 2 s, also when the database does not.
@@ -29,7 +31,7 @@ pub async fn waiting_builds(
 ) -> Response {
     let query = ListQuery::new(query.as_deref());
     answer(&state, peer, query.shape, async {
-        state.require_ready()?;
+        require_ready(&state)?;
         let builds = observed(&state, query.limit).await?;
         count_fetch("", builds.len(), 0);
         Ok(Some(LegacyList::new(&builds, &state.settings.links)))
@@ -42,7 +44,7 @@ async fn observed(state: &AppState, limit: u32) -> Result<Arc<Vec<LegacyBuild>>,
     if limit != DEFAULT_LIMIT {
         return Ok(Arc::new(state.store.waiting_builds(limit).await?));
     }
-    let read = state.waiting.read(&state.store, limit).await;
+    let read = state.legacy_list.read(&state.store, limit).await;
     read.map_err(|reason| ApiError::Unavailable {
         reason: reason.to_string(),
     })
@@ -59,7 +61,7 @@ pub async fn poller_builds(
     let query = ListQuery::new(query.as_deref());
     let only_looks = query.peek || method == Method::HEAD;
     answer(&state, peer, query.shape, async {
-        state.require_ready()?;
+        require_ready(&state)?;
         let Some(poller) = state
             .store
             .poller_by_token(&Token::new(token).hash())

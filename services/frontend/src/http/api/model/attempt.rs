@@ -9,7 +9,7 @@ use millrace_store::{AttemptView, PackageView};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::config::settings::Links;
+use crate::config::links::Links;
 
 /// An attempt: one try of a task by one builder.
 #[derive(Debug, Serialize, ToSchema)]

@@ -8,7 +8,7 @@ use millrace_store::{BuildView, SourcePlace, SourceView};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::config::settings::Links;
+use crate::config::links::Links;
 use crate::http::api::model::task::Task;
 
 /// A build: one request to build one or more source packages in one or more chroots.

@@ -6,7 +6,7 @@ use millrace_store::TaskView;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::config::settings::Links;
+use crate::config::links::Links;
 use crate::http::api::model::attempt::Attempt;
 use crate::http::api::model::wait::WaitReason;
 

@@ -9,7 +9,7 @@ use millrace_store::NewPoller;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::builds::submit::validate::check_project;
+use crate::builds::submit::validate::validate_project;
 use crate::error::{ApiError, FieldError};
 use crate::http::api::pollers::access::{PollerAccess, Secrets};
 use crate::http::auth::Admin;
@@ -83,7 +83,7 @@ fn validate(
         .parse()
         .map_err(|error| FieldError::new("name", error))?;
     for project in &new.projects {
-        check_project(project).map_err(|error| FieldError {
+        validate_project(project).map_err(|error| FieldError {
             field: "projects".to_owned(),
             ..error
         })?;

@@ -23,7 +23,7 @@ pub async fn explain(state: &AppState, tasks: &mut [&mut Task]) -> Result<(), St
     let limit = state.settings.config.fairness.owner_running;
     let waits = state.store.wait_facts(&waiting, limit).await?;
     let mut waits: HashMap<TaskId, WaitFacts> = waits.into_iter().map(|w| (w.task_id, w)).collect();
-    let broker_up = broker_health::trouble(state).is_none();
+    let broker_up = broker_health::broker_problem(state).is_none();
     for task in tasks {
         task.wait = waits.remove(&task.id).map(|wait| reason(&wait, broker_up));
     }

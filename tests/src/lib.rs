@@ -39,7 +39,7 @@ pub use idle::idle_share;
 pub use load::{Answer, Times};
 pub use pipeline::{BuilderOptions, ENROL_TOKEN, Pipeline, PipelineOptions, Sandbox};
 pub use process::Process;
-pub use proxy::{FaultProxy, Weather};
+pub use proxy::{FaultProxy, LinkState};
 pub use repository::{FolderServer, SilentServer, make_repository};
 pub use services::{PrivateBroker, PrivateDatabase, free_port};
 pub use settings::Settings;

@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 
 const CHUNK: usize = 16 * 1024;
 
-/// What the way is like.
+/// What happens to bytes and connections of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
+pub enum LinkState {
     /// Bytes pass.
     Clear,
     /// Each piece is held for this long.
     Slow(Duration),
-    /// Connections stay open and nothing passes until the weather changes.
+    /// Connections stay open and nothing passes until the state of the link changes.
     Stalled,
     /// Connections are ended, and new ones at once.
     Cut,
@@ -26,7 +26,7 @@ pub enum Weather {
 
 #[derive(Debug, Clone, Copy)]
 struct Control {
-    weather: Weather,
+    state: LinkState,
     /// Connections of an earlier number end.
     generation: u64,
 }
@@ -45,7 +45,7 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let start = Control {
-            weather: Weather::Clear,
+            state: LinkState::Clear,
             generation: 0,
         };
         let control = watch::Sender::new(start);
@@ -66,11 +66,11 @@ impl FaultProxy {
         self.port
     }
 
-    /// Changes the weather; [`Weather::Cut`] ends all connections.
-    pub fn set(&self, weather: Weather) {
+    /// Changes the state of the link; [`LinkState::Cut`] ends all connections.
+    pub fn set(&self, state: LinkState) {
         self.control.send_modify(|control| {
-            control.weather = weather;
-            control.generation += u64::from(weather == Weather::Cut);
+            control.state = state;
+            control.generation += u64::from(state == LinkState::Cut);
         });
     }
 
@@ -121,7 +121,7 @@ async fn serve(
         let (upstreams, mut control) = (upstreams.clone(), control.clone());
         tokio::spawn(async move {
             let born = *control.borrow_and_update();
-            if born.weather == Weather::Cut {
+            if born.state == LinkState::Cut {
                 return;
             }
             let mut ending = control.clone();
@@ -164,13 +164,13 @@ async fn pump(
     to.shutdown().await.ok();
 }
 
-/// Waits as the weather wants it; none when the proxy is gone.
+/// Waits as the state of the link demands; none when the proxy is gone.
 async fn pass(control: &mut watch::Receiver<Control>) -> Option<()> {
     let now = control
-        .wait_for(|now| now.weather != Weather::Stalled)
+        .wait_for(|now| now.state != LinkState::Stalled)
         .await;
-    let weather = now.ok()?.weather;
-    if let Weather::Slow(delay) = weather {
+    let state = now.ok()?.state;
+    if let LinkState::Slow(delay) = state {
         tokio::time::sleep(delay).await;
     }
     Some(())
@@ -214,24 +214,24 @@ mod tests {
         let mut stream = connect().await.unwrap();
         says(&mut stream, "past the dead one").await.unwrap();
 
-        proxy.set(Weather::Stalled);
+        proxy.set(LinkState::Stalled);
         assert!(timeout(SOON, says(&mut stream, "held")).await.is_err());
-        proxy.set(Weather::Clear);
+        proxy.set(LinkState::Clear);
         let mut held = [0; 4];
         stream.read_exact(&mut held).await.unwrap();
         assert_eq!(&held, b"held");
 
-        proxy.set(Weather::Slow(SOON));
+        proxy.set(LinkState::Slow(SOON));
         let started = Instant::now();
         says(&mut stream, "slow").await.unwrap();
         assert!(started.elapsed() >= SOON * 2, "both ways");
 
-        proxy.set(Weather::Cut);
+        proxy.set(LinkState::Cut);
         assert!(says(&mut stream, "cut").await.is_err());
         let mut refused = connect().await.unwrap();
         assert!(says(&mut refused, "refused").await.is_err());
 
-        proxy.set(Weather::Clear);
+        proxy.set(LinkState::Clear);
         let mut again = connect().await.unwrap();
         says(&mut again, "again").await.unwrap();
         proxy.cut_once();

@@ -13,27 +13,28 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::attempt::recover::{adopt, recover};
-use crate::attempt_registry::Registry;
+use crate::attempt_registry::AttemptRegistry;
 use crate::bake;
 use crate::config::Config;
 use crate::config::bake::BakeSettings;
+use crate::config::sandbox::Offer;
 use crate::context::Context;
 use crate::engine::container_cleanup;
 use crate::engine::missing_images;
-use crate::engine::missing_images::Images;
-use crate::engine::prepare::{self, Offer, ReadyEngine};
+use crate::engine::missing_images::MissingImages;
+use crate::engine::prepare::{self, ReadyEngine};
 use crate::engine::room::Room;
 use crate::engine::self_test;
 use crate::engine::self_test::SelfTests;
-use crate::frontend::client::Frontend;
+use crate::frontend::client::FrontendClient;
 use crate::frontend::session::{EnrolError, Enrolment, Session};
 use crate::health_file::StatusFile;
 use crate::heartbeat::Heartbeat;
-use crate::jobs::consumer::Intake;
+use crate::jobs::consumer::JobConsumers;
 use crate::jobs::control;
 use crate::spool::Spool;
 use crate::spool::disk_space;
-use crate::spool::disk_space::Disk;
+use crate::spool::disk_space::SpoolSpace;
 use crate::spool::identity::Identity;
 
 /// From the end of finishing until everything is dropped.
@@ -53,7 +54,7 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let amqp = BusConfig::new(config.amqp_url()?, format!("builder {}", config.name()))
         .context("MILLRACE_AMQP_URL cannot be used")?;
     config.enrol_token()?;
-    let identity = Arc::new(Identity::take(&config.spool_dir)?);
+    let identity = Arc::new(Identity::acquire(&config.spool_dir)?);
     tracing::info!(builder.id = %identity.id(), adopted = identity.adopted(), "this builder's identity");
     let ready = prepare::prepare(config, identity.id()).await?;
     let offer = prepare::offer(config, &ready.info);
@@ -64,11 +65,25 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         Err(EnrolError::Stopped) => return Ok(ExitCode::SUCCESS),
         Err(error) => return Err(error.into()),
     };
-    let frontend = Frontend::new(session);
+    let frontend = FrontendClient::new(session);
     let bus = Bus::start(amqp, Topology::builder(identity.id()));
-    let ctx = context(config, &identity, ready, offer, (frontend, &bus, &shutdown))?;
-    take_up_spool(&ctx).await?;
-    let code = serve(lifecycle, config, (ctx, &bus, bakes), &enrolled).await?;
+    let parts = Parts {
+        identity: &identity,
+        ready,
+        offer,
+        frontend,
+        bus: &bus,
+        shutdown,
+    };
+    let ctx = context(config, parts)?;
+    resume_spool(&ctx).await?;
+    let running = Running {
+        ctx,
+        bus: bus.clone(),
+        bakes,
+        enrolled,
+    };
+    let code = serve(lifecycle, config, running).await?;
     bus.close().await;
     // The identity is free for the next builder only now.
     drop(identity);
@@ -106,7 +121,7 @@ fn session(
     ready: &ReadyEngine,
     offer: Offer,
 ) -> anyhow::Result<Session> {
-    let keeper = Arc::clone(identity);
+    let token_store = Arc::clone(identity);
     let enrolment = Enrolment {
         url: config.frontend_url.clone(),
         enrol_token: config.enrol_token()?.clone(),
@@ -124,7 +139,7 @@ fn session(
             sandboxes: offer.sandboxes,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
-        keep_token: Box::new(move |token| keeper.keep_token(token)),
+        store_token: Box::new(move |token| token_store.store_token(token)),
         folder: identity.folder().display().to_string(),
     };
     Ok(Session::new(enrolment)?)
@@ -140,20 +155,32 @@ fn archs() -> Vec<String> {
     vec![arch.to_owned()]
 }
 
-fn context(
-    config: &Config,
-    identity: &Identity,
+/// What the [`Context`] is made of, each part started or connected already.
+struct Parts<'a> {
+    identity: &'a Identity,
     ready: ReadyEngine,
     offer: Offer,
-    (frontend, bus, shutdown): (Frontend, &Bus, &Shutdown),
-) -> anyhow::Result<Arc<Context>> {
+    frontend: FrontendClient,
+    bus: &'a Bus,
+    shutdown: Shutdown,
+}
+
+fn context(config: &Config, parts: Parts<'_>) -> anyhow::Result<Arc<Context>> {
+    let Parts {
+        identity,
+        ready,
+        offer,
+        frontend,
+        bus,
+        shutdown,
+    } = parts;
     let limits = FetchLimits {
         max_bytes: config.max_source_bytes,
         ..FetchLimits::default()
     };
     let fetcher = Fetcher::new(Guard::new(config.fetch.fetch_allow.clone()), limits)?;
     let room = Room::new(offer.memory_mib, offer.sandboxes);
-    let nudge = Arc::new(Notify::new());
+    let heartbeat_wake = Arc::new(Notify::new());
     Ok(Arc::new(Context {
         builder: identity.id(),
         name: config.name(),
@@ -162,18 +189,23 @@ fn context(
         frontend,
         publisher: bus.publisher(),
         fetcher,
-        fetch_patience: Duration::from_secs(config.fetch_retry_seconds.into()),
+        fetch_retry_time: Duration::from_secs(config.fetch_retry_seconds.into()),
         spool: Spool::open(identity.folder()).context("cannot open the spool")?,
-        disk: Disk::new(identity.folder(), config.spool_floor_mb, &room, &nudge),
-        images: Images::default(),
-        spool_patience: Duration::from_secs(config.spool_wait_seconds.into()),
+        disk: SpoolSpace::new(
+            identity.folder(),
+            config.spool_floor_mb,
+            &room,
+            &heartbeat_wake,
+        ),
+        missing_images: MissingImages::default(),
+        spool_wait_limit: Duration::from_secs(config.spool_wait_seconds.into()),
         room,
-        registry: Registry::default(),
+        registry: AttemptRegistry::default(),
         self_tests: SelfTests::default(),
-        nudge,
+        heartbeat_wake,
         uploads: Semaphore::new(UPLOADS),
-        shutdown: shutdown.clone(),
-        leaving: leave_in_time(shutdown),
+        leaving: leave_in_time(&shutdown),
+        shutdown,
     }))
 }
 
@@ -190,8 +222,8 @@ fn leave_in_time(shutdown: &Shutdown) -> CancellationToken {
 }
 
 /// Ends what an earlier process left running, and goes on with what it had finished.
-async fn take_up_spool(ctx: &Arc<Context>) -> anyhow::Result<()> {
-    container_cleanup::sweep_own(ctx).await;
+async fn resume_spool(ctx: &Arc<Context>) -> anyhow::Result<()> {
+    container_cleanup::remove_own(&ctx.runtime, ctx.builder).await;
     let found = ctx.spool.find().context("cannot read the spool")?;
     for attempt in found.into_iter().filter_map(|found| adopt(ctx, found)) {
         ctx.shutdown.tracker().spawn(recover(attempt));
@@ -199,35 +231,66 @@ async fn take_up_spool(ctx: &Arc<Context>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the loops of an enrolled builder run with.
+struct Running {
+    ctx: Arc<Context>,
+    bus: Bus,
+    bakes: BakeSettings,
+    enrolled: Enrolled,
+}
+
+/// Starts every loop of the builder and runs them until the stop.
 async fn serve(
     mut lifecycle: Lifecycle,
     config: &Config,
-    (ctx, bus, bakes): (Arc<Context>, &Bus, BakeSettings),
-    enrolled: &Enrolled,
+    running: Running,
 ) -> anyhow::Result<ExitCode> {
+    let Running {
+        ctx,
+        bus,
+        bakes,
+        enrolled,
+    } = running;
     let classes = MemoryClasses::from_upper_ends(&enrolled.memory_classes_gib)
         .context("the frontend's memory classes do not rise")?;
     let period = Duration::from_secs(enrolled.heartbeat_seconds.into());
     let status = StatusFile::new(&config.status_file);
     let heartbeat = Heartbeat::new(Arc::clone(&ctx), bus.clone(), period, status);
-    let intake = Intake::new(Arc::clone(&ctx), bus, &archs(), &classes);
-    // These go on as long as the heartbeat, while a stop finishes what runs too.
-    let told = CancellationToken::new();
-    let control = control::run(Arc::clone(&ctx), bus.clone(), told.clone());
-    let disk = disk_space::run(Arc::clone(&ctx), told.clone());
+    let intake = JobConsumers::new(Arc::clone(&ctx), &bus, &archs(), &classes);
+    // Both go on until the last heartbeat: during a stop running attempts are still finished.
+    let last_heartbeat = CancellationToken::new();
+    let control = control::run(Arc::clone(&ctx), bus.clone(), last_heartbeat.clone());
+    let disk = disk_space::run(ctx.disk.clone(), last_heartbeat.clone());
     lifecycle.spawn("heartbeat", async move {
-        let _guard = told.drop_guard();
+        let _guard = last_heartbeat.drop_guard();
         heartbeat.run().await
     });
     lifecycle.spawn("control", control);
     lifecycle.spawn("disk", disk);
-    lifecycle.spawn("images", missing_images::run(Arc::clone(&ctx)));
+    lifecycle.spawn(
+        "images",
+        missing_images::run(
+            ctx.missing_images.clone(),
+            ctx.runtime.clone(),
+            Arc::clone(&ctx.heartbeat_wake),
+            ctx.shutdown.clone(),
+        ),
+    );
     lifecycle.spawn("bake", bake::run(Arc::clone(&ctx), bakes));
-    lifecycle.spawn("sweeper", container_cleanup::run(Arc::clone(&ctx)));
+    lifecycle.spawn(
+        "sweeper",
+        container_cleanup::run(ctx.runtime.clone(), ctx.shutdown.clone()),
+    );
     lifecycle.spawn("intake", intake.run());
     lifecycle.spawn(
         "self-test",
-        self_test::run(Arc::clone(&ctx), config.clone()),
+        self_test::run(
+            ctx.self_tests.clone(),
+            config.clone(),
+            ctx.builder,
+            Arc::clone(&ctx.heartbeat_wake),
+            ctx.shutdown.clone(),
+        ),
     );
     let free = ctx.room.free();
     tracing::info!(

@@ -25,7 +25,7 @@ pub enum Interrupt {
 
 /// What the frontend says of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
+pub enum ReportReply {
     /// Nothing yet.
     Pending,
     /// Accepted or refused: the spool can go.
@@ -46,16 +46,16 @@ struct Progress {
 
 /// One attempt as the parts of the builder see it.
 #[derive(Debug)]
-pub struct Live {
+pub struct RunningAttempt {
     id: AttemptId,
     lease: Token,
     progress: Mutex<Progress>,
     cancelled: CancellationToken,
     revoked: CancellationToken,
-    reply: watch::Sender<Reply>,
+    reply: watch::Sender<ReportReply>,
 }
 
-impl Live {
+impl RunningAttempt {
     /// An attempt in its phase.
     pub fn new(id: AttemptId, lease: Token, phase: Phase, stages: Vec<StageTime>) -> Arc<Self> {
         Arc::new(Self {
@@ -68,7 +68,7 @@ impl Live {
             }),
             cancelled: CancellationToken::new(),
             revoked: CancellationToken::new(),
-            reply: watch::Sender::new(Reply::Pending),
+            reply: watch::Sender::new(ReportReply::Pending),
         })
     }
 
@@ -96,7 +96,7 @@ impl Live {
     /// Notes that a stage begins; the one before ends with it.
     pub fn begin_stage(&self, name: Stage, start: chrono::DateTime<chrono::Utc>) {
         let mut progress = self.lock();
-        close_last(&mut progress.stages, start);
+        end_last_stage(&mut progress.stages, start);
         if progress.stages.len() < MAX_STAGES {
             progress.stages.push(StageTime {
                 name,
@@ -108,7 +108,7 @@ impl Live {
 
     /// Notes that the present stage is over.
     pub fn end_stage(&self, end: chrono::DateTime<chrono::Utc>) {
-        close_last(&mut self.lock().stages, end);
+        end_last_stage(&mut self.lock().stages, end);
     }
 
     /// Stages so far.
@@ -125,10 +125,10 @@ impl Live {
     }
 
     /// Says that the work is done and waits for something, until the value is dropped.
-    pub fn waits_for(self: &Arc<Self>, what: WaitsFor) -> Waiting {
+    pub fn waits_for(self: &Arc<Self>, what: WaitsFor) -> WaitGuard {
         self.lock().waits_for.push(what);
-        Waiting {
-            live: Arc::clone(self),
+        WaitGuard {
+            running: Arc::clone(self),
             what,
         }
     }
@@ -141,7 +141,7 @@ impl Live {
     /// The lease is gone.
     pub fn revoke(&self) {
         self.revoked.cancel();
-        self.answer(Reply::Revoked);
+        self.answer(ReportReply::Revoked);
     }
 
     /// Resolves when the lease is gone.
@@ -160,16 +160,16 @@ impl Live {
     }
 
     /// What the frontend says of the report.
-    pub fn replies(&self) -> watch::Receiver<Reply> {
+    pub fn replies(&self) -> watch::Receiver<ReportReply> {
         self.reply.subscribe()
     }
 
     /// The report is about to be sent (again): earlier wishes are done with.
     pub fn expect_reply(&self) {
         self.reply.send_if_modified(|reply| {
-            let was_missing = matches!(reply, Reply::Missing(_));
+            let was_missing = matches!(reply, ReportReply::Missing(_));
             if was_missing {
-                *reply = Reply::Pending;
+                *reply = ReportReply::Pending;
             }
             was_missing
         });
@@ -181,15 +181,15 @@ impl Live {
             AttemptVerdict::Continue => {}
             AttemptVerdict::Cancel => self.cancel(),
             AttemptVerdict::Revoked => self.revoke(),
-            AttemptVerdict::Accepted | AttemptVerdict::Refused => self.answer(Reply::Closed),
-            AttemptVerdict::Missing { files } => self.answer(Reply::Missing(files)),
+            AttemptVerdict::Accepted | AttemptVerdict::Refused => self.answer(ReportReply::Closed),
+            AttemptVerdict::Missing { files } => self.answer(ReportReply::Missing(files)),
         }
     }
 
-    fn answer(&self, answer: Reply) {
+    fn answer(&self, answer: ReportReply) {
         self.reply.send_if_modified(|reply| {
             // What ends an attempt is never overwritten by what does not.
-            let open = matches!(reply, Reply::Pending | Reply::Missing(_));
+            let open = matches!(reply, ReportReply::Pending | ReportReply::Missing(_));
             if open {
                 *reply = answer;
             }
@@ -217,21 +217,21 @@ impl Live {
 /// An attempt waits for something as long as this lives.
 #[derive(Debug)]
 #[must_use = "dropping it says that nothing is waited for"]
-pub struct Waiting {
-    live: Arc<Live>,
+pub struct WaitGuard {
+    running: Arc<RunningAttempt>,
     what: WaitsFor,
 }
 
-impl Drop for Waiting {
+impl Drop for WaitGuard {
     fn drop(&mut self) {
-        let waits = &mut self.live.lock().waits_for;
+        let waits = &mut self.running.lock().waits_for;
         if let Some(at) = waits.iter().position(|what| *what == self.what) {
             waits.remove(at);
         }
     }
 }
 
-fn close_last(stages: &mut [StageTime], end: chrono::DateTime<chrono::Utc>) {
+fn end_last_stage(stages: &mut [StageTime], end: chrono::DateTime<chrono::Utc>) {
     if let Some(last) = stages.last_mut()
         && last.seconds.is_none()
     {
@@ -242,35 +242,35 @@ fn close_last(stages: &mut [StageTime], end: chrono::DateTime<chrono::Utc>) {
 
 /// All attempts that this builder has. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Registry {
-    attempts: Arc<Mutex<HashMap<AttemptId, Known>>>,
+pub struct AttemptRegistry {
+    attempts: Arc<Mutex<HashMap<AttemptId, Entry>>>,
     forgotten: Arc<watch::Sender<()>>,
 }
 
 /// How an attempt is known.
 #[derive(Debug)]
-enum Known {
-    Live(Arc<Live>),
+enum Entry {
+    Running(Arc<RunningAttempt>),
     /// An earlier process claimed it and heard no answer; it is being asked for.
-    Unsure,
+    ClaimUnanswered,
 }
 
-impl Registry {
-    /// Remembers an attempt until it is [forgotten](Registry::forget). False when it is known already: the same
+impl AttemptRegistry {
+    /// Remembers an attempt until it is [forgotten](AttemptRegistry::forget). False when it is known already: the same
     /// order was delivered and claimed twice, and the first goes on.
     #[must_use]
-    pub fn insert(&self, live: &Arc<Live>) -> bool {
+    pub fn insert(&self, running: &Arc<RunningAttempt>) -> bool {
         let mut attempts = self.lock();
-        let is_new = !attempts.contains_key(&live.id());
+        let is_new = !attempts.contains_key(&running.id());
         if is_new {
-            attempts.insert(live.id(), Known::Live(Arc::clone(live)));
+            attempts.insert(running.id(), Entry::Running(Arc::clone(running)));
         }
         is_new
     }
 
     /// Remembers an attempt whose claim had no answer.
-    pub fn insert_unsure(&self, attempt: AttemptId) {
-        self.lock().entry(attempt).or_insert(Known::Unsure);
+    pub fn insert_unanswered(&self, attempt: AttemptId) {
+        self.lock().entry(attempt).or_insert(Entry::ClaimUnanswered);
     }
 
     /// Forgets an attempt that is closed.
@@ -290,10 +290,10 @@ impl Registry {
     }
 
     /// One attempt.
-    pub fn get(&self, attempt: AttemptId) -> Option<Arc<Live>> {
+    pub fn get(&self, attempt: AttemptId) -> Option<Arc<RunningAttempt>> {
         match self.lock().get(&attempt)? {
-            Known::Live(live) => Some(Arc::clone(live)),
-            Known::Unsure => None,
+            Entry::Running(running) => Some(Arc::clone(running)),
+            Entry::ClaimUnanswered => None,
         }
     }
 
@@ -305,14 +305,14 @@ impl Registry {
     /// What a heartbeat says of them.
     pub fn statuses(&self) -> Vec<AttemptStatus> {
         let attempts = self.lock();
-        let live = attempts.values().filter_map(|known| match known {
-            Known::Live(live) => Some(live.status()),
-            Known::Unsure => None,
+        let running = attempts.values().filter_map(|entry| match entry {
+            Entry::Running(running) => Some(running.status()),
+            Entry::ClaimUnanswered => None,
         });
-        live.collect()
+        running.collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AttemptId, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AttemptId, Entry>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -323,8 +323,8 @@ mod tests {
     use chrono::{TimeDelta, Utc};
     use futures_util::FutureExt as _;
 
-    fn live() -> Arc<Live> {
-        Live::new(
+    fn running() -> Arc<RunningAttempt> {
+        RunningAttempt::new(
             AttemptId::generate(),
             Token::new("lease"),
             Phase::Fetching,
@@ -334,85 +334,92 @@ mod tests {
 
     #[test]
     fn a_phase_never_goes_back() {
-        let live = live();
-        live.advance(Phase::Collecting);
-        live.advance(Phase::Building);
-        assert_eq!(live.phase(), Phase::Collecting);
+        let running = running();
+        running.advance(Phase::Collecting);
+        running.advance(Phase::Building);
+        assert_eq!(running.phase(), Phase::Collecting);
     }
 
     #[test]
     fn a_stage_ends_with_the_next() {
-        let live = live();
+        let running = running();
         let start = Utc::now();
-        live.begin_stage(Stage::Fetch, start);
-        live.begin_stage(Stage::Buildroot, start + TimeDelta::milliseconds(1500));
-        let stages = live.stages();
+        running.begin_stage(Stage::Fetch, start);
+        running.begin_stage(Stage::Buildroot, start + TimeDelta::milliseconds(1500));
+        let stages = running.stages();
         assert_eq!(stages[0].seconds, Some(1.5));
         assert_eq!(stages[1].seconds, None);
-        live.end_stage(start);
-        assert_eq!(live.stages()[1].seconds, Some(0.0), "a clock may step back");
+        running.end_stage(start);
+        assert_eq!(
+            running.stages()[1].seconds,
+            Some(0.0),
+            "a clock may step back"
+        );
     }
 
     #[test]
     fn stages_are_bounded() {
-        let live = live();
+        let running = running();
         for _ in 0..1000 {
-            live.begin_stage(Stage::Build, Utc::now());
+            running.begin_stage(Stage::Build, Utc::now());
         }
-        assert_eq!(live.stages().len(), MAX_STAGES);
+        assert_eq!(running.stages().len(), MAX_STAGES);
     }
 
     #[test]
     fn the_end_of_an_attempt_is_not_overwritten() {
-        let live = live();
-        let replies = live.replies();
-        live.apply(AttemptVerdict::Missing { files: Vec::new() });
-        live.expect_reply();
-        assert_eq!(*replies.borrow(), Reply::Pending);
-        live.apply(AttemptVerdict::Accepted);
-        live.apply(AttemptVerdict::Missing { files: Vec::new() });
-        live.apply(AttemptVerdict::Continue);
-        assert_eq!(*replies.borrow(), Reply::Closed);
+        let running = running();
+        let replies = running.replies();
+        running.apply(AttemptVerdict::Missing { files: Vec::new() });
+        running.expect_reply();
+        assert_eq!(*replies.borrow(), ReportReply::Pending);
+        running.apply(AttemptVerdict::Accepted);
+        running.apply(AttemptVerdict::Missing { files: Vec::new() });
+        running.apply(AttemptVerdict::Continue);
+        assert_eq!(*replies.borrow(), ReportReply::Closed);
     }
 
     #[test]
     fn what_is_waited_for_is_told_as_long_as_some_part_waits() {
-        let live = live();
-        assert_eq!(live.status().waits_for, None);
-        let one = live.waits_for(WaitsFor::ResultsSpace);
-        let two = live.waits_for(WaitsFor::ResultsSpace);
+        let running = running();
+        assert_eq!(running.status().waits_for, None);
+        let one = running.waits_for(WaitsFor::ResultsSpace);
+        let two = running.waits_for(WaitsFor::ResultsSpace);
         drop(one);
-        assert_eq!(live.status().waits_for, Some(WaitsFor::ResultsSpace));
+        assert_eq!(running.status().waits_for, Some(WaitsFor::ResultsSpace));
         drop(two);
-        assert_eq!(live.status().waits_for, None);
+        assert_eq!(running.status().waits_for, None);
     }
 
     #[tokio::test]
     async fn a_lost_lease_comes_before_a_cancel_and_a_cancel_before_a_stop() {
-        let live = live();
+        let running = running();
         let shutdown = Shutdown::manual();
         shutdown.stop();
-        let early = live.interrupted(&shutdown).now_or_never();
+        let early = running.interrupted(&shutdown).now_or_never();
         assert_eq!(early, None, "a builder that stops finishes what it has");
         shutdown.hand_back();
-        assert_eq!(live.interrupted(&shutdown).await, Interrupt::Stopping);
-        live.cancel();
-        assert_eq!(live.interrupted(&shutdown).await, Interrupt::Cancelled);
-        live.revoke();
-        assert_eq!(live.interrupted(&shutdown).await, Interrupt::Revoked);
+        assert_eq!(running.interrupted(&shutdown).await, Interrupt::Stopping);
+        running.cancel();
+        assert_eq!(running.interrupted(&shutdown).await, Interrupt::Cancelled);
+        running.revoke();
+        assert_eq!(running.interrupted(&shutdown).await, Interrupt::Revoked);
     }
 
     #[test]
     fn the_registry_remembers_until_told_to_forget() {
-        let registry = Registry::default();
-        let live = live();
-        assert!(registry.insert(&live));
-        assert!(!registry.insert(&live), "a second claim of the same order");
-        assert_eq!(registry.statuses()[0].attempt_id, live.id());
-        assert!(registry.get(live.id()).is_some());
-        registry.forget(live.id());
+        let registry = AttemptRegistry::default();
+        let running = running();
+        assert!(registry.insert(&running));
+        assert!(
+            !registry.insert(&running),
+            "a second claim of the same order"
+        );
+        assert_eq!(registry.statuses()[0].attempt_id, running.id());
+        assert!(registry.get(running.id()).is_some());
+        registry.forget(running.id());
         assert_eq!(registry.count(), 0);
-        registry.insert_unsure(live.id());
-        assert!(registry.knows(live.id()) && registry.statuses().is_empty());
+        registry.insert_unanswered(running.id());
+        assert!(registry.knows(running.id()) && registry.statuses().is_empty());
     }
 }

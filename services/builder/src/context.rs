@@ -1,93 +1,25 @@
 //! What all parts of a running builder share.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_bus::Publisher;
 use millrace_chassis::{CancellationToken, Fetcher, Shutdown};
 use millrace_domain::BuilderId;
-use millrace_sandbox::{Profile, Runtime};
-use millrace_supervisor::LogCaps;
+use millrace_sandbox::Runtime;
 use millrace_wire::{DiskShortage, Hindrances};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::attempt_registry::Registry;
-use crate::engine::missing_images::Images;
+use crate::attempt_registry::AttemptRegistry;
+use crate::config::sandbox::SandboxSettings;
+use crate::engine::missing_images::MissingImages;
 use crate::engine::room::Room;
 use crate::engine::self_test::SelfTests;
-use crate::frontend::client::Frontend;
+use crate::frontend::client::FrontendClient;
 use crate::spool::Spool;
-use crate::spool::atomic_file::Outlives;
-use crate::spool::disk_space::Disk;
-
-/// How sandboxes are made.
-#[derive(Debug, Clone)]
-pub struct SandboxSettings {
-    /// What they may.
-    pub profile: Profile,
-    /// Device nodes made in them can be opened.
-    pub device_nodes: bool,
-    /// The network they join.
-    pub network: String,
-    /// The static supervisor.
-    pub supervisor: PathBuf,
-    /// The largest source, in bytes.
-    pub max_source_bytes: u64,
-    /// What each may use, beside what its build asks for.
-    pub caps: SandboxCaps,
-}
-
-/// The operator's limits on each sandbox.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SandboxCaps {
-    /// Limits on the log.
-    pub log: LogCaps,
-    /// The longest time without output, in seconds; none means no limit.
-    pub silence_seconds: Option<u32>,
-    /// What a build may add to the sandbox's disk, in bytes; none means no limit.
-    pub disk_bytes: Option<u64>,
-    /// Processes and threads.
-    pub pids: u32,
-    /// Processors; none means all.
-    pub cpus: Option<f64>,
-}
-
-impl Default for SandboxCaps {
-    fn default() -> Self {
-        Self {
-            log: LogCaps::default(),
-            silence_seconds: None,
-            disk_bytes: None,
-            pids: 8192,
-            cpus: None,
-        }
-    }
-}
-
-impl SandboxCaps {
-    /// The same, with disk space for a task that needs more than builders give by themselves: its build asked for it, or
-    /// it was raised.
-    #[must_use]
-    pub fn with_disk(self, disk_mib: Option<u32>) -> Self {
-        let asked = disk_mib.map(|mib| u64::from(mib) << 20);
-        Self {
-            disk_bytes: self.disk_bytes.map(|own| own.max(asked.unwrap_or(0))),
-            ..self
-        }
-    }
-
-    /// As many jobs as make may run, where processors are limited: part of a processor counts as one.
-    pub fn make_jobs(&self) -> Option<u32> {
-        // Settings are checked to be from 0.1 to 4096.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a float cast saturates"
-        )]
-        self.cpus.map(|cpus| cpus.ceil().max(1.0) as u32)
-    }
-}
+use crate::spool::atomic_file::Durability;
+use crate::spool::blocking::on_disk;
+use crate::spool::disk_space::SpoolSpace;
 
 /// The shared parts.
 pub struct Context {
@@ -100,29 +32,29 @@ pub struct Context {
     /// Where sandboxes come from.
     pub runtime: Runtime,
     /// The frontend.
-    pub frontend: Frontend,
+    pub frontend: FrontendClient,
     /// The broker.
     pub publisher: Publisher,
     /// Fetches from outside.
     pub fetcher: Fetcher,
     /// How long a fetch that may succeed later is tried again.
-    pub fetch_patience: Duration,
+    pub fetch_retry_time: Duration,
     /// The attempts on the disk.
     pub spool: Spool,
     /// Whether the disk has space.
-    pub disk: Disk,
+    pub disk: SpoolSpace,
     /// Images that the engine lacks.
-    pub images: Images,
+    pub missing_images: MissingImages,
     /// How long work that is done waits for space on the disk.
-    pub spool_patience: Duration,
+    pub spool_wait_limit: Duration,
     /// The room.
     pub room: Room,
     /// Attempts that this builder has.
-    pub registry: Registry,
+    pub registry: AttemptRegistry,
     /// Self-tests that the frontend asks for.
     pub self_tests: SelfTests,
     /// Wakes the heartbeat.
-    pub nudge: Arc<Notify>,
+    pub heartbeat_wake: Arc<Notify>,
     /// Files that are uploaded at once.
     pub uploads: Semaphore,
     /// The wish to stop.
@@ -145,14 +77,14 @@ impl Context {
         });
         Hindrances {
             disk,
-            missing_images: self.images.missing(),
+            missing_images: self.missing_images.missing(),
         }
     }
 
     /// Says that an image is on the engine; the frontend hears so at once where it was missing.
     pub fn image_is_there(&self, image: &str) {
-        if self.images.appeared(image) {
-            self.nudge.notify_one();
+        if self.missing_images.appeared(image) {
+            self.heartbeat_wake.notify_one();
         }
     }
 
@@ -170,20 +102,11 @@ impl Context {
     }
 
     /// What results on the spool have to outlive; the stand-in has none worth a sync.
-    pub fn results_outlive(&self) -> Outlives {
+    pub fn results_durability(&self) -> Durability {
         if self.is_noop() {
-            Outlives::Process
+            Durability::ProcessCrash
         } else {
-            Outlives::Host
+            Durability::HostCrash
         }
     }
-}
-
-/// Runs work that blocks on the disk in a thread for such work.
-pub async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::spool::atomic_file::{self, Outlives};
+use crate::spool::atomic_file::{self, Durability};
 
 /// A status older than this is of a builder that hangs or is gone, in seconds.
 const FRESH_SECONDS: i64 = 40;
@@ -39,7 +39,9 @@ impl StatusFile {
         };
         let written = serde_json::to_vec(&status)
             .map_err(io::Error::from)
-            .and_then(|bytes| atomic_file::write_private(&self.0, &bytes, Outlives::Process));
+            .and_then(|bytes| {
+                atomic_file::write_private(&self.0, &bytes, Durability::ProcessCrash)
+            });
         if let Err(error) = written {
             tracing::warn!(file = %self.0.display(), "cannot write the status: {error}");
         }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_bus::{Bus, LinkState};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_wire::{AttemptStatus, HeartbeatRequest};
 use tokio::time::Instant;
 
-use crate::context::{Context, on_disk};
-use crate::engine::room::Closed;
+use crate::context::Context;
+use crate::engine::room::ClosedReason;
 use crate::health_file::StatusFile;
+use crate::spool::blocking::on_disk;
 use crate::spool::disk_space::Shortage;
 
 /// Attempts in one heartbeat; more are told in further ones.
@@ -53,7 +54,7 @@ impl Heartbeat {
         loop {
             let began = Instant::now();
             self.beat().await;
-            if self.pause(began).await {
+            if self.wait_for_next(began).await {
                 break;
             }
         }
@@ -62,7 +63,7 @@ impl Heartbeat {
     }
 
     /// Waits for the next beat; true when there is none.
-    async fn pause(&mut self, began: Instant) -> bool {
+    async fn wait_for_next(&mut self, began: Instant) -> bool {
         let ctx = Arc::clone(&self.ctx);
         let (stopping, handing_back) = (ctx.shutdown.is_stopping(), ctx.shutdown.is_handing_back());
         let next = match (self.is_away, handing_back) {
@@ -79,7 +80,7 @@ impl Heartbeat {
             }
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
-                () = ctx.nudge.notified() => tokio::time::sleep_until(began + MIN_GAP).await,
+                () = ctx.heartbeat_wake.notified() => tokio::time::sleep_until(began + MIN_GAP).await,
                 () = ctx.shutdown.stopping(), if !stopping => {}
                 () = ctx.shutdown.handing_back(), if !handing_back => {}
                 () = ctx.leaving.cancelled() => {}
@@ -103,16 +104,16 @@ impl Heartbeat {
         let mut rest = statuses.as_slice();
         loop {
             let (batch, more) = rest.split_at(rest.len().min(BATCH));
-            trouble = trouble.or(self.tell(batch).await.err());
+            trouble = trouble.or(self.send(batch).await.err());
             rest = more;
             if rest.is_empty() || trouble.is_some() {
                 break;
             }
         }
-        self.note(trouble).await;
+        self.record(trouble).await;
     }
 
-    async fn tell(&self, attempts: &[AttemptStatus]) -> Result<(), String> {
+    async fn send(&self, attempts: &[AttemptStatus]) -> Result<(), String> {
         let free = self.ctx.room.free();
         let stopping = self.ctx.shutdown.is_stopping();
         let beat = HeartbeatRequest {
@@ -128,23 +129,23 @@ impl Heartbeat {
             .await
             .map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?
             .map_err(|error| error.to_string())?;
-        self.ctx.room.keep_free(answer.reserve_mib);
+        self.ctx.room.set_min_task(answer.reserve_mib);
         self.ctx.self_tests.ask(answer.self_test);
         if answer.drain {
-            self.ctx.room.close(Closed::Drained);
+            self.ctx.room.close(ClosedReason::Drained);
         } else {
-            self.ctx.room.open(Closed::Drained);
+            self.ctx.room.open(ClosedReason::Drained);
         }
         for attempt in answer.attempts {
-            if let Some(live) = self.ctx.registry.get(attempt.attempt_id) {
-                live.apply(attempt.verdict);
+            if let Some(running) = self.ctx.registry.get(attempt.attempt_id) {
+                running.apply(attempt.verdict);
             }
         }
         Ok(())
     }
 
     /// Tells log and health check how it went, the log only when it changed.
-    async fn note(&mut self, trouble: Option<String>) {
+    async fn record(&mut self, trouble: Option<String>) {
         match &trouble {
             Some(reason) if !self.is_away => {
                 tracing::warn!("the frontend does not hear this builder, work goes on: {reason}");

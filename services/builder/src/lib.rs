@@ -18,4 +18,5 @@ mod mock;
 mod spool;
 
 pub use cli::execute;
-pub use config::{Cli, Command, Config, SandboxKind};
+pub use config::sandbox::SandboxKind;
+pub use config::{Cli, Command, Config};

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use millrace_chassis::ApiError;
 use millrace_domain::{BuildState, Origin, TaskState};
 
+use crate::error::UsageError;
 use crate::model::{Build, Task};
+use crate::render::text::sanitize;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,16 +21,6 @@ pub enum Ending {
     /// 4: cancelled.
     Cancelled,
 }
-
-/// Wrong usage, told in one sentence; exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Usage(pub String);
-
-/// The server cannot be used for a reason of ours or its own; exit code 3.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Fault(pub String);
 
 impl Ending {
     const fn code(self) -> u8 {
@@ -76,33 +68,44 @@ pub fn code_of(result: anyhow::Result<Ending>) -> ExitCode {
     match result {
         Ok(ending) => ExitCode::from(ending.code()),
         Err(error) => {
-            eprintln!("millrace: {}", crate::render::plain(&format!("{error:#}")));
+            eprintln!("{}", message(&error));
             ExitCode::from(code_of_error(&error))
         }
     }
 }
 
-/// 2 for what the caller can mend, 3 for the rest.
+/// The error with its causes in one line; the server's part of it may hold anything.
+fn message(error: &anyhow::Error) -> String {
+    format!("millrace: {}", sanitize(&format!("{error:#}")))
+}
+
+/// 2 for what the caller can mend: the usage, the server's address, or a request that the server refuses. 3 for the
+/// rest; a request that came too often (429) is fine a little later, so it counts there.
 fn code_of_error(error: &anyhow::Error) -> u8 {
-    if error.downcast_ref::<Usage>().is_some() {
+    if error.downcast_ref::<UsageError>().is_some() {
         return 2;
     }
     match error.downcast_ref::<ApiError>() {
         Some(ApiError::BadBase { .. }) => 2,
-        Some(api)
-            if api
-                .status()
-                .is_some_and(|s| (400..500).contains(&s) && s != 429) =>
-        {
-            2
-        }
-        Some(_) | None => 3,
+        Some(ApiError::Problem(problem)) => match problem.status {
+            429 => 3,
+            400..500 => 2,
+            _ => 3,
+        },
+        Some(
+            ApiError::Unreachable { .. }
+            | ApiError::TimedOut { .. }
+            | ApiError::BadAnswer { .. }
+            | ApiError::Client(_),
+        )
+        | None => 3,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ServiceError;
     use millrace_domain::{Outcome, OutcomeKind};
 
     fn build(outcomes: &[OutcomeKind]) -> Build {
@@ -153,8 +156,8 @@ mod tests {
 
     #[test]
     fn usage_is_2_and_a_missing_server_3() {
-        assert_eq!(code_of_error(&Usage("x".to_owned()).into()), 2);
-        assert_eq!(code_of_error(&Fault("x".to_owned()).into()), 3);
+        assert_eq!(code_of_error(&UsageError("x".to_owned()).into()), 2);
+        assert_eq!(code_of_error(&ServiceError("x".to_owned()).into()), 3);
         let refused = millrace_chassis::Problem::new(404, "unknown", "unknown build");
         assert_eq!(
             code_of_error(&ApiError::Problem(Box::new(refused)).into()),

@@ -1,25 +1,23 @@
-//! The `millrace` command.
+#![doc = include_str!("../README.md")]
 
 mod args;
-mod builder;
-mod chroot;
 mod client;
-mod command;
+mod commands;
 mod config;
+mod error;
 mod exit;
 mod follow;
-mod import;
+mod log_printer;
 mod model;
-mod poller;
-mod project;
+mod output;
 mod render;
+mod retry;
 mod simulate;
-mod submit;
 mod wait;
 
 use clap::Parser;
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
-    exit::code_of(command::run(args::Args::parse()).await)
+    exit::code_of(commands::run(args::Args::parse()).await)
 }

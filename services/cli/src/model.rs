@@ -1,10 +1,11 @@
-//! The API's objects, as far as people are shown them. Unknown fields are ignored.
+//! The part of the API's objects that this program reads. Fields that it does not know are ignored, and most may be
+//! absent, so that it works with servers of earlier and later releases.
 
 use chrono::{DateTime, Utc};
 use millrace_domain::{AttemptState, BuildState, Limit, Outcome, Stage, StageTime, TaskState};
 use serde::Deserialize;
 
-/// A page of objects.
+/// A page of a list.
 #[derive(Debug, Deserialize)]
 pub struct Page<T> {
     pub items: Vec<T>,
@@ -58,7 +59,7 @@ pub struct Task {
     pub wait: Option<Wait>,
 }
 
-/// Why a task waits.
+/// Why a task waits, its place among those that wait, and the server's estimate of its start.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Wait {
     pub message: String,
@@ -74,7 +75,7 @@ pub struct Attempt {
     pub number: u32,
     pub state: AttemptState,
     pub builder: Option<Builder>,
-    /// The poller of 2012 that has it in a builder's place.
+    /// Name of the poller of 2012 that has the attempt, in place of a builder.
     #[serde(default)]
     pub poller: Option<String>,
     #[serde(default)]
@@ -100,7 +101,7 @@ pub struct Attempt {
     pub limits: Option<AttemptLimits>,
 }
 
-/// What an attempt was given.
+/// The limits that an attempt runs under.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AttemptLimits {
     pub memory_mib: u32,
@@ -110,13 +111,13 @@ pub struct AttemptLimits {
     pub disk_mib: Option<u32>,
 }
 
-/// What an attempt waits for whose work is done.
+/// Why an attempt is not finished although its work is done, such as a result store that is full.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AttemptWait {
     pub message: String,
 }
 
-/// A builder is shown by name; the API may tell just that or an object.
+/// A builder, which the API names by a string or by an object with a name.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub enum Builder {
@@ -149,7 +150,7 @@ pub struct File {
 }
 
 impl Build {
-    /// The task of a chroot, or the only one.
+    /// The task in `chroot`; without one the only task, and none where there are several.
     pub fn task(&self, chroot: Option<&str>) -> Option<&Task> {
         match chroot {
             Some(name) => self.tasks.iter().find(|t| t.chroot == name),
@@ -159,11 +160,21 @@ impl Build {
 }
 
 impl Task {
-    /// The latest attempt that a builder took.
+    /// The attempt with the highest number among those that a builder took.
     pub fn latest_attempt(&self) -> Option<&Attempt> {
         self.attempts
             .iter()
             .filter(|a| a.builder.is_some())
             .max_by_key(|a| a.number)
+    }
+}
+
+impl Attempt {
+    /// Whether nothing more can come of the attempt, neither log nor files.
+    pub const fn has_ended(&self) -> bool {
+        match self.state {
+            AttemptState::Offered | AttemptState::Claimed => false,
+            AttemptState::Finished | AttemptState::Lost | AttemptState::Revoked => true,
+        }
     }
 }

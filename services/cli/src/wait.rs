@@ -1,35 +1,25 @@
-//! Waiting for a build's end, over outages of the server, with progress for people.
+//! Waiting for the end of a build, through outages of the server, with its progress on stderr.
 
-use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::io::{IsTerminal, Stderr, Write};
 
-use futures_util::future::try_join_all;
-use millrace_chassis::{ApiClient, ApiError, Backoff, CancellationToken};
-use tokio::time::Instant;
-
-use crate::client::{self, Answer};
-use crate::config::Config;
-use crate::exit::Fault;
+use crate::client::{Answer, Client, build_path};
 use crate::model::Build;
-use crate::{follow, render};
-
-/// How long the server may be away before waiting is given up.
-pub const PATIENCE: Duration = Duration::from_mins(15);
-/// How often a build is looked at.
-const INTERVAL: Duration = Duration::from_millis(500);
-
-/// The API's path of a build.
-pub fn path(build: i64) -> String {
-    format!("/api/v1/builds/{build}")
-}
+use crate::render;
 
 /// Waits until the build has ended.
-pub async fn until_end(config: &Config, build: i64) -> anyhow::Result<Answer<Build>> {
-    let mut progress = Progress::default();
-    let mut interval = tokio::time::interval(INTERVAL);
+pub async fn until_end(client: &Client, build: i64) -> anyhow::Result<Answer<Build>> {
+    watch(client, build, &mut Progress::stderr()).await
+}
+
+async fn watch<W: Write>(
+    client: &Client,
+    build: i64,
+    progress: &mut Progress<W>,
+) -> anyhow::Result<Answer<Build>> {
+    let mut interval = tokio::time::interval(client.timing().build_poll);
     loop {
         interval.tick().await;
-        let answer = patiently(&config.api, build).await?;
+        let answer = read_build(client, build).await?;
         progress.show(&answer.object);
         if answer.object.state.is_terminal() {
             progress.end();
@@ -38,73 +28,59 @@ pub async fn until_end(config: &Config, build: i64) -> anyhow::Result<Answer<Bui
     }
 }
 
-/// Prints the logs of all tasks while they are written, then returns the ended build.
-pub async fn follow(config: &Config, build: &Build) -> anyhow::Result<Answer<Build>> {
-    let several = build.tasks.len() > 1;
-    try_join_all(
-        build
-            .tasks
-            .iter()
-            .map(|task| follow::task(&config.api, build.id, &task.chroot, several)),
-    )
-    .await?;
-    until_end(config, build.id).await
+/// Reads a build, and repeats that for as long as the server may be away.
+pub async fn read_build(client: &Client, build: i64) -> anyhow::Result<Answer<Build>> {
+    let remains = format!("build {build} goes on without you");
+    client
+        .get_through_outage(&build_path(build), &remains)
+        .await
 }
 
-/// Reads a build, bearing an outage for [`PATIENCE`].
-pub async fn patiently(api: &ApiClient, build: i64) -> anyhow::Result<Answer<Build>> {
-    let started = Instant::now();
-    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
-    loop {
-        match client::get(api, &path(build)).await {
-            Err(error)
-                if error
-                    .downcast_ref::<ApiError>()
-                    .is_some_and(ApiError::is_transient) =>
-            {
-                if started.elapsed() > PATIENCE {
-                    let goes_on = format!("build {build} goes on without you");
-                    return Err(gave_up(&error.to_string(), &goes_on).into());
-                }
-                backoff.pause(&CancellationToken::new()).await;
-            }
-            settled => return settled,
-        }
-    }
-}
-
-/// What is said when [`PATIENCE`] has come to an end.
-pub fn gave_up(reason: &str, rest: &str) -> Fault {
-    let minutes = PATIENCE.as_secs() / 60;
-    Fault(format!("{reason}; gave up after {minutes} minutes, {rest}"))
-}
-
-/// A line that is rewritten on a terminal, and a line per change in a pipe.
-#[derive(Default)]
-struct Progress {
+/// One line that is rewritten on a terminal, or a line per change in a pipe.
+#[derive(Debug)]
+struct Progress<W> {
+    out: W,
+    is_terminal: bool,
     last: String,
 }
 
-impl Progress {
+impl Progress<Stderr> {
+    fn stderr() -> Self {
+        let stderr = std::io::stderr();
+        let is_terminal = stderr.is_terminal();
+        Self::new(stderr, is_terminal)
+    }
+}
+
+impl<W: Write> Progress<W> {
+    const fn new(out: W, is_terminal: bool) -> Self {
+        Self {
+            out,
+            is_terminal,
+            last: String::new(),
+        }
+    }
+
+    /// Shows the build's state if the line changed. Wait reasons are shown on a terminal only: a task's place changes all
+    /// the time, and a pipe would get a line for each change. Progress that cannot be written is left out.
     fn show(&mut self, build: &Build) {
-        let mut stderr = std::io::stderr();
-        // A place in the line changes all the time: only where a line is written over.
-        let line = render::progress(build, stderr.is_terminal());
+        let line = render::builds::progress(build, self.is_terminal);
         if line == self.last {
             return;
         }
-        if stderr.is_terminal() {
-            eprint!("\r\x1b[K{line}");
-            stderr.flush().ok();
+        if self.is_terminal {
+            write!(self.out, "\r\x1b[K{line}").ok();
         } else {
-            eprintln!("{line}");
+            writeln!(self.out, "{line}").ok();
         }
+        self.out.flush().ok();
         self.last = line;
     }
 
-    fn end(&self) {
-        if std::io::stderr().is_terminal() && !self.last.is_empty() {
-            eprintln!();
+    /// Ends the line that was rewritten.
+    fn end(&mut self) {
+        if self.is_terminal && !self.last.is_empty() {
+            writeln!(self.out).ok();
         }
     }
 }

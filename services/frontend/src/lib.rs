@@ -1,4 +1,5 @@
 //! The frontend: accepts builds, owns the truth, and moves work between PostgreSQL, RabbitMQ and builders.
+#![doc = include_str!("../README.md")]
 
 mod application;
 mod background;

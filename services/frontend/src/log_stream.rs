@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_domain::{AttemptId, AttemptState, TaskId};
 use millrace_results::ResultError;
 use millrace_store::{AttemptView, StoreError, TaskView};

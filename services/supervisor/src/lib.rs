@@ -1,19 +1,20 @@
 //! PID 1 of a sandbox: runs the steps of a plan under limits, streams the log, counts, reports, and ends
 //! everything when its builder is gone. The types are shared with the builder; the rest is the program's.
+#![doc = include_str!("../README.md")]
 
 mod cgroup;
 mod clock;
+mod commands;
 mod disk;
 mod limits;
-mod logcap;
+mod log_limit;
 mod netcut;
-mod orders;
-mod outlet;
+mod output_queue;
 mod process;
 mod program;
 mod protocol;
 mod run;
-mod selftest;
+mod self_test;
 mod signals;
 mod stages;
 

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::outlet::{Intake, set_nonblocking, take};
+use crate::output_queue::{Intake, set_nonblocking, take};
 use crate::protocol::{Plan, Step, StepEnd};
 
 /// Steps are this much more likely to be chosen by the kernel's memory killer than the supervisor,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::protocol::Plan;
 use crate::run::Supervisor;
-use crate::selftest;
+use crate::self_test;
 
 /// Exit code for a plan or a call that makes no sense.
 pub(crate) const USAGE: u8 = 64;
@@ -41,9 +41,9 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             println!("millrace-supervisor {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        ["selftest", mib] => selftest::run(mib),
-        ["selftest-links", when] => selftest::links(when),
-        [selftest::HOG, mib] => selftest::hog(mib),
+        ["selftest", mib] => self_test::run(mib),
+        ["selftest-links", when] => self_test::links(when),
+        [self_test::HOG, mib] => self_test::hog(mib),
         [plan] if !plan.starts_with('-') => supervise(plan),
         _ => refuse("expected the path of a plan; see --help"),
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
-use crate::outlet::{Intake, set_nonblocking, take};
+use crate::output_queue::{Intake, set_nonblocking, take};
 
 /// The signals we live by.
 pub(crate) struct Signals {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
 
-use super::rig::TOKEN;
+use super::environment::TOKEN;
 use crate::http_client;
 
 const DEADLINE: Duration = Duration::from_secs(15);

@@ -9,11 +9,11 @@ use rustix::process::Signal;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::environment::Environment;
 use super::kind::Kind;
 use super::member::{Member, terminate};
 use super::plan::Fault;
-use super::rig::Rig;
-use crate::{FaultProxy, Weather};
+use crate::{FaultProxy, LinkState};
 
 /// The queue of the one memory class that the load uses.
 const JOBS: &str = "2g";
@@ -70,7 +70,7 @@ impl Done {
 }
 
 /// Carries out a plan to its end.
-pub async fn carry_out(rig: Arc<Rig>, faults: Vec<Fault>, start: Instant) -> Done {
+pub async fn carry_out(environment: Arc<Environment>, faults: Vec<Fault>, start: Instant) -> Done {
     let mut done = Done::default();
     let mut running = JoinSet::new();
     for fault in faults {
@@ -82,8 +82,8 @@ pub async fn carry_out(rig: Arc<Rig>, faults: Vec<Fault>, start: Instant) -> Don
                 Some(ended) = running.join_next() => done.take(ended, start),
             }
         }
-        let rig = rig.clone();
-        running.spawn(async move { (fault, carry(&rig, &fault).await) });
+        let environment = environment.clone();
+        running.spawn(async move { (fault, carry(&environment, &fault).await) });
     }
     while let Some(ended) = running.join_next().await {
         done.take(ended, start);
@@ -91,10 +91,10 @@ pub async fn carry_out(rig: Arc<Rig>, faults: Vec<Fault>, start: Instant) -> Don
     done
 }
 
-async fn carry(rig: &Rig, fault: &Fault) -> Result<String, String> {
+async fn carry(environment: &Environment, fault: &Fault) -> Result<String, String> {
     let (frontend, builder) = (
-        rig.frontends.get(fault.target),
-        rig.builders.get(fault.target),
+        environment.frontends.get(fault.target),
+        environment.builders.get(fault.target),
     );
     match fault.kind {
         Kind::KillBuilder => killed(builder, fault.lasts).await,
@@ -103,20 +103,22 @@ async fn carry(rig: &Rig, fault: &Fault) -> Result<String, String> {
         Kind::RestartFrontend => restarted(frontend, fault.lasts).await,
         Kind::FreezeBuilder => frozen(builder, fault.lasts).await,
         Kind::FreezeFrontend => frozen(frontend, fault.lasts).await,
-        Kind::CutBuilderFrontend => weather(builder, fault, Weather::Cut, Way::Frontend).await,
-        Kind::CutBuilderBroker => weather(builder, fault, Weather::Cut, Way::Broker).await,
-        Kind::StallBuilder => weather(builder, fault, Weather::Stalled, Way::All).await,
-        Kind::SlowBuilder => weather(builder, fault, Weather::Slow(SLOW), Way::All).await,
-        Kind::CutFrontendBroker => weather(frontend, fault, Weather::Cut, Way::Broker).await,
-        Kind::CutFrontendDatabase => weather(frontend, fault, Weather::Cut, Way::Database).await,
-        Kind::CutClients => clients_cut(&rig.clients, fault.lasts).await,
-        Kind::FillDisk => disk_full(rig, builder, fault.lasts).await,
+        Kind::CutBuilderFrontend => disturb(builder, fault, LinkState::Cut, Way::Frontend).await,
+        Kind::CutBuilderBroker => disturb(builder, fault, LinkState::Cut, Way::Broker).await,
+        Kind::StallBuilder => disturb(builder, fault, LinkState::Stalled, Way::All).await,
+        Kind::SlowBuilder => disturb(builder, fault, LinkState::Slow(SLOW), Way::All).await,
+        Kind::CutFrontendBroker => disturb(frontend, fault, LinkState::Cut, Way::Broker).await,
+        Kind::CutFrontendDatabase => disturb(frontend, fault, LinkState::Cut, Way::Database).await,
+        Kind::CutClients => clients_cut(&environment.clients, fault.lasts).await,
+        Kind::FillDisk => disk_full(environment, builder, fault.lasts).await,
         Kind::DoubleJobs | Kind::DelayJobs | Kind::DoubleReports | Kind::DelayReports => {
-            tampered(rig, fault).await
+            tampered(environment, fault).await
         }
-        Kind::KillBroker | Kind::RestartBroker | Kind::FreezeBroker => broker(rig, fault).await,
+        Kind::KillBroker | Kind::RestartBroker | Kind::FreezeBroker => {
+            broker(environment, fault).await
+        }
         Kind::KillDatabase | Kind::RestartDatabase | Kind::FreezeDatabase => {
-            database(rig, fault).await
+            database(environment, fault).await
         }
     }
 }
@@ -170,10 +172,10 @@ enum Way {
     All,
 }
 
-async fn weather(
+async fn disturb(
     member: Option<&Member>,
     fault: &Fault,
-    weather: Weather,
+    state: LinkState,
     way: Way,
 ) -> Result<String, String> {
     let member = there(member)?;
@@ -190,15 +192,15 @@ async fn weather(
             .chain(&ways.database)
             .collect(),
     };
-    set_all(chosen.iter().copied(), weather);
+    set_all(chosen.iter().copied(), state);
     sleep(fault.lasts).await;
-    set_all(chosen, Weather::Clear);
+    set_all(chosen, LinkState::Clear);
     Ok(String::new())
 }
 
-fn set_all<'a>(proxies: impl IntoIterator<Item = &'a FaultProxy>, weather: Weather) {
+fn set_all<'a>(proxies: impl IntoIterator<Item = &'a FaultProxy>, state: LinkState) {
     for proxy in proxies {
-        proxy.set(weather);
+        proxy.set(state);
     }
 }
 
@@ -208,15 +210,19 @@ fn job_queue(class: &str) -> String {
 }
 
 async fn clients_cut(clients: &[FaultProxy], time: Duration) -> Result<String, String> {
-    set_all(clients, Weather::Cut);
+    set_all(clients, LinkState::Cut);
     sleep(time).await;
-    set_all(clients, Weather::Clear);
+    set_all(clients, LinkState::Clear);
     Ok(String::new())
 }
 
-async fn disk_full(rig: &Rig, builder: Option<&Member>, time: Duration) -> Result<String, String> {
+async fn disk_full(
+    environment: &Environment,
+    builder: Option<&Member>,
+    time: Duration,
+) -> Result<String, String> {
     let _held = there(builder)?.process.lock().await;
-    let Ok(disk) = &rig.disk else {
+    let Ok(disk) = &environment.disk else {
         // Said once at the start; a fault that cannot be made is not counted.
         return Err("no disk could be mounted".to_owned());
     };
@@ -229,20 +235,20 @@ async fn disk_full(rig: &Rig, builder: Option<&Member>, time: Duration) -> Resul
 }
 
 /// Takes messages, holds them, and puts them back once or twice.
-async fn tampered(rig: &Rig, fault: &Fault) -> Result<String, String> {
+async fn tampered(environment: &Environment, fault: &Fault) -> Result<String, String> {
     let jobs = matches!(fault.kind, Kind::DoubleJobs | Kind::DelayJobs);
     let twice = matches!(fault.kind, Kind::DoubleJobs | Kind::DoubleReports);
     let _held = if jobs {
-        rig.jobs.lock().await
+        environment.jobs.lock().await
     } else {
-        rig.reports.lock().await
+        environment.reports.lock().await
     };
     let queue = if jobs {
         job_queue(JOBS)
     } else {
         millrace_bus::EVENTS_QUEUE.to_owned()
     };
-    let url = rig.broker.url();
+    let url = environment.broker.url();
     let (looking, holding) = if twice {
         (fault.lasts, Duration::ZERO)
     } else {
@@ -261,34 +267,34 @@ async fn tampered(rig: &Rig, fault: &Fault) -> Result<String, String> {
     }
 }
 
-async fn broker(rig: &Rig, fault: &Fault) -> Result<String, String> {
-    let _held = rig.services.lock().await;
+async fn broker(environment: &Environment, fault: &Fault) -> Result<String, String> {
+    let _held = environment.services.lock().await;
     match fault.kind {
-        Kind::KillBroker => rig.broker.kill(),
-        Kind::RestartBroker => rig.broker.stop(),
-        _ => rig.broker.pause(),
+        Kind::KillBroker => environment.broker.kill(),
+        Kind::RestartBroker => environment.broker.stop(),
+        _ => environment.broker.pause(),
     }
     sleep(fault.lasts).await;
     if fault.kind == Kind::FreezeBroker {
-        rig.broker.unpause();
+        environment.broker.unpause();
     } else {
-        rig.broker.start_again().await;
+        environment.broker.start_again().await;
     }
     Ok(String::new())
 }
 
-async fn database(rig: &Rig, fault: &Fault) -> Result<String, String> {
-    let _held = rig.services.lock().await;
+async fn database(environment: &Environment, fault: &Fault) -> Result<String, String> {
+    let _held = environment.services.lock().await;
     match fault.kind {
-        Kind::KillDatabase => rig.database.kill(),
-        Kind::RestartDatabase => rig.database.stop(),
-        _ => rig.database.pause(),
+        Kind::KillDatabase => environment.database.kill(),
+        Kind::RestartDatabase => environment.database.stop(),
+        _ => environment.database.pause(),
     }
     sleep(fault.lasts).await;
     if fault.kind == Kind::FreezeDatabase {
-        rig.database.unpause();
+        environment.database.unpause();
     } else {
-        rig.database.start_again().await;
+        environment.database.start_again().await;
     }
     Ok(String::new())
 }

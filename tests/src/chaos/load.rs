@@ -10,12 +10,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Answer, Frontends, Payload};
-use super::dice::Dice;
+use super::environment::PROJECTS;
 use super::journal::{CancelAnswer, Journal, Submission};
-use super::menu::{Dish, Menu};
 use super::options::Options;
-use super::rig::PROJECTS;
+use super::seeded_random::SeededRandom;
 use super::watch::Watch;
+use super::workload::{SourcePackage, Workload};
 
 /// A submission without a clear answer is repeated for so long.
 const INSISTING: Duration = Duration::from_mins(4);
@@ -29,7 +29,7 @@ pub struct Load {
     pub journal: Arc<Journal>,
     /// What is under way.
     pub watch: Watch,
-    menu: Menu,
+    workload: Workload,
     options: Options,
     chroot: String,
     stopped: AtomicBool,
@@ -44,7 +44,7 @@ impl Load {
             frontends: Frontends::new(addresses),
             watch: Watch::new(journal.clone()),
             journal,
-            menu: Menu::new(options.is_real()),
+            workload: Workload::new(options.is_real()),
             options: options.clone(),
             chroot: chroot.to_owned(),
             stopped: AtomicBool::new(false),
@@ -56,8 +56,8 @@ impl Load {
     pub async fn run(self: Arc<Self>, seed: u64) {
         let mut clients = JoinSet::new();
         for number in 0..self.options.clients() {
-            let dice = Dice::new(seed, 1 + number as u64);
-            clients.spawn(self.clone().client(number, dice));
+            let random = SeededRandom::new(seed, 1 + number as u64);
+            clients.spawn(self.clone().client(number, random));
         }
         while let Some(ended) = clients.join_next().await {
             ended.expect("a client does not panic");
@@ -69,19 +69,19 @@ impl Load {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    async fn client(self: Arc<Self>, number: usize, mut dice: Dice) {
+    async fn client(self: Arc<Self>, number: usize, mut random: SeededRandom) {
         let mut turn = 0;
         while self.may_begin().await {
             turn += 1;
-            match dice.below(100) {
-                0..=9 => self.cancel(&mut dice).await,
+            match random.below(100) {
+                0..=9 => self.cancel(&mut random).await,
                 10..=15 => {
-                    self.resubmit(&format!("again-{number}-{turn}"), &mut dice)
+                    self.resubmit(&format!("again-{number}-{turn}"), &mut random)
                         .await;
                 }
-                16..=19 => self.repeat(&mut dice).await,
+                16..=19 => self.repeat(&mut random).await,
                 _ => {
-                    self.submit(&format!("new-{number}-{turn}"), &mut dice)
+                    self.submit(&format!("new-{number}-{turn}"), &mut random)
                         .await;
                 }
             }
@@ -103,33 +103,36 @@ impl Load {
         false
     }
 
-    async fn submit(&self, key: &str, dice: &mut Dice) {
-        let dishes = self.menu.choose(dice);
+    async fn submit(&self, key: &str, random: &mut SeededRandom) {
+        let packages = self.workload.choose(random);
         let mut sources = Vec::new();
-        for dish in &dishes {
-            match self.upload(dish).await {
+        for package in &packages {
+            match self.upload(package).await {
                 Some(source) => sources.push(source),
                 // Nothing was asked for yet.
                 None => return,
             }
         }
         let body = json!({
-            "project": dice.pick(&PROJECTS).map(|(owner, name)| format!("{owner}/{name}")),
+            "project": random.pick(&PROJECTS).map(|(owner, name)| format!("{owner}/{name}")),
             "sources": sources,
             "chroots": [self.chroot],
-            "memory_reqs": dishes.iter().map(|dish| dish.memory).max(),
+            "memory_reqs": packages.iter().map(|package| package.memory).max(),
             "timeout": 900,
-            "priority": dice.pick(&PRIORITIES),
+            "priority": random.pick(&PRIORITIES),
         });
-        let names = dishes.iter().map(|dish| dish.name.clone()).collect();
+        let names = packages
+            .iter()
+            .map(|package| package.name.clone())
+            .collect();
         self.insist("/api/v1/builds", key, &body, names).await;
     }
 
-    async fn upload(&self, dish: &Dish) -> Option<Value> {
-        let path = format!("/api/v1/sources?name={}.src.rpm", dish.name);
+    async fn upload(&self, package: &SourcePackage) -> Option<Value> {
+        let path = format!("/api/v1/sources?name={}.src.rpm", package.name);
         let end = Instant::now() + INSISTING;
         while Instant::now() < end && !self.stopped.load(Ordering::Relaxed) {
-            let body = Payload::Bytes(dish.bytes.clone());
+            let body = Payload::Bytes(package.bytes.clone());
             match self.frontends.ask(Method::POST, &path, body, None).await {
                 Answer::Good(stored) => {
                     return Some(json!({ "sha256": stored["sha256"], "name": stored["name"] }));
@@ -145,8 +148,8 @@ impl Load {
         None
     }
 
-    async fn resubmit(&self, key: &str, dice: &mut Dice) {
-        let Some(earlier) = self.journal.some_answered(dice.below(1 << 30)) else {
+    async fn resubmit(&self, key: &str, random: &mut SeededRandom) {
+        let Some(earlier) = self.journal.some_answered(random.below(1 << 30)) else {
             return;
         };
         let path = format!("/api/v1/builds/{}/resubmit", earlier.answers[0]);
@@ -196,8 +199,8 @@ impl Load {
     }
 
     /// Sends what was answered once more, under its key: nothing new may come of it.
-    async fn repeat(&self, dice: &mut Dice) {
-        let Some(earlier) = self.journal.some_answered(dice.below(1 << 30)) else {
+    async fn repeat(&self, random: &mut SeededRandom) {
+        let Some(earlier) = self.journal.some_answered(random.below(1 << 30)) else {
             return;
         };
         // An answer that was not clear is none: another repeat may come.
@@ -206,8 +209,8 @@ impl Load {
             .ok();
     }
 
-    async fn cancel(&self, dice: &mut Dice) {
-        let Some(build) = self.watch.some(dice.below(1 << 30)) else {
+    async fn cancel(&self, random: &mut SeededRandom) {
+        let Some(build) = self.watch.some(random.below(1 << 30)) else {
             return;
         };
         let path = format!("/api/v1/builds/{build}/cancel");

@@ -1,4 +1,4 @@
-//! A process of the rig that is killed, frozen and started again, and the proxies on its ways.
+//! A process of the environment that is killed, frozen and started again, and the proxies on its ways.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::dice::Dice;
 use super::kind::{Area, Kind};
+use super::seeded_random::SeededRandom;
 
 /// What there is to break, and for how long.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,20 +62,20 @@ pub const SMALL_DISK: usize = 0;
 /// The plan of a seed. Each kind comes once before any comes again. There is always a frontend that works, or that comes
 /// back within seconds, and at least half of the builders are left alone; broker and database are not broken at once.
 pub fn plan(seed: u64, scene: &Scene) -> Vec<Fault> {
-    let mut dice = Dice::new(seed, 0);
+    let mut random = SeededRandom::new(seed, 0);
     let mut faults: Vec<Fault> = Vec::new();
     let mut bag: Vec<Kind> = Vec::new();
     let mut at = scene.gap / 2;
     while at < scene.time {
         if bag.len() < scene.kinds.len() {
             let mut more = scene.kinds.clone();
-            dice.shuffle(&mut more);
+            random.shuffle(&mut more);
             bag.extend(more);
         }
         let under_way: Vec<Fault> = faults.iter().filter(|f| f.over() > at).copied().collect();
-        if let Some((place, target)) = choose(&bag, &under_way, scene, &mut dice) {
+        if let Some((place, target)) = choose(&bag, &under_way, scene, &mut random) {
             let kind = bag.remove(place);
-            let lasts = lasting(kind, scene, &mut dice);
+            let lasts = lasting(kind, scene, &mut random);
             faults.push(Fault {
                 at,
                 kind,
@@ -83,7 +83,7 @@ pub fn plan(seed: u64, scene: &Scene) -> Vec<Fault> {
                 lasts,
             });
         }
-        at += dice.between(scene.gap / 2, scene.gap * 3 / 2);
+        at += random.between(scene.gap / 2, scene.gap * 3 / 2);
     }
     faults
 }
@@ -93,14 +93,19 @@ fn choose(
     bag: &[Kind],
     under_way: &[Fault],
     scene: &Scene,
-    dice: &mut Dice,
+    random: &mut SeededRandom,
 ) -> Option<(usize, usize)> {
     bag.iter()
         .enumerate()
-        .find_map(|(place, kind)| Some((place, target(*kind, under_way, scene, dice)?)))
+        .find_map(|(place, kind)| Some((place, target(*kind, under_way, scene, random)?)))
 }
 
-fn target(kind: Kind, under_way: &[Fault], scene: &Scene, dice: &mut Dice) -> Option<usize> {
+fn target(
+    kind: Kind,
+    under_way: &[Fault],
+    scene: &Scene,
+    random: &mut SeededRandom,
+) -> Option<usize> {
     let busy = |area: Area| under_way.iter().any(|fault| fault.area() == area);
     let (count, broken, at_most) = match kind.area(0) {
         Area::Builder(_) => (
@@ -130,15 +135,15 @@ fn target(kind: Kind, under_way: &[Fault], scene: &Scene, dice: &mut Dice) -> Op
         (0..count).collect()
     };
     targets.retain(|target| !busy(kind.area(*target)));
-    dice.pick(&targets).copied()
+    random.pick(&targets).copied()
 }
 
 /// Short ones are more frequent; in a short run none takes more than a quarter of it.
-fn lasting(kind: Kind, scene: &Scene, dice: &mut Dice) -> Duration {
+fn lasting(kind: Kind, scene: &Scene, random: &mut SeededRandom) -> Duration {
     let (least, most) = kind.seconds();
     let most = Duration::from_secs_f64(most).min(scene.time / 4);
     let least = Duration::from_secs_f64(least).min(most);
-    let (one, other) = (dice.between(least, most), dice.between(least, most));
+    let (one, other) = (random.between(least, most), random.between(least, most));
     one.min(other)
 }
 

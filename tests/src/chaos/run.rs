@@ -4,20 +4,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_store::Look;
+use millrace_store::Inspector;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
+use super::environment::Environment;
 use super::faults;
 use super::kind::Kind;
 use super::load::Load;
-use super::menu::endings;
 use super::options::Options;
 use super::plan::{Fault, Scene, plan};
 use super::report::Report;
-use super::rig::Rig;
 use super::settle;
+use super::workload::endings;
 use crate::invariants::{Facts, check, gather};
 
 /// A process that ended by itself is started again after so long, as a service manager does.
@@ -41,7 +41,7 @@ pub fn planned(options: &Options, seed: u64) -> Vec<Fault> {
 /// A pipeline that was broken and healed, and has come to rest.
 pub struct Ended {
     /// Everything that runs.
-    pub rig: Arc<Rig>,
+    pub environment: Arc<Environment>,
     /// What was done and what was found.
     pub report: Report,
     load: Arc<Load>,
@@ -55,37 +55,43 @@ pub async fn run(options: &Options, seed: u64, folder: PathBuf) -> Report {
 
 /// The same, and leaves everything running.
 pub async fn run_to_rest(options: &Options, seed: u64, folder: PathBuf) -> Ended {
-    let rig = Arc::new(Rig::start(options, &folder).await);
+    let environment = Arc::new(Environment::start(options, &folder).await);
     let mut faults = planned(options, seed);
-    if let Err(reason) = &rig.disk {
+    if let Err(reason) = &environment.disk {
         eprintln!("left out: {}: {reason}", Kind::FillDisk);
         faults.retain(|fault| fault.kind != Kind::FillDisk);
     }
-    let load = Load::new(options, rig.addresses(), &rig.settings.chroot);
+    let load = Load::new(
+        options,
+        environment.addresses(),
+        &environment.settings.chroot,
+    );
     let start = Instant::now();
     let (alone, mut ended_alone) = mpsc::unbounded_channel();
     let background = [
-        tokio::spawn(keep_running(rig.clone(), alone)),
+        tokio::spawn(keep_running(environment.clone(), alone)),
         tokio::spawn(watch(load.clone())),
         tokio::spawn(tell(load.clone(), start)),
     ];
     let clients = tokio::spawn(load.clone().run(seed));
-    let mut done = faults::carry_out(rig.clone(), faults, start).await;
+    let mut done = faults::carry_out(environment.clone(), faults, start).await;
     sleep_until(start + options.time()).await;
     enough(&load, options.tasks).await;
     load.stop();
-    settle::heal(&rig);
+    settle::heal(&environment);
     let minutes = start.elapsed().as_secs_f64() / 60.0;
     eprintln!("no more faults; everything is healed");
     clients.await.expect("the clients come to their end");
-    let moving = rest(&rig, &load, options).await;
+    let moving = rest(&environment, &load, options).await;
     background.iter().for_each(JoinHandle::abort);
     done.problems.extend(unsatisfied(&load, options));
-    let facts = facts(&rig, &load, options).await.unwrap_or_else(|error| {
-        done.problems
-            .push(format!("facts could not be gathered: {error}"));
-        Facts::default()
-    });
+    let facts = facts(&environment, &load, options)
+        .await
+        .unwrap_or_else(|error| {
+            done.problems
+                .push(format!("facts could not be gathered: {error}"));
+            Facts::default()
+        });
     let mut report = Report {
         seed,
         minutes,
@@ -101,7 +107,7 @@ pub async fn run_to_rest(options: &Options, seed: u64, folder: PathBuf) -> Ended
     }
     let options = options.clone();
     Ended {
-        rig,
+        environment,
         report,
         load,
         options,
@@ -111,34 +117,36 @@ pub async fn run_to_rest(options: &Options, seed: u64, folder: PathBuf) -> Ended
 impl Ended {
     /// What is there now.
     pub async fn facts(&self) -> Facts {
-        facts(&self.rig, &self.load, &self.options)
+        facts(&self.environment, &self.load, &self.options)
             .await
             .expect("the facts can be gathered")
     }
 }
 
 /// Waits until nothing moves and all was seen; tells what still moves when the time is over.
-async fn rest(rig: &Rig, load: &Load, options: &Options) -> Option<String> {
-    let look = Look::at(&rig.database.url()).expect("the database's address is one");
-    let moving = settle::rest(rig, &look, options.settling()).await;
+async fn rest(environment: &Environment, load: &Load, options: &Options) -> Option<String> {
+    let inspector =
+        Inspector::at(&environment.database.url()).expect("the database's address is one");
+    let moving = settle::rest(environment, &inspector, options.settling()).await;
     let looked = Instant::now() + Duration::from_secs(30);
     while moving.is_none() && load.watch.under_way() > 0 && Instant::now() < looked {
         sleep(Duration::from_millis(200)).await;
     }
-    match settle::tidy(rig, &look).await {
+    match settle::tidy(environment, &inspector).await {
         Ok(()) => moving,
         Err(error) => Some(moving.unwrap_or(error)),
     }
 }
 
-async fn facts(rig: &Rig, load: &Load, options: &Options) -> Result<Facts, String> {
-    let look = Look::at(&rig.database.url()).map_err(|error| error.to_string())?;
-    let gathered = gather(&settle::places(rig, &look)).await?;
+async fn facts(environment: &Environment, load: &Load, options: &Options) -> Result<Facts, String> {
+    let inspector =
+        Inspector::at(&environment.database.url()).map_err(|error| error.to_string())?;
+    let gathered = gather(&settle::places(environment, &inspector)).await?;
     Ok(Facts {
         known: load.journal.known(),
         expected: endings(options.is_real()),
         makes_files: options.is_real(),
-        processes: settle::processes(rig).await,
+        processes: settle::processes(environment).await,
         ..gathered
     })
 }
@@ -182,11 +190,11 @@ async fn tell(load: Arc<Load>, start: Instant) {
 }
 
 /// Starts processes that ended by themselves again.
-async fn keep_running(rig: Arc<Rig>, alone: mpsc::UnboundedSender<String>) {
+async fn keep_running(environment: Arc<Environment>, alone: mpsc::UnboundedSender<String>) {
     let mut ticks = interval(RESTART);
     loop {
         ticks.tick().await;
-        for member in rig.frontends.iter().chain(&rig.builders) {
+        for member in environment.frontends.iter().chain(&environment.builders) {
             // Who holds it is at it.
             let Ok(mut process) = member.process.try_lock() else {
                 continue;

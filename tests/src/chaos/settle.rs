@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use millrace_store::Look;
+use millrace_store::Inspector;
 use tokio::time::{Instant, sleep};
 
-use super::rig::Rig;
-use crate::Weather;
+use super::environment::Environment;
+use crate::LinkState;
 use crate::invariants::{Places, Status, still_moving};
 
 /// How far time is moved for what is kept for a day.
@@ -16,18 +16,18 @@ const TWO_DAYS: Duration = Duration::from_hours(48);
 const TIDYING: Duration = Duration::from_mins(2);
 
 /// Where the checker looks.
-pub fn places<'a>(rig: &'a Rig, look: &'a Look) -> Places<'a> {
+pub fn places<'a>(environment: &'a Environment, inspector: &'a Inspector) -> Places<'a> {
     Places {
-        database: look,
-        broker: &rig.broker,
-        results: rig.results(),
-        spools: rig.spools(),
+        database: inspector,
+        broker: &environment.broker,
+        results: environment.results(),
+        spools: environment.spools(),
     }
 }
 
 /// Makes every way clear; faults have left everything else whole.
-pub fn heal(rig: &Rig) {
-    let members = rig.frontends.iter().chain(&rig.builders);
+pub fn heal(environment: &Environment) {
+    let members = environment.frontends.iter().chain(&environment.builders);
     let ways = members.flat_map(|member| {
         let ways = &member.ways;
         ways.frontend
@@ -35,17 +35,21 @@ pub fn heal(rig: &Rig) {
             .chain(&ways.broker)
             .chain(&ways.database)
     });
-    ways.chain(&rig.clients)
-        .for_each(|proxy| proxy.set(Weather::Clear));
+    ways.chain(&environment.clients)
+        .for_each(|proxy| proxy.set(LinkState::Clear));
 }
 
 /// Waits until nothing moves any more, or until the time is over: then what still moves is told.
-pub async fn rest(rig: &Rig, look: &Look, within: Duration) -> Option<String> {
+pub async fn rest(
+    environment: &Environment,
+    inspector: &Inspector,
+    within: Duration,
+) -> Option<String> {
     let end = Instant::now() + within;
     let mut said = Instant::now();
     let mut calm = 0;
     loop {
-        let moving = match still_moving(&places(rig, look)).await {
+        let moving = match still_moving(&places(environment, inspector)).await {
             Ok(None) => None,
             Ok(Some(moving)) => Some(moving),
             Err(error) => Some(error),
@@ -70,16 +74,18 @@ pub async fn rest(rig: &Rig, look: &Look, within: Duration) -> Option<String> {
 
 /// Time is moved on for what the janitor leaves alone for a while: uploads in flight, sources that a submission may
 /// still name, files of attempts that ended just now. Then it gets its turns, and is waited for.
-pub async fn tidy(rig: &Rig, look: &Look) -> Result<(), String> {
+pub async fn tidy(environment: &Environment, inspector: &Inspector) -> Result<(), String> {
     let old = SystemTime::now() - TWO_DAYS;
     for folder in ["staging", "sources"] {
-        make_old(&rig.results().join(folder), old).map_err(|error| format!("{folder}: {error}"))?;
+        make_old(&environment.results().join(folder), old)
+            .map_err(|error| format!("{folder}: {error}"))?;
     }
     for change in [
         "update attempts set ended_at = ended_at - interval '1 hour' where ended_at is not null",
         "update turns set begun_at = '-infinity'",
     ] {
-        look.execute(change)
+        inspector
+            .execute(change)
             .await
             .map_err(|error| error.to_string())?;
     }
@@ -87,11 +93,14 @@ pub async fn tidy(rig: &Rig, look: &Look) -> Result<(), String> {
         (select count(*) from attempts where ended_at is not null and claimed_at is not null and tidied_at is null) as files";
     let end = Instant::now() + TIDYING;
     loop {
-        let rows = look.rows(untidy).await.map_err(|error| error.to_string())?;
+        let rows = inspector
+            .rows(untidy)
+            .await
+            .map_err(|error| error.to_string())?;
         let done = rows
             .iter()
             .all(|row| row["turns"] == 0 && row["files"] == 0);
-        let staged = std::fs::read_dir(rig.results().join("staging"))
+        let staged = std::fs::read_dir(environment.results().join("staging"))
             .is_ok_and(|mut files| files.next().is_some());
         // What is left when the time is over is for the rules to find.
         if done && !staged || Instant::now() > end {
@@ -122,9 +131,9 @@ fn make_old(folder: &Path, old: SystemTime) -> std::io::Result<()> {
 }
 
 /// How the processes are.
-pub async fn processes(rig: &Rig) -> Vec<Status> {
+pub async fn processes(environment: &Environment) -> Vec<Status> {
     let mut all = Vec::new();
-    for member in rig.frontends.iter().chain(&rig.builders) {
+    for member in environment.frontends.iter().chain(&environment.builders) {
         let running = member
             .process
             .lock()

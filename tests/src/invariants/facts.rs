@@ -183,7 +183,7 @@ pub struct Container {
     pub builder: String,
 }
 
-/// A process of the rig.
+/// A process of the environment.
 #[derive(Debug, Clone)]
 pub struct Status {
     /// Its name.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use millrace_store::Look;
+use millrace_store::Inspector;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::{PrivateBroker, Settings};
 /// Where to look.
 pub struct Places<'a> {
     /// The database.
-    pub database: &'a Look,
+    pub database: &'a Inspector,
     /// The broker.
     pub broker: &'a PrivateBroker,
     /// The result store's folder.
@@ -117,7 +117,7 @@ pub async fn still_moving(places: &Places<'_>) -> Result<Option<String>, String>
     Ok((!moving.is_empty()).then(|| moving.join(", ")))
 }
 
-async fn read<T: DeserializeOwned>(database: &Look, query: &str) -> Result<Vec<T>, String> {
+async fn read<T: DeserializeOwned>(database: &Inspector, query: &str) -> Result<Vec<T>, String> {
     let rows = database
         .rows(query)
         .await
@@ -127,7 +127,7 @@ async fn read<T: DeserializeOwned>(database: &Look, query: &str) -> Result<Vec<T
         .collect()
 }
 
-async fn column<T: DeserializeOwned>(database: &Look, query: &str) -> Result<Vec<T>, String> {
+async fn column<T: DeserializeOwned>(database: &Inspector, query: &str) -> Result<Vec<T>, String> {
     #[derive(serde::Deserialize)]
     struct One<T> {
         it: T,

@@ -20,7 +20,8 @@ pub(super) enum Services {
 }
 
 impl Services {
-    pub(super) async fn start(private: bool, broker_conf: &str) -> Self {
+    /// `empty` leaves it to the frontend under test to make the schema.
+    pub(super) async fn start(private: bool, empty: bool, broker_conf: &str) -> Self {
         if private {
             let (database, broker) = tokio::join!(
                 PrivateDatabase::start(),
@@ -28,9 +29,13 @@ impl Services {
             );
             Self::Private { database, broker }
         } else {
+            let database = if empty {
+                TestDatabase::create_empty().await
+            } else {
+                TestDatabase::create().await
+            };
             Self::Shared {
-                // The frontend makes the schema, of whatever release it is.
-                database: TestDatabase::create_empty().await,
+                database,
                 vhost: TestVhost::create().await,
             }
         }

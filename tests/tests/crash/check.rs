@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use millrace_tests::until_within;
 
-use crate::rig::Rig;
+use crate::environment::Environment;
 
 /// Leases, offers and heartbeats are shorter in these tests.
 const REST: Duration = Duration::from_mins(1);
@@ -80,7 +80,7 @@ const BROKEN: [(&str, &str); 6] = [
     ),
 ];
 
-impl Rig {
+impl Environment {
     /// Looks at everything after a case.
     pub async fn look(&self, case: &str) {
         let database = self.pipeline.shared_database();

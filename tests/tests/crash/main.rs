@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on the spot")]
 
 mod check;
+mod environment;
 mod pollers;
-mod rig;
 mod scenes;
 mod table;

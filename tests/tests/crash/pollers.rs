@@ -6,7 +6,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::rig::{Ending, Rig, key, nowhere};
+use crate::environment::{Ending, Environment, key, nowhere};
 
 /// Points on a build's way through a poller, in the order of that way.
 pub const POINTS: [&str; 6] = [
@@ -29,9 +29,9 @@ struct Poller {
 }
 
 impl Poller {
-    async fn add(rig: &Rig) -> Self {
+    async fn add(environment: &Environment) -> Self {
         let add = ["poller", "add", "old", "--mode", "execute"];
-        let access = rig.pipeline.cli.json(&add).await;
+        let access = environment.pipeline.cli.json(&add).await;
         let text = |key: &str| access[key].as_str().unwrap().to_owned();
         Self {
             url: text("url"),
@@ -83,21 +83,21 @@ async fn serve_everything() -> String {
 
 #[tokio::test]
 async fn what_a_poller_has_and_says_survives_the_frontend() {
-    let mut rig = Rig::start(Sandbox::Noop, &FRONTEND, &[]).await;
-    let poller = Poller::add(&rig).await;
+    let mut environment = Environment::start(Sandbox::Noop, &FRONTEND, &[]).await;
+    let poller = Poller::add(&environment).await;
     for point in POINTS {
-        let (client, poller) = (rig.client.clone(), poller.clone());
+        let (client, poller) = (environment.client.clone(), poller.clone());
         let doing = async move {
             let build = client.submit(&nowhere(), &key()).await;
             poller.build(build).await;
             build
         };
-        let build = rig.crash(Program::Frontend, &[point], doing).await;
+        let build = environment.crash(Program::Frontend, &[point], doing).await;
         let once = Ending {
             kind: "succeeded",
             claimed: 1,
         };
-        rig.expect(point, build, once).await;
+        environment.expect(point, build, once).await;
     }
-    rig.stop().await;
+    environment.stop().await;
 }

@@ -9,24 +9,24 @@ use tokio::task::JoinHandle;
 use crate::attempt::Attempt;
 use crate::attempt::outcome::{self, disk_failed, ends_the_attempt};
 use crate::attempt::package;
-use crate::attempt::package::say;
-use crate::attempt::package_order::{Turn, Turns, may_be_cured};
-use crate::attempt::reuse::take_over;
+use crate::attempt::package::log_line;
+use crate::attempt::package_order::{PackageOrder, Try, may_be_cured};
+use crate::attempt::reuse::reuse_finished;
 use crate::attempt::sandbox;
-use crate::attempt::spool_wait::Patience;
+use crate::attempt::spool_wait::SpoolWait;
 use crate::attempt_registry::Interrupt;
 use crate::log::ship::{Unshipped, ship};
 use crate::log::spool::{LogError, SpooledLog};
-use crate::spool::atomic_file::Outlives;
+use crate::spool::atomic_file::Durability;
 
 /// An attempt that needs no sandbox any more.
-pub struct Worked {
+pub struct BuiltPackages {
     /// Ships the log to its end.
     pub shipping: JoinHandle<Result<u64, Unshipped>>,
 }
 
 /// Builds all packages. The error says that nothing is to be reported.
-pub async fn work(attempt: &mut Attempt) -> Result<Worked, Interrupt> {
+pub async fn build_packages(attempt: &mut Attempt) -> Result<BuiltPackages, Interrupt> {
     let mut log = match SpooledLog::open(&attempt.folder.log()) {
         Ok(log) => log,
         Err(LogError(error)) => return Ok(without_log(attempt, &error)),
@@ -39,7 +39,7 @@ pub async fn work(attempt: &mut Attempt) -> Result<Worked, Interrupt> {
     let built = build_all(attempt, &mut log).await;
     let outcome = outcome::of_packages(&attempt.record.packages);
     if built.is_ok() {
-        say(
+        log_line(
             attempt,
             &mut log,
             &format!("{}: {}", outcome.kind, outcome.message),
@@ -55,23 +55,23 @@ pub async fn work(attempt: &mut Attempt) -> Result<Worked, Interrupt> {
         }
     };
     if let Err(error) = ended {
-        tracing::error!(attempt.id = %attempt.live.id(), "{error}");
+        tracing::error!(attempt.id = %attempt.running.id(), "{error}");
     }
-    tracing::info!(attempt.id = %attempt.live.id(), outcome = %outcome.kind, "ended: {}", outcome.message);
+    tracing::info!(attempt.id = %attempt.running.id(), outcome = %outcome.kind, "ended: {}", outcome.message);
     crash_point!("results.judged");
-    keep(attempt).await;
+    record_spooled(attempt).await;
     crash_point!("results.kept");
     // Not before a restart would find the results.
     if let Some(handle) = last {
         sandbox::discard(attempt, handle);
     }
-    Ok(Worked { shipping })
+    Ok(BuiltPackages { shipping })
 }
 
 /// Without a spool there is no log; another builder may have one.
-fn without_log(attempt: &mut Attempt, error: &std::io::Error) -> Worked {
+fn without_log(attempt: &mut Attempt, error: &std::io::Error) -> BuiltPackages {
     let outcome = disk_failed(error, Stage::Fetch);
-    tracing::error!(attempt.id = %attempt.live.id(), "cannot open the log in the spool: {error}");
+    tracing::error!(attempt.id = %attempt.running.id(), "cannot open the log in the spool: {error}");
     let first = attempt.record.job.sources.first();
     attempt.record.packages = first
         .map(|source| PackageReport {
@@ -82,8 +82,8 @@ fn without_log(attempt: &mut Attempt, error: &std::io::Error) -> Worked {
         })
         .into_iter()
         .collect();
-    attempt.live.advance(Phase::Spooled);
-    Worked {
+    attempt.running.advance(Phase::Spooled);
+    BuiltPackages {
         shipping: tokio::spawn(async { Ok(0) }),
     }
 }
@@ -93,7 +93,7 @@ async fn build_all(
     attempt: &mut Attempt,
     log: &mut SpooledLog,
 ) -> Result<Option<SandboxHandle>, Interrupt> {
-    greet(attempt, log).await;
+    log_job(attempt, log).await;
     if !attempt.ctx.is_noop() {
         // That the image is missing comes out when the sandbox is made.
         let image = &attempt.record.job.chroot.image;
@@ -103,10 +103,10 @@ async fn build_all(
         }
     }
     let sources = attempt.record.job.sources.clone();
-    let mut turns = Turns::new(sources.len(), attempt.record.job.limits.timeout_seconds);
+    let mut order = PackageOrder::new(sources.len(), attempt.record.job.limits.timeout_seconds);
     for (index, source) in sources.iter().enumerate() {
-        match take_over(attempt, log, source).await {
-            Ok(true) => turns.pass_over(index),
+        match reuse_finished(attempt, log, source).await {
+            Ok(true) => order.skip(index),
             Ok(false) => {}
             Err(unfinished) => {
                 let report = package::unfinished(source, unfinished)?;
@@ -117,19 +117,19 @@ async fn build_all(
         }
     }
     let mut last = None;
-    while let Some(turn) = turns.next() {
-        let Some(source) = sources.get(turn.index) else {
+    while let Some(this_try) = order.next() {
+        let Some(source) = sources.get(this_try.index) else {
             break;
         };
-        announce(attempt, log, &turn).await;
+        log_package_start(attempt, log, &this_try).await;
         if let Some(handle) = last.take() {
             sandbox::discard(attempt, handle);
         }
-        let built = package::build(attempt, log, source, &turn).await?;
+        let built = package::build(attempt, log, source, &this_try).await?;
         last = built.sandbox;
         let kind = built.report.outcome.kind;
-        turns.note(&turn, kind, built.took);
-        note(attempt, &turn, built.report);
+        order.record_try(&this_try, kind, built.took);
+        record_report(attempt, &this_try, built.report);
         if !may_be_cured(kind) {
             package::remove_source(attempt, source).await;
         }
@@ -138,7 +138,7 @@ async fn build_all(
             break;
         }
         if sources.len() > 1 {
-            attempt.record.stages = attempt.live.stages();
+            attempt.record.stages = attempt.running.stages();
             write_outcome(attempt).await;
         }
     }
@@ -150,33 +150,33 @@ async fn build_all(
 }
 
 /// Says in the log which package begins, where there are several.
-async fn announce(attempt: &Attempt, log: &mut SpooledLog, turn: &Turn) {
+async fn log_package_start(attempt: &Attempt, log: &mut SpooledLog, this_try: &Try) {
     let sources = &attempt.record.job.sources;
-    let Some(source) = sources.get(turn.index).filter(|_| sources.len() > 1) else {
+    let Some(source) = sources.get(this_try.index).filter(|_| sources.len() > 1) else {
         return;
     };
-    let again = if turn.is_again {
+    let again = if this_try.is_repeat {
         ", once more since another was built"
     } else {
         ""
     };
-    let (number, count) = (turn.index + 1, sources.len());
+    let (number, count) = (this_try.index + 1, sources.len());
     let line = format!("package {number} of {count}: {}{again}", source.name);
-    say(attempt, log, &line).await;
+    log_line(attempt, log, &line).await;
 }
 
 /// Notes what became of a package, in place of what an earlier try said. A try that had less time than the package's
 /// limit, and ran out of it, says nothing new.
-fn note(attempt: &mut Attempt, turn: &Turn, report: PackageReport) {
+fn record_report(attempt: &mut Attempt, this_try: &Try, report: PackageReport) {
     let packages = &mut attempt.record.packages;
     let earlier = packages
         .iter_mut()
         .find(|package| package.position == report.position);
     match earlier {
-        Some(earlier) if turn.is_cut_short && report.outcome.kind == OutcomeKind::TimedOut => {
-            let note =
+        Some(earlier) if this_try.is_cut_short && report.outcome.kind == OutcomeKind::TimedOut => {
+            let record_report =
                 "; tried again, until the packages together had used the sum of their time limits";
-            earlier.outcome.message.push_str(note);
+            earlier.outcome.message.push_str(record_report);
             earlier.files = report.files;
         }
         Some(earlier) => *earlier = report,
@@ -205,7 +205,7 @@ fn add_cancelled(attempt: &mut Attempt, sources: &[JobSource]) {
     packages.sort_by_key(|package| package.position);
 }
 
-async fn greet(attempt: &Attempt, log: &mut SpooledLog) {
+async fn log_job(attempt: &Attempt, log: &mut SpooledLog) {
     let job = &attempt.record.job;
     let line = format!(
         "build {}, task {}, attempt {}, chroot {}, {} MiB, {} s, on builder {}",
@@ -217,24 +217,24 @@ async fn greet(attempt: &Attempt, log: &mut SpooledLog) {
         job.limits.timeout_seconds,
         attempt.ctx.name,
     );
-    say(attempt, log, &line).await;
+    log_line(attempt, log, &line).await;
 }
 
 /// Writes down that the results are on the spool, again where the disk is full, so that a restarted builder goes on
 /// with them.
-pub(super) async fn keep(attempt: &mut Attempt) {
+pub(super) async fn record_spooled(attempt: &mut Attempt) {
     let packages = &attempt.record.packages;
     let has_files = packages.iter().any(|package| !package.files.is_empty());
     attempt.record.phase = Phase::Spooled;
-    attempt.record.stages = attempt.live.stages();
+    attempt.record.stages = attempt.running.stages();
     if has_files {
         write_record(attempt).await;
     } else if !attempt.ctx.is_noop() {
         write_outcome(attempt).await;
     }
-    attempt.live.advance(Phase::Spooled);
+    attempt.running.advance(Phase::Spooled);
     if has_files {
-        attempt.ctx.nudge.notify_one();
+        attempt.ctx.heartbeat_wake.notify_one();
     }
 }
 
@@ -242,25 +242,25 @@ pub(super) async fn keep(attempt: &mut Attempt) {
 /// disk is not waited for, since the report goes out at once.
 async fn write_outcome(attempt: &Attempt) {
     let (folder, record) = (attempt.folder.clone(), attempt.record.clone());
-    let write = move || folder.write(&record, Outlives::Process);
+    let write = move || folder.write(&record, Durability::ProcessCrash);
     if let Err(error) = attempt.ctx.on_disk(write).await {
-        tracing::warn!(attempt.id = %attempt.live.id(), "cannot note in the spool how the attempt ended: {error}");
+        tracing::warn!(attempt.id = %attempt.running.id(), "cannot note in the spool how the attempt ended: {error}");
     }
 }
 
 async fn write_record(attempt: &Attempt) {
-    let mut patience = Patience::new(&attempt.ctx);
-    let outlives = attempt.ctx.results_outlive();
+    let mut wait = SpoolWait::new(&attempt.ctx);
+    let durability = attempt.ctx.results_durability();
     loop {
         let (folder, record) = (attempt.folder.clone(), attempt.record.clone());
-        let write = move || folder.write(&record, outlives);
+        let write = move || folder.write(&record, durability);
         let Err(error) = attempt.ctx.on_disk(write).await else {
             return;
         };
-        tracing::warn!(attempt.id = %attempt.live.id(), "cannot note in the spool that the results are there: {error}");
+        tracing::warn!(attempt.id = %attempt.running.id(), "cannot note in the spool that the results are there: {error}");
         // Whoever interrupts hears of the results: work that is done goes on to the frontend.
-        if !patience.pause(attempt, &error).await.unwrap_or(false) {
-            tracing::error!(attempt.id = %attempt.live.id(), "a restart before the upload would lose the results");
+        if !wait.pause(attempt, &error).await.unwrap_or(false) {
+            tracing::error!(attempt.id = %attempt.running.id(), "a restart before the upload would lose the results");
             return;
         }
     }

@@ -10,10 +10,11 @@ use millrace_wire::ManifestFile;
 
 use crate::attempt::Attempt;
 use crate::attempt::outcome::{Unfinished, disk_failed, sandbox_failed};
-use crate::attempt::spool_wait::Patience;
-use crate::context::{Context, on_disk};
+use crate::attempt::spool_wait::SpoolWait;
+use crate::context::Context;
 use crate::spool::AttemptFolder;
-use crate::spool::atomic_file::{Outlives, sync_folder};
+use crate::spool::atomic_file::{Durability, sync_folder};
+use crate::spool::blocking::on_disk;
 
 /// Collects the files of a package; they outlive the host afterwards.
 pub async fn collect(
@@ -21,7 +22,7 @@ pub async fn collect(
     handle: &SandboxHandle,
     position: u32,
 ) -> Result<Collected, Unfinished> {
-    let mut patience = Patience::new(&attempt.ctx);
+    let mut wait = SpoolWait::new(&attempt.ctx);
     loop {
         let full = match collect_once(attempt, handle, position).await {
             Ok(collected) => return Ok(collected),
@@ -29,9 +30,9 @@ pub async fn collect(
             Err(outcome) => return Err(outcome.into()),
         };
         remove_partial(attempt, position).await;
-        tracing::warn!(attempt.id = %attempt.live.id(), "the spool disk is full, the results wait in their sandbox");
-        if !patience.pause(attempt, &full.message).await? {
-            return Err(patience.exhausted(full).into());
+        tracing::warn!(attempt.id = %attempt.running.id(), "the spool disk is full, the results wait in their sandbox");
+        if !wait.pause(attempt, &full.message).await? {
+            return Err(wait.exhausted(full).into());
         }
     }
 }
@@ -65,7 +66,7 @@ async fn sync(
     position: u32,
     files: Vec<ManifestFile>,
 ) -> std::io::Result<()> {
-    if ctx.results_outlive() != Outlives::Host || files.is_empty() {
+    if ctx.results_durability() != Durability::HostCrash || files.is_empty() {
         return Ok(());
     }
     let results = folder.results(position);
@@ -82,7 +83,7 @@ async fn sync(
 async fn remove_partial(attempt: &Attempt, position: u32) {
     let folder = attempt.folder.clone();
     if let Err(error) = on_disk(move || folder.remove_results(position)).await {
-        tracing::warn!(attempt.id = %attempt.live.id(), "cannot remove partial results: {error}");
+        tracing::warn!(attempt.id = %attempt.running.id(), "cannot remove partial results: {error}");
     }
 }
 

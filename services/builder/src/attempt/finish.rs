@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use chrono::Utc;
 use millrace_bus::{Outgoing, Route};
-use millrace_chassis::{Backoff, crash_point};
+use millrace_chassis::{Backoff, BackoffExt, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Phase, Stage};
 use millrace_wire::{FinishedV1, MissingFile};
 
 use crate::attempt::Attempt;
-use crate::attempt::build_packages::Worked;
+use crate::attempt::build_packages::BuiltPackages;
 use crate::attempt::outcome;
 use crate::attempt::upload::{self, NotUploaded, SpooledFile};
-use crate::attempt_registry::Reply;
+use crate::attempt_registry::ReportReply;
 use crate::log::ship::Unshipped;
 
 /// How long the broker is waited for to take the report of a cancelled attempt.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
+const CANCEL_REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How the finish line ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,12 +27,12 @@ enum Finish {
     /// The attempt is closed: the spool can go.
     Closed,
     /// The builder leaves: the spool stays for the next start.
-    Left,
+    LeftInSpool,
 }
 
 /// Carries an attempt over the finish line.
-pub async fn finish(mut attempt: Attempt, worked: Worked) {
-    let finish = match deliver(&mut attempt, worked).await {
+pub async fn finish(mut attempt: Attempt, built: BuiltPackages) {
+    let finish = match upload_and_write_report(&mut attempt, built).await {
         Ok(report) => report_until_closed(&attempt, &report).await,
         Err(finish) => finish,
     };
@@ -48,30 +48,33 @@ pub async fn finish_reported(attempt: Attempt, report: FinishedV1) {
 async fn end(attempt: Attempt, finish: Finish) {
     match finish {
         Finish::Closed => attempt.forget().await,
-        Finish::Left => {
-            tracing::info!(attempt.id = %attempt.live.id(), "stays in the spool for the next start");
+        Finish::LeftInSpool => {
+            tracing::info!(attempt.id = %attempt.running.id(), "stays in the spool for the next start");
         }
     }
 }
 
 /// Uploads files and log, and writes the report.
-async fn deliver(attempt: &mut Attempt, worked: Worked) -> Result<FinishedV1, Finish> {
+async fn upload_and_write_report(
+    attempt: &mut Attempt,
+    built: BuiltPackages,
+) -> Result<FinishedV1, Finish> {
     let files = upload::all_files(attempt);
     if !files.is_empty() {
-        attempt.live.begin_stage(Stage::Upload, Utc::now());
+        attempt.running.begin_stage(Stage::Upload, Utc::now());
     }
     let refusal = upload_all(attempt, files).await?;
-    let log_size = log_shipped(attempt, worked).await?;
-    attempt.live.end_stage(Utc::now());
+    let log_size = wait_for_log(attempt, built).await?;
+    attempt.running.end_stage(Utc::now());
     let report = report_of(attempt, refusal, log_size);
     crash_point!("report.unwritten");
     let folder = attempt.folder.clone();
-    let outlives = attempt.ctx.results_outlive();
+    let durability = attempt.ctx.results_durability();
     let written = report.clone();
-    let write = move || folder.write_report(&written, outlives);
+    let write = move || folder.write_report(&written, durability);
     if let Err(error) = attempt.ctx.on_disk(write).await {
         // It goes out all the same; only a restart before the frontend has it would have to upload again.
-        tracing::error!(attempt.id = %attempt.live.id(), "cannot write the report to the spool: {error}");
+        tracing::error!(attempt.id = %attempt.running.id(), "cannot write the report to the spool: {error}");
     }
     crash_point!("report.written");
     Ok(report)
@@ -85,20 +88,20 @@ async fn upload_all(
     match upload::upload(attempt, files).await {
         Ok(()) => Ok(None),
         Err(NotUploaded::Refused(outcome)) => {
-            tracing::error!(attempt.id = %attempt.live.id(), "{}", outcome.message);
+            tracing::error!(attempt.id = %attempt.running.id(), "{}", outcome.message);
             Ok(Some(outcome))
         }
         Err(NotUploaded::LeaseGone) => Err(Finish::Closed),
-        Err(NotUploaded::Stopped) => Err(Finish::Left),
+        Err(NotUploaded::Stopped) => Err(Finish::LeftInSpool),
     }
 }
 
 /// Waits until the log is with the frontend; gives its size.
-async fn log_shipped(attempt: &Attempt, worked: Worked) -> Result<u64, Finish> {
-    let mut shipping = worked.shipping;
+async fn wait_for_log(attempt: &Attempt, built: BuiltPackages) -> Result<u64, Finish> {
+    let mut shipping = built.shipping;
     let shipped = tokio::select! {
         biased;
-        () = attempt.live.revoked() => {
+        () = attempt.running.revoked() => {
             shipping.abort();
             return Err(Finish::Closed);
         }
@@ -107,14 +110,14 @@ async fn log_shipped(attempt: &Attempt, worked: Worked) -> Result<u64, Finish> {
     match shipped {
         Ok(Ok(size)) => Ok(size),
         Ok(Err(Unshipped::LeaseGone)) => Err(Finish::Closed),
-        Ok(Err(Unshipped::Stopped)) => Err(Finish::Left),
+        Ok(Err(Unshipped::Stopped)) => Err(Finish::LeftInSpool),
         Ok(Err(error @ (Unshipped::Refused(_) | Unshipped::Spool(_)))) => {
             // A result without the end of its log is worth more than no result.
-            tracing::error!(attempt.id = %attempt.live.id(), "the log was not shipped whole: {error}");
+            tracing::error!(attempt.id = %attempt.running.id(), "the log was not shipped whole: {error}");
             Ok(0)
         }
         Err(error) => {
-            tracing::error!(attempt.id = %attempt.live.id(), "shipping the log failed: {error}");
+            tracing::error!(attempt.id = %attempt.running.id(), "shipping the log failed: {error}");
             Ok(0)
         }
     }
@@ -131,13 +134,13 @@ fn report_of(attempt: &Attempt, refusal: Option<Box<Outcome>>, log_size: u64) ->
         }
     }
     FinishedV1 {
-        attempt_id: attempt.live.id(),
+        attempt_id: attempt.running.id(),
         task_id: record.job.task_id,
         builder_id: attempt.ctx.builder,
-        lease_token: attempt.live.lease().clone(),
+        lease_token: attempt.running.lease().clone(),
         outcome: outcome::of_packages(&packages),
         packages,
-        stages: attempt.live.stages(),
+        stages: attempt.running.stages(),
         log_size,
         image_digest: record.image_digest.clone(),
         image_baked_at: record.image_baked_at,
@@ -149,23 +152,23 @@ async fn report_until_closed(attempt: &Attempt, report: &FinishedV1) -> Finish {
     // The frontend says "missing" until it has read the next report, so rounds keep their distance.
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
     loop {
-        attempt.live.expect_reply();
+        attempt.running.expect_reply();
         if let Err(finish) = publish(attempt, report).await {
             return finish;
         }
         crash_point!("report.confirmed");
-        attempt.live.advance(Phase::Reported);
-        attempt.ctx.nudge.notify_one();
+        attempt.running.advance(Phase::Reported);
+        attempt.ctx.heartbeat_wake.notify_one();
         let missing = match wait_for_missing(attempt).await {
             Ok(missing) => missing,
             Err(finish) => return finish,
         };
         crash_point!("report.incomplete");
-        tracing::warn!(attempt.id = %attempt.live.id(), files = missing.len(), "the frontend misses files, uploading them again");
+        tracing::warn!(attempt.id = %attempt.running.id(), files = missing.len(), "the frontend misses files, uploading them again");
         if !backoff.pause(&attempt.ctx.leaving).await {
-            return Finish::Left;
+            return Finish::LeftInSpool;
         }
-        if let Err(finish) = upload_all(attempt, named(attempt, &missing)).await {
+        if let Err(finish) = upload_all(attempt, files_named(attempt, &missing)).await {
             return finish;
         }
     }
@@ -173,21 +176,21 @@ async fn report_until_closed(attempt: &Attempt, report: &FinishedV1) -> Finish {
 
 /// Waits for the frontend's word; gives the files that it misses.
 async fn wait_for_missing(attempt: &Attempt) -> Result<Vec<MissingFile>, Finish> {
-    let mut replies = attempt.live.replies();
+    let mut replies = attempt.running.replies();
     let reply = attempt
         .ctx
         .leaving
-        .run_until_cancelled(replies.wait_for(|reply| *reply != Reply::Pending))
+        .run_until_cancelled(replies.wait_for(|reply| *reply != ReportReply::Pending))
         .await;
     match reply.as_ref().map(|reply| reply.as_deref()) {
-        Some(Ok(Reply::Missing(files))) => Ok(files.clone()),
-        Some(Ok(Reply::Closed | Reply::Revoked)) => Err(Finish::Closed),
+        Some(Ok(ReportReply::Missing(files))) => Ok(files.clone()),
+        Some(Ok(ReportReply::Closed | ReportReply::Revoked)) => Err(Finish::Closed),
         // The attempt itself holds the other end, so an error means that it is being dropped.
-        Some(Ok(Reply::Pending) | Err(_)) | None => Err(Finish::Left),
+        Some(Ok(ReportReply::Pending) | Err(_)) | None => Err(Finish::LeftInSpool),
     }
 }
 
-fn named(attempt: &Attempt, missing: &[MissingFile]) -> Vec<SpooledFile> {
+fn files_named(attempt: &Attempt, missing: &[MissingFile]) -> Vec<SpooledFile> {
     let mut files = upload::all_files(attempt);
     files.retain(|spooled| {
         missing
@@ -199,12 +202,12 @@ fn named(attempt: &Attempt, missing: &[MissingFile]) -> Vec<SpooledFile> {
 
 /// Publishes the report until the broker confirms it.
 async fn publish(attempt: &Attempt, report: &FinishedV1) -> Result<(), Finish> {
-    let id = attempt.live.id().0;
+    let id = attempt.running.id().0;
     let body = match millrace_wire::encode(id, Utc::now(), report).map(|body| body.to_string()) {
         Ok(body) => body.into_bytes(),
         Err(error) => {
-            tracing::error!(attempt.id = %attempt.live.id(), "the report cannot be encoded: {error}");
-            return Err(Finish::Left);
+            tracing::error!(attempt.id = %attempt.running.id(), "the report cannot be encoded: {error}");
+            return Err(Finish::LeftInSpool);
         }
     };
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
@@ -221,12 +224,12 @@ async fn publish(attempt: &Attempt, report: &FinishedV1) -> Result<(), Finish> {
         };
         let published = tokio::select! {
             biased;
-            () = attempt.live.revoked() => return Err(Finish::Closed),
-            () = attempt.ctx.leaving.cancelled() => return Err(Finish::Left),
+            () = attempt.running.revoked() => return Err(Finish::Closed),
+            () = attempt.ctx.leaving.cancelled() => return Err(Finish::LeftInSpool),
             published = publishing => published,
-            () = tokio::time::sleep(CANCEL_PATIENCE), if is_cancelled => {
+            () = tokio::time::sleep(CANCEL_REPORT_TIMEOUT), if is_cancelled => {
                 if attempt.decline().await {
-                    tracing::info!(attempt.id = %attempt.live.id(), "the broker is away, the cancelled attempt was handed back");
+                    tracing::info!(attempt.id = %attempt.running.id(), "the broker is away, the cancelled attempt was handed back");
                     return Err(Finish::Closed);
                 }
                 continue;
@@ -235,11 +238,11 @@ async fn publish(attempt: &Attempt, report: &FinishedV1) -> Result<(), Finish> {
         match published {
             Ok(()) => return Ok(()),
             Err(error) => {
-                tracing::warn!(attempt.id = %attempt.live.id(), "the report is not confirmed yet: {error}");
+                tracing::warn!(attempt.id = %attempt.running.id(), "the report is not confirmed yet: {error}");
             }
         }
         if !backoff.pause(&attempt.ctx.leaving).await {
-            return Err(Finish::Left);
+            return Err(Finish::LeftInSpool);
         }
     }
 }

@@ -29,13 +29,13 @@ pub(crate) mod upload;
 
 use std::sync::Arc;
 
-use millrace_chassis::crash_point;
+use millrace_chassis::{BackoffExt, crash_point};
 use millrace_wire::{DeclineReason, DeclineRequest};
 
-use crate::attempt_registry::{Interrupt, Live};
+use crate::attempt_registry::{Interrupt, RunningAttempt};
 use crate::context::Context;
 use crate::engine::room::Reservation;
-use crate::frontend::client::CallError;
+use crate::frontend::call_error::CallError;
 use crate::log::ship::Shipment;
 use crate::spool::{AttemptFolder, Record};
 
@@ -44,7 +44,7 @@ pub struct Attempt {
     /// The builder's shared parts.
     pub ctx: Arc<Context>,
     /// The attempt as the heartbeat sees it.
-    pub live: Arc<Live>,
+    pub running: Arc<RunningAttempt>,
     /// Its folder.
     pub folder: AttemptFolder,
     /// What the folder says of it.
@@ -54,8 +54,8 @@ pub struct Attempt {
 impl Attempt {
     fn shipment(&self) -> Shipment {
         Shipment {
-            attempt: self.live.id(),
-            lease: self.live.lease().clone(),
+            attempt: self.running.id(),
+            lease: self.running.lease().clone(),
             path: self.folder.log(),
             frontend: self.ctx.frontend.clone(),
         }
@@ -64,10 +64,10 @@ impl Attempt {
     /// Removes all traces: the attempt is closed.
     async fn forget(self) {
         crash_point!("attempt.closed");
-        self.ctx.registry.forget(self.live.id());
+        self.ctx.registry.forget(self.running.id());
         let folder = self.folder.clone();
         if let Err(error) = self.ctx.on_disk(move || folder.remove()).await {
-            tracing::error!(attempt.id = %self.live.id(), "cannot remove a closed attempt from the spool: {error}");
+            tracing::error!(attempt.id = %self.running.id(), "cannot remove a closed attempt from the spool: {error}");
         }
         crash_point!("attempt.forgotten");
     }
@@ -77,18 +77,18 @@ impl Attempt {
         crash_point!("handback.begun");
         if self.decline().await {
             crash_point!("handback.told");
-            tracing::info!(attempt.id = %self.live.id(), "handed back");
+            tracing::info!(attempt.id = %self.running.id(), "handed back");
             self.forget().await;
         } else {
-            tracing::warn!(attempt.id = %self.live.id(), "not handed back, the frontend is away; the next start reports it");
+            tracing::warn!(attempt.id = %self.running.id(), "not handed back, the frontend is away; the next start reports it");
         }
     }
 
     /// Gives the lease back; false when the frontend is away.
     async fn decline(&self) -> bool {
         let decline = DeclineRequest {
-            attempt_id: self.live.id(),
-            lease_token: Some(self.live.lease().clone()),
+            attempt_id: self.running.id(),
+            lease_token: Some(self.running.lease().clone()),
             reason: DeclineReason::Stopping,
             missing_image: None,
             hindrances: self.ctx.hindrances(),
@@ -125,12 +125,12 @@ pub async fn decline_until(ctx: &Context, decline: &DeclineRequest) -> bool {
 
 /// Runs a claimed attempt to its end. The room is given back as soon as the results are spooled.
 pub async fn run(mut attempt: Attempt, reservation: Reservation) {
-    let id = attempt.live.id();
+    let id = attempt.running.id();
     let job = &attempt.record.job;
     tracing::info!(attempt.id = %id, task.id = %job.task_id, build.id = %job.build_id, chroot = %job.chroot.name, "claimed");
-    let worked = build_packages::work(&mut attempt).await;
+    let built = build_packages::build_packages(&mut attempt).await;
     drop(reservation);
-    match worked {
+    match built {
         Ok(finished) => finish::finish(attempt, finished).await,
         Err(Interrupt::Stopping) => attempt.hand_back().await,
         Err(Interrupt::Revoked | Interrupt::Cancelled) => {

@@ -13,17 +13,17 @@ use crate::attempt::Attempt;
 use crate::attempt::collect;
 use crate::attempt::fetch;
 use crate::attempt::outcome::Unfinished;
-use crate::attempt::package_order::Turn;
+use crate::attempt::package_order::Try;
 use crate::attempt::sandbox;
-use crate::attempt::sandbox::{Run, Setup};
+use crate::attempt::sandbox::{SandboxInputs, SandboxRun};
 use crate::attempt::stages;
 use crate::attempt_registry::Interrupt;
-use crate::context::on_disk;
 use crate::log::spool::SpooledLog;
-use crate::mock::classify::{Evidence, judge};
+use crate::mock::classify::{Evidence, classify};
+use crate::spool::blocking::on_disk;
 
 /// A package that was built, or was not.
-pub struct Built {
+pub struct TriedPackage {
     /// What became of it.
     pub report: PackageReport,
     /// Still holds its results; to be [discarded](sandbox::discard).
@@ -33,7 +33,7 @@ pub struct Built {
 }
 
 /// What a sandbox brought.
-struct Brought {
+struct BuiltPackage {
     outcome: Outcome,
     files: Vec<ManifestFile>,
     sandbox: SandboxHandle,
@@ -45,24 +45,24 @@ pub async fn build(
     attempt: &Attempt,
     log: &mut SpooledLog,
     source: &JobSource,
-    turn: &Turn,
-) -> Result<Built, Interrupt> {
+    this_try: &Try,
+) -> Result<TriedPackage, Interrupt> {
     let source_path = attempt.folder.source(source.position);
-    let first_stage = attempt.live.stages().len();
-    let mut built = match try_build(attempt, log, source, turn).await {
-        Ok(brought) => Built {
-            report: report(source, brought.outcome, brought.files),
-            sandbox: Some(brought.sandbox),
-            took: brought.took,
+    let first_stage = attempt.running.stages().len();
+    let mut built = match try_build(attempt, log, source, this_try).await {
+        Ok(package) => TriedPackage {
+            report: report(source, package.outcome, package.files),
+            sandbox: Some(package.sandbox),
+            took: package.took,
         },
-        Err(error) => Built {
+        Err(error) => TriedPackage {
             report: unfinished(source, error)?,
             sandbox: None,
             took: Duration::ZERO,
         },
     };
-    attempt.live.end_stage(Utc::now());
-    let stages = attempt.live.stages();
+    attempt.running.end_stage(Utc::now());
+    let stages = attempt.running.stages();
     add_use(&mut built.report, stages.get(first_stage..), &source_path);
     Ok(built)
 }
@@ -70,7 +70,7 @@ pub async fn build(
 /// What the builder itself knows of a package's use, however it ended.
 fn add_use(report: &mut PackageReport, stages: Option<&[StageTime]>, source: &Path) {
     let outcome = &mut report.outcome;
-    outcome.stage_seconds = stages::sums(stages.unwrap_or_default());
+    outcome.stage_seconds = stages::total_seconds(stages.unwrap_or_default());
     outcome.source_bytes = std::fs::metadata(source).ok().map(|source| source.len());
     outcome.result_bytes = Some(report.files.iter().map(|file| file.size).sum());
 }
@@ -106,29 +106,29 @@ async fn try_build(
     attempt: &Attempt,
     log: &mut SpooledLog,
     source: &JobSource,
-    turn: &Turn,
-) -> Result<Brought, Unfinished> {
-    let live = &attempt.live;
+    this_try: &Try,
+) -> Result<BuiltPackage, Unfinished> {
+    let running = &attempt.running;
     // What is tried again lies there still.
-    if !attempt.ctx.is_noop() && !turn.is_again {
-        live.begin_stage(Stage::Fetch, Utc::now());
+    if !attempt.ctx.is_noop() && !this_try.is_repeat {
+        running.begin_stage(Stage::Fetch, Utc::now());
         crash_point!("fetch.begun");
         fetch::fetch(attempt, source).await?;
         crash_point!("fetch.done");
-        live.end_stage(Utc::now());
+        running.end_stage(Utc::now());
     }
-    live.advance(Phase::Building);
-    let first_stage = live.stages().len();
+    running.advance(Phase::Building);
+    let first_stage = running.stages().len();
     let began = Instant::now();
-    let run = sandbox::run(attempt, log, setup(attempt, source, turn)).await?;
+    let run = sandbox::run(attempt, log, setup(attempt, source, this_try)).await?;
     let took = began.elapsed();
     let lost = run.ended.lost_log_bytes;
     if lost > 0 {
         let note = format!("{lost} bytes of the log were lost between sandbox and builder");
-        say(attempt, log, &note).await;
+        log_line(attempt, log, &note).await;
     }
     if let Some(report) = &run.ended.report {
-        live.replace_stages(first_stage, stages::of_report(&report.stages));
+        running.replace_stages(first_stage, stages::of_report(&report.stages));
     }
     let (files, left_behind) = match take_results(attempt, log, source, &run).await {
         Ok(taken) => taken,
@@ -138,7 +138,7 @@ async fn try_build(
         }
     };
     let are_made = collect::has_packages(&files) || left_behind.is_some();
-    let mut outcome = judge(&evidence(attempt, &run, are_made, turn));
+    let mut outcome = classify(&evidence(attempt, &run, are_made, this_try));
     if let Some(message) = left_behind
         && outcome.kind == OutcomeKind::Succeeded
     {
@@ -146,7 +146,7 @@ async fn try_build(
         outcome.stage = Some(Stage::Collect);
         outcome.message = message;
     }
-    Ok(Brought {
+    Ok(BuiltPackage {
         outcome,
         files,
         sandbox: run.handle,
@@ -155,7 +155,7 @@ async fn try_build(
 }
 
 /// The source, with the packages of the same build that were built before it.
-fn setup(attempt: &Attempt, source: &JobSource, turn: &Turn) -> Setup {
+fn setup(attempt: &Attempt, source: &JobSource, this_try: &Try) -> SandboxInputs {
     let others = attempt
         .record
         .packages
@@ -170,10 +170,10 @@ fn setup(attempt: &Attempt, source: &JobSource, turn: &Turn) -> Setup {
             .filter(|file| collect::is_binary(file.name.as_str()))
             .map(move |file| folder.join(file.name.as_str()))
     });
-    Setup {
+    SandboxInputs {
         source: attempt.folder.source(source.position),
         packages: packages.collect(),
-        timeout_seconds: turn.timeout_seconds,
+        timeout_seconds: this_try.timeout_seconds,
     }
 }
 
@@ -182,16 +182,16 @@ async fn take_results(
     attempt: &Attempt,
     log: &mut SpooledLog,
     source: &JobSource,
-    run: &Run,
+    run: &SandboxRun,
 ) -> Result<(Vec<ManifestFile>, Option<String>), Unfinished> {
     if run.cancelled || attempt.ctx.is_noop() {
         return Ok((Vec::new(), None));
     }
     // A phase never goes back, and another package may be built after this one.
     if attempt.record.job.sources.len() == 1 {
-        attempt.live.advance(Phase::Collecting);
+        attempt.running.advance(Phase::Collecting);
     }
-    attempt.live.begin_stage(Stage::Collect, Utc::now());
+    attempt.running.begin_stage(Stage::Collect, Utc::now());
     crash_point!("collect.begun");
     let collected = collect::collect(attempt, &run.handle, source.position).await?;
     crash_point!("collect.done");
@@ -200,11 +200,11 @@ async fn take_results(
             "{} was left in the sandbox: {}",
             refused.name, refused.reason
         );
-        say(attempt, log, &line).await;
+        log_line(attempt, log, &line).await;
     }
     if let Some(reason) = collected.unread {
         let line = format!("the result folder was not read to its end: {reason}");
-        say(attempt, log, &line).await;
+        log_line(attempt, log, &line).await;
     }
     let left_behind = collect::left_behind(&collected);
     Ok((collect::manifest(&collected), left_behind))
@@ -212,13 +212,13 @@ async fn take_results(
 
 fn evidence<'a>(
     attempt: &'a Attempt,
-    run: &'a Run,
+    run: &'a SandboxRun,
     packages_made: bool,
-    turn: &Turn,
+    this_try: &Try,
 ) -> Evidence<'a> {
     let job = &attempt.record.job;
     let limits = Limits {
-        timeout_seconds: turn.timeout_seconds,
+        timeout_seconds: this_try.timeout_seconds,
         ..job.limits
     };
     Evidence {
@@ -234,9 +234,9 @@ fn evidence<'a>(
 }
 
 /// Appends a line of the builder's own to the log; a disk that fails shows elsewhere.
-pub async fn say(attempt: &Attempt, log: &mut SpooledLog, line: &str) {
-    if let Err(error) = log.say(line).await {
-        tracing::warn!(attempt.id = %attempt.live.id(), "{error}");
+pub async fn log_line(attempt: &Attempt, log: &mut SpooledLog, line: &str) {
+    if let Err(error) = log.append_line(line).await {
+        tracing::warn!(attempt.id = %attempt.running.id(), "{error}");
     }
 }
 
@@ -251,6 +251,6 @@ pub async fn remove_source(attempt: &Attempt, source: &JobSource) {
         _ => Ok(()),
     };
     if let Err(error) = on_disk(remove).await {
-        tracing::warn!(attempt.id = %attempt.live.id(), "cannot remove a source that is done with: {error}");
+        tracing::warn!(attempt.id = %attempt.running.id(), "cannot remove a source that is done with: {error}");
     }
 }

@@ -13,20 +13,20 @@ const SHORTEST_TRY: u32 = 10;
 
 /// One try of one package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub struct Try {
     /// Which package, counted from 0.
     pub index: usize,
     /// The time that it has, in seconds.
     pub timeout_seconds: u32,
     /// It was tried before.
-    pub is_again: bool,
+    pub is_repeat: bool,
     /// Its time is what was left, less than the package's own limit.
     pub is_cut_short: bool,
 }
 
 /// How it stands with a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum PackageState {
     Untried,
     /// So many others were built when its last try began.
     Failed {
@@ -37,10 +37,10 @@ enum Standing {
 
 /// The turns of an attempt.
 #[derive(Debug)]
-pub struct Turns {
+pub struct PackageOrder {
     limit_seconds: u32,
     left: Duration,
-    packages: Vec<Standing>,
+    packages: Vec<PackageState>,
     built: usize,
 }
 
@@ -52,64 +52,63 @@ pub fn may_be_cured(kind: OutcomeKind) -> bool {
     )
 }
 
-impl Turns {
+impl PackageOrder {
     /// For so many packages, each with a limit on its time.
     pub fn new(packages: usize, limit_seconds: u32) -> Self {
         let count = u32::try_from(packages).unwrap_or(u32::MAX);
         Self {
             limit_seconds,
             left: Duration::from_secs(limit_seconds.into()).saturating_mul(count),
-            packages: vec![Standing::Untried; packages],
+            packages: vec![PackageState::Untried; packages],
             built: 0,
         }
     }
 
     /// Says that a package needs no turn.
-    pub fn pass_over(&mut self, index: usize) {
+    pub fn skip(&mut self, index: usize) {
         if let Some(package) = self.packages.get_mut(index) {
-            *package = Standing::Over;
+            *package = PackageState::Over;
         }
     }
 
     /// The next try; none when nothing is left that could succeed.
-    pub fn next(&self) -> Option<Turn> {
-        let first = self.find(|standing| standing == Standing::Untried);
+    pub fn next(&self) -> Option<Try> {
+        let first = self.find(|state| state == PackageState::Untried);
         if let Some(index) = first {
-            return Some(Turn {
+            return Some(Try {
                 index,
                 timeout_seconds: self.limit_seconds,
-                is_again: false,
+                is_repeat: false,
                 is_cut_short: false,
             });
         }
-        let index = self.find(
-            |standing| matches!(standing, Standing::Failed { built } if built < self.built),
-        )?;
+        let index = self
+            .find(|state| matches!(state, PackageState::Failed { built } if built < self.built))?;
         let left = u32::try_from(self.left.as_secs()).unwrap_or(u32::MAX);
-        (left >= SHORTEST_TRY).then(|| Turn {
+        (left >= SHORTEST_TRY).then(|| Try {
             index,
             timeout_seconds: left.min(self.limit_seconds),
-            is_again: true,
+            is_repeat: true,
             is_cut_short: left < self.limit_seconds,
         })
     }
 
     /// Notes how a try ended and how long its sandbox lived.
-    pub fn note(&mut self, turn: &Turn, kind: OutcomeKind, took: Duration) {
+    pub fn record_try(&mut self, this_try: &Try, kind: OutcomeKind, took: Duration) {
         self.left = self.left.saturating_sub(took);
-        let standing = if may_be_cured(kind) {
-            Standing::Failed { built: self.built }
+        let state = if may_be_cured(kind) {
+            PackageState::Failed { built: self.built }
         } else {
-            Standing::Over
+            PackageState::Over
         };
-        if let Some(package) = self.packages.get_mut(turn.index) {
-            *package = standing;
+        if let Some(package) = self.packages.get_mut(this_try.index) {
+            *package = state;
         }
         self.built += usize::from(kind == OutcomeKind::Succeeded);
     }
 
-    fn find(&self, is_it: impl Fn(Standing) -> bool) -> Option<usize> {
-        self.packages.iter().position(|standing| is_it(*standing))
+    fn find(&self, is_it: impl Fn(PackageState) -> bool) -> Option<usize> {
+        self.packages.iter().position(|state| is_it(*state))
     }
 }
 
@@ -122,35 +121,35 @@ mod tests {
 
     /// Plays all turns; tells which packages were tried, in order.
     fn play(
-        turns: &mut Turns,
+        order: &mut PackageOrder,
         took: Duration,
-        mut end: impl FnMut(&Turn) -> OutcomeKind,
+        mut end: impl FnMut(&Try) -> OutcomeKind,
     ) -> Vec<usize> {
         let mut tried = Vec::new();
-        while let Some(turn) = turns.next() {
-            tried.push(turn.index);
+        while let Some(this_try) = order.next() {
+            tried.push(this_try.index);
             assert!(tried.len() < 100, "it never ends: {tried:?}");
-            let kind = end(&turn);
-            turns.note(&turn, kind, took);
+            let kind = end(&this_try);
+            order.record_try(&this_try, kind, took);
         }
         tried
     }
 
     #[test]
     fn what_builds_is_built_once_in_order() {
-        let mut turns = Turns::new(3, 60);
-        assert_eq!(play(&mut turns, SECOND, |_| Succeeded), [0, 1, 2]);
+        let mut order = PackageOrder::new(3, 60);
+        assert_eq!(play(&mut order, SECOND, |_| Succeeded), [0, 1, 2]);
     }
 
     #[test]
     fn a_chain_in_the_wrong_order_is_built_all_the_same() {
         // Each needs the one behind it.
         let mut built = [false; 4];
-        let mut turns = Turns::new(3, 60);
-        let tried = play(&mut turns, SECOND, |turn| {
-            let is_last = turn.index == 2;
-            if is_last || built[turn.index + 1] {
-                built[turn.index] = true;
+        let mut order = PackageOrder::new(3, 60);
+        let tried = play(&mut order, SECOND, |this_try| {
+            let is_last = this_try.index == 2;
+            if is_last || built[this_try.index + 1] {
+                built[this_try.index] = true;
                 Succeeded
             } else {
                 DependencyFailed
@@ -161,14 +160,14 @@ mod tests {
 
     #[test]
     fn what_never_builds_is_not_tried_without_end() {
-        let mut turns = Turns::new(2, 60);
-        let tried = play(&mut turns, SECOND, |turn| {
-            [BuildFailed, Succeeded][turn.index]
+        let mut order = PackageOrder::new(2, 60);
+        let tried = play(&mut order, SECOND, |this_try| {
+            [BuildFailed, Succeeded][this_try.index]
         });
         assert_eq!(tried, [0, 1, 0]);
-        let mut turns = Turns::new(2, 60);
-        let tried = play(&mut turns, SECOND, |turn| {
-            [Succeeded, BuildFailed][turn.index]
+        let mut order = PackageOrder::new(2, 60);
+        let tried = play(&mut order, SECOND, |this_try| {
+            [Succeeded, BuildFailed][this_try.index]
         });
         assert_eq!(tried, [0, 1], "it had the other's results already");
     }
@@ -176,24 +175,26 @@ mod tests {
     #[test]
     fn a_hit_limit_is_not_cured_by_another_package() {
         for kind in [OutOfMemory, TimedOut, Skipped] {
-            let mut turns = Turns::new(2, 60);
-            let tried = play(&mut turns, SECOND, |turn| [kind, Succeeded][turn.index]);
+            let mut order = PackageOrder::new(2, 60);
+            let tried = play(&mut order, SECOND, |this_try| {
+                [kind, Succeeded][this_try.index]
+            });
             assert_eq!(tried, [0, 1], "{kind}");
         }
     }
 
     #[test]
     fn all_tries_together_keep_the_sum_of_the_limits() {
-        let mut turns = Turns::new(2, 60);
+        let mut order = PackageOrder::new(2, 60);
         let mut given = Vec::new();
-        play(&mut turns, 45 * SECOND, |turn| {
-            given.push((turn.timeout_seconds, turn.is_cut_short));
-            [BuildFailed, Succeeded][turn.index]
+        play(&mut order, 45 * SECOND, |this_try| {
+            given.push((this_try.timeout_seconds, this_try.is_cut_short));
+            [BuildFailed, Succeeded][this_try.index]
         });
         assert_eq!(given, [(60, false), (60, false), (30, true)]);
-        let mut turns = Turns::new(2, 60);
-        let tried = play(&mut turns, 56 * SECOND, |turn| {
-            [BuildFailed, Succeeded][turn.index]
+        let mut order = PackageOrder::new(2, 60);
+        let tried = play(&mut order, 56 * SECOND, |this_try| {
+            [BuildFailed, Succeeded][this_try.index]
         });
         assert_eq!(tried, [0, 1], "eight seconds are no try");
     }

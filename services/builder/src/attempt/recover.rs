@@ -4,16 +4,17 @@
 
 use std::sync::Arc;
 
-use millrace_chassis::crash_point;
+use millrace_chassis::{BackoffExt, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Phase, Token};
 use millrace_wire::{ClaimRequest, JobSource, PackageReport};
 
 use crate::attempt::Attempt;
-use crate::attempt::build_packages::Worked;
+use crate::attempt::build_packages::BuiltPackages;
 use crate::attempt::finish;
-use crate::attempt_registry::Live;
+use crate::attempt_registry::RunningAttempt;
 use crate::context::Context;
-use crate::frontend::client::{CallError, Claimed};
+use crate::frontend::call_error::CallError;
+use crate::frontend::client::Claimed;
 use crate::log::ship::ship;
 use crate::log::spool::{LogError, SpooledLog};
 use crate::spool::{AttemptFolder, Found, Record};
@@ -23,7 +24,7 @@ pub enum Adopted {
     /// Claimed for sure.
     Claimed(Box<Attempt>),
     /// The answer to its claim was lost.
-    Unsure(Arc<Context>, Box<Found>),
+    LostClaim(Arc<Context>, Box<Found>),
 }
 
 /// Makes an attempt known before the first order is taken: the same order may be delivered again at once.
@@ -31,15 +32,15 @@ pub fn adopt(ctx: &Arc<Context>, found: Found) -> Option<Adopted> {
     let id = found.record.job.attempt_id;
     let ctx = Arc::clone(ctx);
     let Some(lease) = found.record.lease_token.clone() else {
-        ctx.registry.insert_unsure(id);
-        return Some(Adopted::Unsure(ctx, Box::new(found)));
+        ctx.registry.insert_unanswered(id);
+        return Some(Adopted::LostClaim(ctx, Box::new(found)));
     };
     let Found { folder, record } = found;
-    let live = Live::new(id, lease, record.phase, record.stages.clone());
-    ctx.registry.insert(&live).then(|| {
+    let running = RunningAttempt::new(id, lease, record.phase, record.stages.clone());
+    ctx.registry.insert(&running).then(|| {
         Adopted::Claimed(Box::new(Attempt {
             ctx,
-            live,
+            running,
             folder,
             record,
         }))
@@ -49,17 +50,19 @@ pub fn adopt(ctx: &Arc<Context>, found: Found) -> Option<Adopted> {
 /// Goes on with an attempt of an earlier process.
 pub async fn recover(adopted: Adopted) {
     match adopted {
-        Adopted::Claimed(attempt) => go_on(*attempt).await,
-        Adopted::Unsure(ctx, found) => hand_back_unsure(ctx, found.folder, found.record).await,
+        Adopted::Claimed(attempt) => resume(*attempt).await,
+        Adopted::LostClaim(ctx, found) => {
+            hand_back_unanswered(ctx, found.folder, found.record).await;
+        }
     }
 }
 
-async fn go_on(attempt: Attempt) {
-    let id = attempt.live.id();
+async fn resume(attempt: Attempt) {
+    let id = attempt.running.id();
     match attempt.folder.read_report() {
         Ok(Some(report)) => {
             tracing::info!(attempt.id = %id, "reporting again what was reported before the restart");
-            attempt.live.advance(Phase::Spooled);
+            attempt.running.advance(Phase::Spooled);
             return finish::finish_reported(attempt, report).await;
         }
         Ok(None) => {}
@@ -73,10 +76,10 @@ async fn go_on(attempt: Attempt) {
         tracing::info!(attempt.id = %id, "going on with the uploads after the restart");
     } else {
         tracing::warn!(attempt.id = %id, "the sandbox ended with the earlier process, reporting the attempt as lost");
-        lose(&mut attempt);
+        record_lost(&mut attempt);
     }
-    match take_up_log(&attempt).await {
-        Ok(worked) => finish::finish(attempt, worked).await,
+    match resume_log(&attempt).await {
+        Ok(built) => finish::finish(attempt, built).await,
         Err(error) => {
             tracing::error!(attempt.id = %id, "dropping an attempt whose log cannot be read: {error}");
             attempt.forget().await;
@@ -85,7 +88,7 @@ async fn go_on(attempt: Attempt) {
 }
 
 /// The outcome of an attempt whose sandbox is gone.
-fn lose(attempt: &mut Attempt) {
+fn record_lost(attempt: &mut Attempt) {
     let mut outcome = Outcome::new(
         OutcomeKind::BuilderLost,
         format!(
@@ -93,7 +96,7 @@ fn lose(attempt: &mut Attempt) {
             attempt.ctx.name
         ),
     );
-    outcome.stage = attempt.live.stages().last().map(|stage| stage.name);
+    outcome.stage = attempt.running.stages().last().map(|stage| stage.name);
     // What was finished is on the spool; the first of the others tells of the loss.
     let record = &mut attempt.record;
     let finished = &mut record.packages;
@@ -108,26 +111,26 @@ fn lose(attempt: &mut Attempt) {
     });
     finished.extend(lost);
     finished.sort_by_key(|package| package.position);
-    attempt.live.advance(Phase::Spooled);
+    attempt.running.advance(Phase::Spooled);
 }
 
-async fn take_up_log(attempt: &Attempt) -> Result<Worked, LogError> {
+async fn resume_log(attempt: &Attempt) -> Result<BuiltPackages, LogError> {
     let mut log = SpooledLog::open(&attempt.folder.log())?;
     if attempt.record.phase < Phase::Spooled {
-        log.say("the builder was restarted; this attempt ends here")
+        log.append_line("the builder was restarted; this attempt ends here")
             .await?;
     }
     let progress = log.progress();
     log.end().await?;
     let leaving = attempt.ctx.leaving.clone();
-    Ok(Worked {
+    Ok(BuiltPackages {
         shipping: tokio::spawn(ship(attempt.shipment(), progress, leaving)),
     })
 }
 
 /// The answer to a claim was lost with the earlier process. The same nonce gets the same answer; what turns out to
 /// be ours is handed back, since nothing was begun.
-async fn hand_back_unsure(ctx: Arc<Context>, folder: AttemptFolder, record: Record) {
+async fn hand_back_unanswered(ctx: Arc<Context>, folder: AttemptFolder, record: Record) {
     let claim = ClaimRequest {
         attempt_id: record.job.attempt_id,
         nonce: record.nonce.clone(),
@@ -135,18 +138,18 @@ async fn hand_back_unsure(ctx: Arc<Context>, folder: AttemptFolder, record: Reco
     crash_point!("recovery.unsure");
     match claim_until(&ctx, &claim).await {
         // The next start asks again.
-        Unsure::Still => ctx.registry.forget(claim.attempt_id),
-        Unsure::Ours(lease) => {
-            let live = Live::new(claim.attempt_id, lease, Phase::Fetching, Vec::new());
+        LostClaim::Still => ctx.registry.forget(claim.attempt_id),
+        LostClaim::Ours(lease) => {
+            let running = RunningAttempt::new(claim.attempt_id, lease, Phase::Fetching, Vec::new());
             let attempt = Attempt {
                 ctx,
-                live,
+                running,
                 folder,
                 record,
             };
             attempt.hand_back().await;
         }
-        Unsure::NotOurs => {
+        LostClaim::NotOurs => {
             ctx.registry.forget(claim.attempt_id);
             if let Err(error) = folder.remove() {
                 tracing::warn!(attempt.id = %claim.attempt_id, "cannot remove an attempt from the spool: {error}");
@@ -156,30 +159,30 @@ async fn hand_back_unsure(ctx: Arc<Context>, folder: AttemptFolder, record: Reco
 }
 
 /// Whose an attempt is whose claim had no answer.
-enum Unsure {
+enum LostClaim {
     Ours(Token),
     NotOurs,
     Still,
 }
 
-async fn claim_until(ctx: &Context, claim: &ClaimRequest) -> Unsure {
+async fn claim_until(ctx: &Context, claim: &ClaimRequest) -> LostClaim {
     let mut backoff = millrace_chassis::Backoff::new(
         std::time::Duration::from_millis(200),
         std::time::Duration::from_secs(5),
     );
     loop {
         match ctx.frontend.claim(claim).await {
-            Ok(Claimed::Granted(granted)) => return Unsure::Ours(granted.lease_token),
+            Ok(Claimed::Granted(granted)) => return LostClaim::Ours(granted.lease_token),
             Ok(Claimed::Refused(_))
             | Err(CallError::LeaseGone | CallError::Refused { .. } | CallError::Local(_)) => {
-                return Unsure::NotOurs;
+                return LostClaim::NotOurs;
             }
             Err(CallError::Away(reason) | CallError::StoreFull(reason)) => {
                 tracing::debug!(attempt.id = %claim.attempt_id, "the frontend is away: {reason}");
             }
         }
         if !backoff.pause(&ctx.leaving).await {
-            return Unsure::Still;
+            return LostClaim::Still;
         }
     }
 }

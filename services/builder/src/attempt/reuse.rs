@@ -3,24 +3,24 @@
 
 use std::time::Duration;
 
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_domain::Stage;
 use millrace_wire::{FinishedBefore, JobSource, ManifestFile, PackageReport};
 use tokio::time::Instant;
 
 use crate::attempt::Attempt;
 use crate::attempt::outcome::{Unfinished, disk_failed};
-use crate::attempt::package::say;
-use crate::context::on_disk;
-use crate::frontend::client::CallError;
+use crate::attempt::package::log_line;
+use crate::frontend::call_error::CallError;
 use crate::frontend::transfer;
 use crate::log::spool::SpooledLog;
+use crate::spool::blocking::on_disk;
 
 /// How long the files of one package are asked for.
-const PATIENCE: Duration = Duration::from_mins(1);
+const FETCH_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Takes over what is to be had of a source; tells whether it was.
-pub async fn take_over(
+pub async fn reuse_finished(
     attempt: &mut Attempt,
     log: &mut SpooledLog,
     source: &JobSource,
@@ -30,7 +30,7 @@ pub async fn take_over(
     };
     let fetched = tokio::select! {
         biased;
-        interrupt = attempt.live.interrupted(&attempt.ctx.shutdown) => return Err(interrupt.into()),
+        interrupt = attempt.running.interrupted(&attempt.ctx.shutdown) => return Err(interrupt.into()),
         fetched = fetch(attempt, source, finished) => fetched,
     };
     if let Err(error) = fetched {
@@ -41,14 +41,14 @@ pub async fn take_over(
             "{} is built again, since what an earlier attempt made of it cannot be had: {error}",
             source.name
         );
-        say(attempt, log, &line).await;
+        log_line(attempt, log, &line).await;
         return Ok(false);
     }
     let line = format!(
         "{} is taken over from an earlier attempt: {}",
         source.name, finished.outcome.kind
     );
-    say(attempt, log, &line).await;
+    log_line(attempt, log, &line).await;
     attempt.record.packages.push(PackageReport {
         position: source.position,
         source: source.name.clone(),
@@ -63,7 +63,7 @@ async fn fetch(
     source: &JobSource,
     finished: &FinishedBefore,
 ) -> Result<(), CallError> {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + FETCH_TIMEOUT;
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
     let position = source.position;
     loop {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use millrace_chassis::crash_point;
+use millrace_chassis::{BackoffExt, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_sandbox::{
     Ended, SandboxError, SandboxFiles, SandboxHandle, SandboxLimits, SandboxSpec,
@@ -18,17 +18,17 @@ use crate::attempt::stages;
 use crate::attempt_registry::Interrupt;
 use crate::log::spool::{LogError, SpooledLog};
 use crate::mock::log_scan::LogFacts;
-use crate::mock::plan::{Try, plan, programs};
+use crate::mock::plan::{PlanInputs, plan, programs};
 
 /// How long a cancelled sandbox may take to end itself; its supervisor gives mock three seconds.
-const CANCEL_WITHIN: Duration = Duration::from_secs(5);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the engine may take to tell the end of a sandbox that was killed.
-const KILLED_WITHIN: Duration = Duration::from_secs(15);
+const KILL_TIMEOUT: Duration = Duration::from_secs(15);
 /// A container that outlives its build by this much belongs to nobody.
 const EXPIRY_MARGIN: TimeDelta = TimeDelta::minutes(30);
 
 /// What is left of a sandbox that ended.
-pub struct Run {
+pub struct SandboxRun {
     /// Still holds the container with its results; to be [discarded](discard).
     pub handle: SandboxHandle,
     /// How it ended.
@@ -43,7 +43,7 @@ pub struct Run {
 
 /// What goes into a sandbox.
 #[derive(Debug)]
-pub struct Setup {
+pub struct SandboxInputs {
     /// The source package.
     pub source: PathBuf,
     /// Packages of the same build that were built before.
@@ -53,8 +53,12 @@ pub struct Setup {
 }
 
 /// Runs one try of a package.
-pub async fn run(attempt: &Attempt, log: &mut SpooledLog, setup: Setup) -> Result<Run, Unfinished> {
-    let (spec, files) = describe(attempt, setup);
+pub async fn run(
+    attempt: &Attempt,
+    log: &mut SpooledLog,
+    setup: SandboxInputs,
+) -> Result<SandboxRun, Unfinished> {
+    let (spec, files) = spec_and_files(attempt, setup);
     crash_point!("sandbox.unmade");
     // Not interrupted: a start that is dropped half-way would leave a container.
     let mut handle = attempt
@@ -70,21 +74,21 @@ pub async fn run(attempt: &Attempt, log: &mut SpooledLog, setup: Setup) -> Resul
     let (facts, last_sample, (ended, end)) = tokio::join!(
         async {
             match pieces {
-                Some(pieces) => log.take_in(pieces).await,
+                Some(pieces) => log.spool_output(pieces).await,
                 None => Ok(LogFacts::default()),
             }
         },
-        stages::follow(notices, &attempt.live),
+        stages::follow_notices(notices, &attempt.running),
         wait(attempt, &mut handle, &log_failed),
     );
     crash_point!("sandbox.ended");
-    match judge_end(facts, ended, end) {
-        Ok((facts, ended)) => Ok(Run {
+    match resolve_end(facts, ended, end) {
+        Ok((facts, ended)) => Ok(SandboxRun {
             handle,
             ended,
             facts,
             last_sample,
-            cancelled: end == End::Interrupted(Interrupt::Cancelled),
+            cancelled: end == SandboxEnd::Interrupted(Interrupt::Cancelled),
         }),
         Err(unfinished) => {
             discard(attempt, handle);
@@ -93,7 +97,7 @@ pub async fn run(attempt: &Attempt, log: &mut SpooledLog, setup: Setup) -> Resul
     }
 }
 
-fn describe(attempt: &Attempt, setup: Setup) -> (SandboxSpec, SandboxFiles) {
+fn spec_and_files(attempt: &Attempt, setup: SandboxInputs) -> (SandboxSpec, SandboxFiles) {
     let job = &attempt.record.job;
     let settings = &attempt.ctx.sandboxes;
     let spec = SandboxSpec {
@@ -111,7 +115,7 @@ fn describe(attempt: &Attempt, setup: Setup) -> (SandboxSpec, SandboxFiles) {
         network: Some(settings.network.clone()),
         env: Vec::new(),
     };
-    let plan = plan(&Try {
+    let plan = plan(&PlanInputs {
         job,
         caps: &settings.caps.with_disk(job.disk_mib),
         timeout_seconds: setup.timeout_seconds,
@@ -130,7 +134,7 @@ fn describe(attempt: &Attempt, setup: Setup) -> (SandboxSpec, SandboxFiles) {
 
 /// What ended a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum SandboxEnd {
     Own,
     Interrupted(Interrupt),
     LogFailed,
@@ -140,22 +144,22 @@ async fn wait(
     attempt: &Attempt,
     handle: &mut SandboxHandle,
     log_failed: &millrace_chassis::CancellationToken,
-) -> (Result<Ended, SandboxError>, End) {
+) -> (Result<Ended, SandboxError>, SandboxEnd) {
     let end = tokio::select! {
         biased;
-        ended = handle.wait() => return (ended, End::Own),
-        interrupt = attempt.live.interrupted(&attempt.ctx.shutdown) => End::Interrupted(interrupt),
-        () = log_failed.cancelled() => End::LogFailed,
+        ended = handle.wait() => return (ended, SandboxEnd::Own),
+        interrupt = attempt.running.interrupted(&attempt.ctx.shutdown) => SandboxEnd::Interrupted(interrupt),
+        () = log_failed.cancelled() => SandboxEnd::LogFailed,
     };
-    if end == End::Interrupted(Interrupt::Cancelled) {
+    if end == SandboxEnd::Interrupted(Interrupt::Cancelled) {
         handle.cancel();
-        if let Ok(ended) = tokio::time::timeout(CANCEL_WITHIN, handle.wait()).await {
+        if let Ok(ended) = tokio::time::timeout(CANCEL_TIMEOUT, handle.wait()).await {
             return (ended, end);
         }
-        tracing::warn!(attempt.id = %attempt.live.id(), "a cancelled sandbox did not end itself, killing it");
+        tracing::warn!(attempt.id = %attempt.running.id(), "a cancelled sandbox did not end itself, killing it");
     }
     let killed = match handle.kill().await {
-        Ok(()) => tokio::time::timeout(KILLED_WITHIN, handle.wait()).await,
+        Ok(()) => tokio::time::timeout(KILL_TIMEOUT, handle.wait()).await,
         Err(error) => return (Err(error), end),
     };
     let ended = killed.unwrap_or_else(|_| {
@@ -166,19 +170,20 @@ async fn wait(
     (ended, end)
 }
 
-fn judge_end(
+fn resolve_end(
     facts: Result<LogFacts, LogError>,
     ended: Result<Ended, SandboxError>,
-    end: End,
+    end: SandboxEnd,
 ) -> Result<(LogFacts, Ended), Unfinished> {
     match end {
-        End::Interrupted(interrupt @ (Interrupt::Revoked | Interrupt::Stopping)) => {
+        SandboxEnd::Interrupted(interrupt @ (Interrupt::Revoked | Interrupt::Stopping)) => {
             return Err(interrupt.into());
         }
-        End::Interrupted(Interrupt::Cancelled) if ended.is_err() => {
+        SandboxEnd::Interrupted(Interrupt::Cancelled) if ended.is_err() => {
             return Err(Outcome::new(OutcomeKind::Cancelled, "cancelled on request").into());
         }
-        End::Interrupted(Interrupt::Cancelled) | End::Own | End::LogFailed => {}
+        SandboxEnd::Interrupted(Interrupt::Cancelled) | SandboxEnd::Own | SandboxEnd::LogFailed => {
+        }
     }
     let facts = facts.map_err(|LogError(error)| disk_failed(&error, Stage::Build))?;
     let ended = ended.map_err(|error| sandbox_failed(&error, Stage::Build))?;
@@ -187,7 +192,7 @@ fn judge_end(
 
 /// Removes a sandbox, in the background: its memory is free already.
 pub fn discard(attempt: &Attempt, mut handle: SandboxHandle) {
-    let id = attempt.live.id();
+    let id = attempt.running.id();
     let ctx = attempt.ctx.clone();
     let removal = async move {
         let mut backoff =

@@ -3,36 +3,36 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_domain::Outcome;
 use millrace_wire::WaitsFor;
 use tokio::time::Instant;
 
 use crate::attempt::Attempt;
-use crate::attempt_registry::{Interrupt, Waiting};
+use crate::attempt_registry::{Interrupt, WaitGuard};
 use crate::context::Context;
-use crate::spool::disk_space::WaitsForSpace;
+use crate::spool::disk_space::SpaceWaitGuard;
 
 /// Pauses between two tries, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// One wait for space.
-pub struct Patience {
-    whole: Duration,
+pub struct SpoolWait {
+    limit: Duration,
     give_up: Instant,
     backoff: Backoff,
-    waits: Option<(WaitsForSpace, Waiting)>,
+    guards: Option<(SpaceWaitGuard, WaitGuard)>,
 }
 
-impl Patience {
+impl SpoolWait {
     /// The patience that the settings give, from now on.
     pub fn new(ctx: &Context) -> Self {
         Self {
-            whole: ctx.spool_patience,
-            give_up: Instant::now() + ctx.spool_patience,
+            limit: ctx.spool_wait_limit,
+            give_up: Instant::now() + ctx.spool_wait_limit,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
-            waits: None,
+            guards: None,
         }
     }
 
@@ -46,17 +46,17 @@ impl Patience {
         if Instant::now() >= self.give_up {
             return Ok(false);
         }
-        if self.waits.is_none() {
-            self.waits = Some((
-                attempt.ctx.disk.wait(reason),
-                attempt.live.waits_for(WaitsFor::SpoolSpace),
+        if self.guards.is_none() {
+            self.guards = Some((
+                attempt.ctx.disk.wait_for_space(reason),
+                attempt.running.waits_for(WaitsFor::SpoolSpace),
             ));
-            attempt.ctx.nudge.notify_one();
+            attempt.ctx.heartbeat_wake.notify_one();
         }
         let next = (Instant::now() + self.backoff.next_delay()).min(self.give_up);
         tokio::select! {
             biased;
-            interrupt = attempt.live.interrupted(&attempt.ctx.shutdown) => Err(interrupt),
+            interrupt = attempt.running.interrupted(&attempt.ctx.shutdown) => Err(interrupt),
             () = tokio::time::sleep_until(next) => Ok(true),
         }
     }
@@ -67,7 +67,7 @@ impl Patience {
             message: format!(
                 "{}; waited {} s for space (MILLRACE_SPOOL_WAIT_SECONDS)",
                 outcome.message,
-                self.whole.as_secs()
+                self.limit.as_secs()
             ),
             ..outcome
         }

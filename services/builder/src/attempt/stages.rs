@@ -7,7 +7,7 @@ use millrace_domain::{Stage, StageTime};
 use millrace_supervisor::{Notice, Sample, StageMark};
 use tokio::sync::mpsc;
 
-use crate::attempt_registry::Live;
+use crate::attempt_registry::RunningAttempt;
 
 /// A supervisor's mark; none when it is from a newer supervisor that knows more stages.
 fn stage(mark: &StageMark) -> Option<(Stage, DateTime<Utc>)> {
@@ -31,23 +31,26 @@ pub fn of_report(marks: &[StageMark]) -> Vec<StageTime> {
 }
 
 /// How long each stage took, in seconds.
-pub fn sums(stages: &[StageTime]) -> BTreeMap<Stage, f64> {
-    let mut sums = BTreeMap::new();
+pub fn total_seconds(stages: &[StageTime]) -> BTreeMap<Stage, f64> {
+    let mut total_seconds = BTreeMap::new();
     for stage in stages {
-        *sums.entry(stage.name).or_default() += stage.seconds.unwrap_or(0.0);
+        *total_seconds.entry(stage.name).or_default() += stage.seconds.unwrap_or(0.0);
     }
-    sums
+    total_seconds
 }
 
 /// Notes stages while a sandbox tells of them; ends with the sandbox. Gives the last sample that it told.
-pub async fn follow(notices: Option<mpsc::Receiver<Notice>>, live: &Live) -> Option<Sample> {
+pub async fn follow_notices(
+    notices: Option<mpsc::Receiver<Notice>>,
+    running: &RunningAttempt,
+) -> Option<Sample> {
     let mut notices = notices?;
     let mut last = None;
     while let Some(notice) = notices.recv().await {
         match notice {
             Notice::Stage(mark) => {
                 if let Some((name, start)) = stage(&mark) {
-                    live.begin_stage(name, start);
+                    running.begin_stage(name, start);
                 }
             }
             Notice::Sample(sample) => last = Some(sample),
@@ -80,6 +83,6 @@ mod tests {
         assert_eq!(stages.len(), 1);
         assert_eq!(stages[0].name, Stage::Prep);
         let twice = [stages[0].clone(), stages[0].clone()];
-        assert_eq!(sums(&twice), BTreeMap::from([(Stage::Prep, 2.0)]));
+        assert_eq!(total_seconds(&twice), BTreeMap::from([(Stage::Prep, 2.0)]));
     }
 }

@@ -14,15 +14,15 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::attempt::recover::{adopt, recover};
-use crate::attempt_registry::Registry;
-use crate::context::{SandboxCaps, SandboxSettings};
-use crate::engine::missing_images::Images;
+use crate::attempt_registry::AttemptRegistry;
+use crate::config::sandbox::{SandboxCaps, SandboxSettings};
+use crate::engine::missing_images::MissingImages;
 use crate::engine::room::Room;
 use crate::engine::self_test::SelfTests;
 use crate::frontend::fake::FakeFrontend;
 use crate::spool::Spool;
-use crate::spool::atomic_file::Outlives;
-use crate::spool::disk_space::Disk;
+use crate::spool::atomic_file::Durability;
+use crate::spool::disk_space::SpoolSpace;
 
 async fn context(fake: &FakeFrontend, identity: &Path) -> Arc<Context> {
     context_on(NoopEngine::new("test"), fake, identity).await
@@ -35,7 +35,7 @@ async fn context_on(engine: NoopEngine, fake: &FakeFrontend, identity: &Path) ->
     let nowhere = "amqp://u:p@127.0.0.1:1/x".into();
     let bus = Bus::start(BusConfig::new(&nowhere, "test").unwrap(), Topology::none());
     let guard = Guard::new(AllowList::default());
-    let (room, nudge) = (Room::new(4096, 2), Arc::new(Notify::new()));
+    let (room, heartbeat_wake) = (Room::new(4096, 2), Arc::new(Notify::new()));
     Arc::new(Context {
         builder: BuilderId::generate(),
         name: "test".to_owned(),
@@ -51,15 +51,15 @@ async fn context_on(engine: NoopEngine, fake: &FakeFrontend, identity: &Path) ->
         frontend,
         publisher: bus.publisher(),
         fetcher: Fetcher::new(guard, FetchLimits::default()).unwrap(),
-        fetch_patience: Duration::ZERO,
+        fetch_retry_time: Duration::ZERO,
         spool: Spool::open(identity).unwrap(),
-        disk: Disk::new(identity, 0, &room, &nudge),
-        images: Images::default(),
-        spool_patience: Duration::from_secs(5),
+        disk: SpoolSpace::new(identity, 0, &room, &heartbeat_wake),
+        missing_images: MissingImages::default(),
+        spool_wait_limit: Duration::from_secs(5),
         room,
-        registry: Registry::default(),
+        registry: AttemptRegistry::default(),
         self_tests: SelfTests::default(),
-        nudge,
+        heartbeat_wake,
         uploads: Semaphore::new(2),
         leaving: shutdown.hard().clone(),
         shutdown,
@@ -79,17 +79,17 @@ fn claimed(ctx: &Arc<Context>, phase: Phase) -> Attempt {
     };
     let folder = ctx.spool.folder(record.job.attempt_id);
     folder.make().unwrap();
-    folder.write(&record, Outlives::Process).unwrap();
-    let live = Live::new(
+    folder.write(&record, Durability::ProcessCrash).unwrap();
+    let running = RunningAttempt::new(
         record.job.attempt_id,
         Token::new("lease"),
         phase,
         Vec::new(),
     );
-    assert!(ctx.registry.insert(&live));
+    assert!(ctx.registry.insert(&running));
     Attempt {
         ctx: Arc::clone(ctx),
-        live,
+        running,
         folder,
         record,
     }
@@ -109,7 +109,7 @@ async fn an_attempt_ships_its_log_gives_its_room_back_and_waits_with_its_report(
     let fake = FakeFrontend::start().await;
     let ctx = context(&fake, identity.path()).await;
     let attempt = claimed(&ctx, Phase::Fetching);
-    let (live, folder) = (Arc::clone(&attempt.live), attempt.folder.clone());
+    let (running, folder) = (Arc::clone(&attempt.running), attempt.folder.clone());
     let reservation = ctx.room.reserve(2048).unwrap();
     let task = tokio::spawn(run(attempt, reservation));
     until("the report", || folder.read_report().unwrap().is_some()).await;
@@ -117,11 +117,11 @@ async fn an_attempt_ships_its_log_gives_its_room_back_and_waits_with_its_report(
     let report = folder.read_report().unwrap().unwrap();
     assert_eq!(report.outcome.kind, OutcomeKind::Succeeded);
     assert_eq!(report.packages.len(), 2);
-    let log = String::from_utf8(fake.known().log.clone()).unwrap();
+    let log = String::from_utf8(fake.state().log.clone()).unwrap();
     assert_eq!(report.log_size, log.len() as u64);
     assert!(log.contains("package 2 of 2: spam-2-1.src.rpm") && log.contains("no-op stand-in"));
 
-    live.apply(AttemptVerdict::Revoked);
+    running.apply(AttemptVerdict::Revoked);
     task.await.unwrap();
     assert_eq!(ctx.registry.count(), 0);
     assert!(ctx.spool.find().unwrap().is_empty());
@@ -172,7 +172,7 @@ async fn what_was_still_building_is_reported_as_lost_with_its_log() {
     until("the report", || folder.read_report().unwrap().is_some()).await;
     let report = folder.read_report().unwrap().unwrap();
     assert_eq!(report.outcome.kind, OutcomeKind::BuilderLost);
-    let log = String::from_utf8(fake.known().log.clone()).unwrap();
+    let log = String::from_utf8(fake.state().log.clone()).unwrap();
     assert!(log.starts_with("half a lo") && log.contains("restarted"));
     ctx.shutdown.stop_now();
     task.await.unwrap();
@@ -199,16 +199,16 @@ async fn spooled_files_are_uploaded_after_a_restart() {
     }];
     attempt
         .folder
-        .write(&attempt.record, Outlives::Process)
+        .write(&attempt.record, Durability::ProcessCrash)
         .unwrap();
     let folder = attempt.folder.clone();
     let ctx = context(&fake, identity.path()).await;
-    fake.known().away_for = 1;
+    fake.state().away_for = 1;
     let found = ctx.spool.find().unwrap().remove(0);
     let task = tokio::spawn(recover(adopt(&ctx, found).unwrap()));
     until("the report", || folder.read_report().unwrap().is_some()).await;
     assert_eq!(
-        fake.known().files,
+        fake.state().files,
         [("0/build.log".to_owned(), "digest".to_owned())]
     );
     let report = folder.read_report().unwrap().unwrap();
@@ -226,18 +226,18 @@ async fn a_claim_without_an_answer_is_asked_for_again_and_handed_back() {
     attempt.record.lease_token = None;
     attempt
         .folder
-        .write(&attempt.record, Outlives::Process)
+        .write(&attempt.record, Durability::ProcessCrash)
         .unwrap();
     let ctx = context(&fake, identity.path()).await;
     let found = ctx.spool.find().unwrap().remove(0);
     tokio::spawn(recover(adopt(&ctx, found).unwrap()))
         .await
         .unwrap();
-    let known = fake.known();
-    assert_eq!(known.nonces, ["nonce"]);
-    assert_eq!(known.declined.len(), 1);
-    assert_eq!(known.declined[0].reason, DeclineReason::Stopping);
-    assert!(known.declined[0].lease_token.is_some());
+    let state = fake.state();
+    assert_eq!(state.nonces, ["nonce"]);
+    assert_eq!(state.declined.len(), 1);
+    assert_eq!(state.declined[0].reason, DeclineReason::Stopping);
+    assert!(state.declined[0].lease_token.is_some());
     assert!(ctx.spool.find().unwrap().is_empty());
 }
 
@@ -248,12 +248,12 @@ async fn a_cancelled_attempt_does_not_wait_for_the_broker() {
     let endless = NoopEngine::new("test").taking(Duration::from_hours(1));
     let ctx = context_on(endless, &fake, identity.path()).await;
     let attempt = claimed(&ctx, Phase::Fetching);
-    let id = attempt.live.id();
-    attempt.live.apply(AttemptVerdict::Cancel);
+    let id = attempt.running.id();
+    attempt.running.apply(AttemptVerdict::Cancel);
     let reservation = ctx.room.reserve(2048).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(20), run(attempt, reservation));
     ended.await.expect("it does not wait for the broker");
-    let declined = fake.known().declined.remove(0);
+    let declined = fake.state().declined.remove(0);
     assert_eq!(declined.attempt_id, id);
     assert!(declined.lease_token.is_some());
     assert_eq!(ctx.registry.count(), 0);
@@ -266,7 +266,7 @@ async fn an_attempt_whose_lease_is_gone_leaves_nothing() {
     let fake = FakeFrontend::start().await;
     let ctx = context(&fake, identity.path()).await;
     let attempt = claimed(&ctx, Phase::Fetching);
-    attempt.live.apply(AttemptVerdict::Revoked);
+    attempt.running.apply(AttemptVerdict::Revoked);
     let reservation = ctx.room.reserve(2048).unwrap();
     run(attempt, reservation).await;
     assert!(ctx.spool.find().unwrap().is_empty());
@@ -300,15 +300,15 @@ async fn that_results_are_on_the_spool_is_written_again_until_it_is_and_nothing_
     // A folder in the way stands for the full disk.
     let in_the_way = folder.log().with_file_name("attempt.tmp");
     std::fs::create_dir(&in_the_way).unwrap();
-    let keeping = tokio::spawn(async move {
-        build_packages::keep(&mut attempt).await;
+    let recording = tokio::spawn(async move {
+        build_packages::record_spooled(&mut attempt).await;
         attempt
     });
     until("the first try", || ctx.disk.shortage().is_some()).await;
     assert_eq!(folder.read().unwrap().phase, Phase::Building);
     assert_eq!(ctx.room.free().sandboxes, 0);
     std::fs::remove_dir(&in_the_way).unwrap();
-    let attempt = keeping.await.unwrap();
+    let attempt = recording.await.unwrap();
     assert_eq!(folder.read().unwrap().phase, Phase::Spooled);
     assert_eq!(attempt.record.phase, Phase::Spooled);
 }
@@ -320,8 +320,8 @@ async fn work_that_is_done_goes_on_although_a_restart_would_not_find_it() {
     let ctx = context(&fake, identity.path()).await;
     let mut attempt = built(&ctx);
     std::fs::create_dir(attempt.folder.log().with_file_name("attempt.tmp")).unwrap();
-    attempt.live.cancel();
-    build_packages::keep(&mut attempt).await;
+    attempt.running.cancel();
+    build_packages::record_spooled(&mut attempt).await;
     assert_eq!(attempt.record.phase, Phase::Spooled);
     assert!(ctx.registry.statuses()[0].phase == Phase::Spooled);
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use millrace_chassis::{Backoff, crash_point};
+use millrace_chassis::{Backoff, BackoffExt, crash_point};
 use millrace_domain::{Outcome, OutcomeKind, Stage};
 use millrace_wire::{ManifestFile, WaitsFor};
 
 use crate::attempt::Attempt;
-use crate::frontend::client::CallError;
+use crate::frontend::call_error::CallError;
 
 /// Files of one attempt on their way at once.
 const AT_ONCE: usize = 4;
@@ -74,7 +74,7 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
     loop {
         let sent = tokio::select! {
             biased;
-            () = attempt.live.revoked() => return Err(NotUploaded::LeaseGone),
+            () = attempt.running.revoked() => return Err(NotUploaded::LeaseGone),
             () = ctx.leaving.cancelled() => return Err(NotUploaded::Stopped),
             sent = send(attempt, &file) => sent,
         };
@@ -85,15 +85,15 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
             }
             Err(CallError::LeaseGone) => return Err(NotUploaded::LeaseGone),
             Err(CallError::Away(reason)) => {
-                tracing::info!(attempt.id = %attempt.live.id(), file = %file.file.name, "upload waits: {reason}");
+                tracing::info!(attempt.id = %attempt.running.id(), file = %file.file.name, "upload waits: {reason}");
                 waiting = None;
                 &mut while_away
             }
             Err(CallError::StoreFull(reason)) => {
-                tracing::info!(attempt.id = %attempt.live.id(), file = %file.file.name, "upload waits for space: {reason}");
+                tracing::info!(attempt.id = %attempt.running.id(), file = %file.file.name, "upload waits for space: {reason}");
                 if waiting.is_none() {
-                    waiting = Some(attempt.live.waits_for(WaitsFor::ResultsSpace));
-                    ctx.nudge.notify_one();
+                    waiting = Some(attempt.running.waits_for(WaitsFor::ResultsSpace));
+                    ctx.heartbeat_wake.notify_one();
                 }
                 &mut while_full
             }
@@ -102,12 +102,12 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
                 if refusals >= MAX_REFUSALS {
                     return Err(NotUploaded::Refused(Box::new(refused(&file, &error))));
                 }
-                tracing::warn!(attempt.id = %attempt.live.id(), file = %file.file.name, "upload failed: {error}");
+                tracing::warn!(attempt.id = %attempt.running.id(), file = %file.file.name, "upload failed: {error}");
                 &mut while_away
             }
         };
         tokio::select! {
-            () = attempt.live.revoked() => return Err(NotUploaded::LeaseGone),
+            () = attempt.running.revoked() => return Err(NotUploaded::LeaseGone),
             go_on = backoff.pause(&ctx.leaving) => if !go_on {
                 return Err(NotUploaded::Stopped);
             }
@@ -118,13 +118,13 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
 async fn send(attempt: &Attempt, file: &SpooledFile) -> Result<(), CallError> {
     // The semaphore is never closed.
     let _permit = attempt.ctx.uploads.acquire().await.ok();
-    let live = &attempt.live;
+    let running = &attempt.running;
     let frontend = &attempt.ctx.frontend;
     crash_point!("upload.begun");
     frontend
         .send_file(
-            live.id(),
-            live.lease(),
+            running.id(),
+            running.lease(),
             file.position,
             &file.file,
             &file.path,

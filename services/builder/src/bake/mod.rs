@@ -10,33 +10,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_domain::{ChrootName, ImageName};
 use millrace_sandbox::{Bake, BakeSpec, Runtime, SandboxError, SandboxLimits};
 use millrace_wire::{ChrootImage, ChrootOrder, ChrootsRequest};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::bake::schedule::Book;
+use crate::bake::schedule::BakeSchedule;
 use crate::config::bake::BakeSettings;
 use crate::context::Context;
-use crate::frontend::client::CallError;
+use crate::frontend::call_error::CallError;
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(5);
 /// What has not changed is told again after this long.
-const TELL_AGAIN: Duration = Duration::from_mins(1);
+const REPORT_AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// Time between two removals of old images.
-const CLEAN: Duration = Duration::from_secs(30);
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(30);
 /// A bake's container belongs to nobody so long after its time was up.
 const EXPIRY_MARGIN: TimeDelta = TimeDelta::minutes(5);
 /// Processes and threads of a bake.
 const PIDS: u32 = 4096;
 /// Tries to remove a container; then it is left to the sweep.
-const REMOVALS: u32 = 5;
+const REMOVAL_TRIES: u32 = 5;
 
 /// How a bake went.
-enum Ended {
+enum BakeEnd {
     Baked {
         digest: String,
     },
@@ -48,21 +48,21 @@ enum Ended {
 }
 
 /// A bake under way.
-struct Running {
+struct RunningBake {
     name: ChrootName,
     image: String,
     begun: Instant,
-    task: JoinHandle<Ended>,
+    task: JoinHandle<BakeEnd>,
 }
 
 struct Baker {
     ctx: Arc<Context>,
     settings: BakeSettings,
-    book: Book,
-    told: Option<(Vec<ChrootImage>, Instant)>,
-    running: Option<Running>,
+    schedule: BakeSchedule,
+    reported: Option<(Vec<ChrootImage>, Instant)>,
+    current: Option<RunningBake>,
     /// Not before this moment a bake is begun: a neighbour has the last one.
-    rest_until: Instant,
+    next_bake_after: Instant,
     cleaned: Option<Instant>,
 }
 
@@ -73,12 +73,12 @@ pub async fn run(ctx: Arc<Context>, settings: BakeSettings) -> anyhow::Result<()
         return Ok(());
     }
     let mut baker = Baker {
-        book: Book::new(ctx.builder, settings.age, settings.retry),
+        schedule: BakeSchedule::new(ctx.builder, settings.age, settings.retry),
         ctx,
         settings,
-        told: None,
-        running: None,
-        rest_until: Instant::now(),
+        reported: None,
+        current: None,
+        next_bake_after: Instant::now(),
         cleaned: None,
     };
     let mut pause = Backoff::new(PERIOD, PERIOD);
@@ -87,29 +87,29 @@ pub async fn run(ctx: Arc<Context>, settings: BakeSettings) -> anyhow::Result<()
         let stopping = Arc::clone(&baker.ctx);
         tokio::select! {
             () = stopping.shutdown.stopping() => break,
-            ended = over(&mut baker.running) => baker.note(ended),
+            ended = next_ended(&mut baker.current) => baker.record_end(ended),
             () = tokio::time::sleep(pause.next_delay()) => {}
         }
     }
-    if let Some(running) = baker.running {
+    if let Some(current) = baker.current {
         // It sees the stop itself and removes its container.
-        let _ended = running.task.await;
+        let _ended = current.task.await;
     }
     Ok(())
 }
 
 /// The bake that has ended; pends while none does.
-async fn over(running: &mut Option<Running>) -> (Running, Ended) {
-    let Some(one) = running else {
+async fn next_ended(current: &mut Option<RunningBake>) -> (RunningBake, BakeEnd) {
+    let Some(one) = current else {
         return std::future::pending().await;
     };
     let ended = (&mut one.task).await;
     let ended = ended.unwrap_or_else(|error| {
-        Ended::Failed(SandboxError::BakeFailed {
+        BakeEnd::Failed(SandboxError::BakeFailed {
             reason: format!("the bake broke off: {error}"),
         })
     });
-    match running.take() {
+    match current.take() {
         Some(one) => (one, ended),
         None => std::future::pending().await,
     }
@@ -119,31 +119,34 @@ impl Baker {
     /// One round: hear what is wanted, look at what is there, begin what is due, tell.
     async fn tick(&mut self) {
         self.exchange().await;
-        self.look().await;
-        self.begin();
-        if self.told.as_ref().map(|(told, _)| told) != Some(&self.book.report()) {
+        self.check_images().await;
+        self.begin_due();
+        if self.reported.as_ref().map(|(reported, _)| reported) != Some(&self.schedule.report()) {
             self.exchange().await;
         }
-        if self.cleaned.is_none_or(|at| at.elapsed() >= CLEAN) {
+        if self
+            .cleaned
+            .is_none_or(|at| at.elapsed() >= CLEANUP_INTERVAL)
+        {
             self.clean().await;
         }
     }
 
     async fn exchange(&mut self) {
-        let report = self.book.report();
-        let is_told = self
-            .told
+        let report = self.schedule.report();
+        let is_reported = self
+            .reported
             .as_ref()
-            .is_some_and(|(told, at)| *told == report && at.elapsed() < TELL_AGAIN);
+            .is_some_and(|(reported, at)| *reported == report && at.elapsed() < REPORT_AGAIN_AFTER);
         let request = ChrootsRequest {
-            images: (!is_told).then(|| report.clone()),
+            images: (!is_reported).then(|| report.clone()),
         };
         match self.ctx.frontend.chroots(&request).await {
             Ok(answer) => {
-                if !is_told {
-                    self.told = Some((report, Instant::now()));
+                if !is_reported {
+                    self.reported = Some((report, Instant::now()));
                 }
-                self.book.take_orders(answer.chroots, Utc::now());
+                self.schedule.set_chroots(answer.chroots, Utc::now());
             }
             Err(CallError::Refused { status: 404, .. }) => {
                 tracing::debug!("the frontend is of a release that keeps no images");
@@ -154,14 +157,14 @@ impl Baker {
         }
     }
 
-    async fn look(&mut self) {
-        for (name, image) in self.book.images() {
+    async fn check_images(&mut self) {
+        for (name, image) in self.schedule.images() {
             match self.ctx.runtime.image_facts(&image).await {
                 Ok(facts) => {
-                    self.book.found(&name, Some(facts));
+                    self.schedule.found(&name, Some(facts));
                     self.ctx.image_is_there(&image);
                 }
-                Err(SandboxError::ImageMissing { .. }) => self.book.found(&name, None),
+                Err(SandboxError::ImageMissing { .. }) => self.schedule.found(&name, None),
                 Err(error) => {
                     tracing::warn!(chroot = %name, "cannot look at the image of a chroot: {error}");
                     return;
@@ -170,21 +173,22 @@ impl Baker {
         }
     }
 
-    fn begin(&mut self) {
+    fn begin_due(&mut self) {
         let now = Utc::now();
-        let own = self.running.as_ref().map(|running| &running.name);
-        self.book.settle(own, now);
-        if own.is_some() || self.ctx.shutdown.is_stopping() || Instant::now() < self.rest_until {
+        let own = self.current.as_ref().map(|current| &current.name);
+        self.schedule.clear_baked_elsewhere(own, now);
+        if own.is_some() || self.ctx.shutdown.is_stopping() || Instant::now() < self.next_bake_after
+        {
             return;
         }
-        let Some(order) = self.book.due(now) else {
+        let Some(order) = self.schedule.due(now) else {
             return;
         };
         match self.spec(&order, now) {
             Ok(spec) => {
-                self.book.began(&order.name, now);
+                self.schedule.mark_baking(&order.name, now);
                 let ctx = Arc::clone(&self.ctx);
-                self.running = Some(Running {
+                self.current = Some(RunningBake {
                     name: order.name,
                     image: order.image,
                     begun: Instant::now(),
@@ -193,7 +197,7 @@ impl Baker {
             }
             Err(reason) => {
                 tracing::error!(chroot = %order.name, "a chroot cannot be baked: {reason}");
-                self.book.failed(&order.name, reason, now);
+                self.schedule.failed(&order.name, reason, now);
             }
         }
     }
@@ -225,32 +229,32 @@ impl Baker {
         })
     }
 
-    fn note(&mut self, (running, ended): (Running, Ended)) {
-        let Running {
+    fn record_end(&mut self, (current, ended): (RunningBake, BakeEnd)) {
+        let RunningBake {
             name, image, begun, ..
-        } = running;
+        } = current;
         match ended {
-            Ended::Baked { digest } => {
+            BakeEnd::Baked { digest } => {
                 tracing::info!(
                     chroot = %name,
                     image.digest = digest,
                     duration_ms = begun.elapsed().as_millis(),
                     "the image of a chroot was baked"
                 );
-                self.book.succeeded(&name);
+                self.schedule.record_success(&name);
                 self.ctx.image_is_there(&image);
                 self.cleaned = None;
             }
             // Looked at again with the next round, until it is there or is ours to bake.
-            Ended::Elsewhere => {
+            BakeEnd::Elsewhere => {
                 tracing::debug!(chroot = %name, "baked by another builder");
-                self.rest_until = Instant::now() + PERIOD / 2;
+                self.next_bake_after = Instant::now() + PERIOD / 2;
             }
-            Ended::Failed(error) => {
-                let next = self.book.failed(&name, error.to_string(), Utc::now());
+            BakeEnd::Failed(error) => {
+                let next = self.schedule.failed(&name, error.to_string(), Utc::now());
                 tracing::warn!(chroot = %name, %next, "the bake of a chroot failed: {error}");
             }
-            Ended::Stopped => self.book.ended(&name),
+            BakeEnd::Stopped => self.schedule.ended(&name),
         }
     }
 
@@ -267,28 +271,28 @@ impl Baker {
     }
 }
 
-async fn bake(ctx: Arc<Context>, spec: BakeSpec, limit: Duration) -> Ended {
+async fn bake(ctx: Arc<Context>, spec: BakeSpec, limit: Duration) -> BakeEnd {
     let Runtime::Engine(engine) = &ctx.runtime else {
-        return Ended::Stopped;
+        return BakeEnd::Stopped;
     };
     let begun = tokio::select! {
         biased;
         // Pulling a base takes minutes. A container that is made in this very moment is swept at the next start.
-        () = ctx.shutdown.stopping() => return Ended::Stopped,
+        () = ctx.shutdown.stopping() => return BakeEnd::Stopped,
         begun = engine.begin_bake(&spec) => begun,
     };
     let mut bake = match begun {
         Ok(Some(bake)) => bake,
-        Ok(None) => return Ended::Elsewhere,
-        Err(error) => return Ended::Failed(error),
+        Ok(None) => return BakeEnd::Elsewhere,
+        Err(error) => return BakeEnd::Failed(error),
     };
     tracing::info!(chroot = %spec.chroot, image = %spec.image, base = %spec.base, "baking the image of a chroot");
     let ended = tokio::select! {
         biased;
-        () = ctx.shutdown.stopping() => Ended::Stopped,
+        () = ctx.shutdown.stopping() => BakeEnd::Stopped,
         ended = finish(&bake, limit) => ended,
     };
-    for _ in 0..REMOVALS {
+    for _ in 0..REMOVAL_TRIES {
         match bake.remove().await {
             Ok(()) => return ended,
             Err(error) => {
@@ -300,7 +304,7 @@ async fn bake(ctx: Arc<Context>, spec: BakeSpec, limit: Duration) -> Ended {
     ended
 }
 
-async fn finish(bake: &Bake, limit: Duration) -> Ended {
+async fn finish(bake: &Bake, limit: Duration) -> BakeEnd {
     let waited = tokio::time::timeout(limit, bake.wait()).await;
     let waited = waited.unwrap_or_else(|_| {
         Err(SandboxError::BakeFailed {
@@ -315,7 +319,7 @@ async fn finish(bake: &Bake, limit: Duration) -> Ended {
         Err(error) => Err(error),
     };
     match committed {
-        Ok(digest) => Ended::Baked { digest },
-        Err(error) => Ended::Failed(error),
+        Ok(digest) => BakeEnd::Baked { digest },
+        Err(error) => BakeEnd::Failed(error),
     }
 }

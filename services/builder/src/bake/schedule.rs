@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_domain::{BuilderId, ChrootName};
 use millrace_sandbox::ImageFacts;
 use millrace_wire::{ChrootImage, ChrootOrder, ImageState};
@@ -17,7 +17,7 @@ const JITTER: f64 = 0.1;
 
 /// The images of a builder's chroots.
 #[derive(Debug)]
-pub struct Book {
+pub struct BakeSchedule {
     builder: BuilderId,
     age: Option<Duration>,
     retry: Duration,
@@ -61,7 +61,7 @@ struct Failure {
     backoff: Backoff,
 }
 
-impl Book {
+impl BakeSchedule {
     /// An empty book of a builder. Images are due at this age; a bake that failed is tried again after about `retry`.
     pub fn new(builder: BuilderId, age: Option<Duration>, retry: Duration) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl Book {
     }
 
     /// Takes the chroots that the frontend wants kept in place of those before. What is known of a chroot stays.
-    pub fn take_orders(&mut self, orders: Vec<ChrootOrder>, now: DateTime<Utc>) {
+    pub fn set_chroots(&mut self, orders: Vec<ChrootOrder>, now: DateTime<Utc>) {
         let mut known = std::mem::take(&mut self.entries);
         for order in orders {
             let ago = |ms: u64| TimeDelta::milliseconds(i64::try_from(ms).unwrap_or(i64::MAX));
@@ -140,7 +140,7 @@ impl Book {
     }
 
     /// What another builder baked and is not due any more is not being baked any more.
-    pub fn settle(&mut self, own: Option<&ChrootName>, now: DateTime<Utc>) {
+    pub fn clear_baked_elsewhere(&mut self, own: Option<&ChrootName>, now: DateTime<Utc>) {
         let elsewhere = |entry: &&Entry| {
             entry.baking_since.is_some()
                 && own != Some(&entry.order.name)
@@ -175,20 +175,20 @@ impl Book {
     fn is_old(&self, entry: &Entry, baked_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
         let is_asked = entry.asked_at.is_some() && baked_at < entry.asked_at;
         let is_aged = baked_at.zip(self.age).is_some_and(|(baked_at, age)| {
-            let age = age.mul_f64(1.0 + JITTER * self.share(&entry.order.name));
+            let age = age.mul_f64(1.0 + JITTER * self.jitter_share(&entry.order.name));
             (now - baked_at).to_std().is_ok_and(|old| old >= age)
         });
         is_asked || is_aged
     }
 
     /// From 0 to 1, for each builder and chroot another.
-    fn share(&self, name: &ChrootName) -> f64 {
+    fn jitter_share(&self, name: &ChrootName) -> f64 {
         let digest = Sha256::digest(format!("{} {name}", self.builder));
         f64::from(digest[0]) / 255.0
     }
 
     /// A bake is under way, here or elsewhere on the engine.
-    pub fn began(&mut self, name: &ChrootName, now: DateTime<Utc>) {
+    pub fn mark_baking(&mut self, name: &ChrootName, now: DateTime<Utc>) {
         if let Some(entry) = self.entries.get_mut(name) {
             entry.baking_since.get_or_insert(now);
         }
@@ -202,7 +202,7 @@ impl Book {
     }
 
     /// It worked.
-    pub fn succeeded(&mut self, name: &ChrootName) {
+    pub fn record_success(&mut self, name: &ChrootName) {
         self.ended(name);
         if let Some(entry) = self.entries.get_mut(name) {
             entry.failure = None;
@@ -291,92 +291,98 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000, 0).unwrap()
     }
 
-    fn book(orders: Vec<ChrootOrder>) -> Book {
-        let mut book = Book::new(BuilderId::generate(), Some(24 * HOUR), HOUR);
-        book.take_orders(orders, now());
-        book
+    fn schedule(orders: Vec<ChrootOrder>) -> BakeSchedule {
+        let mut schedule = BakeSchedule::new(BuilderId::generate(), Some(24 * HOUR), HOUR);
+        schedule.set_chroots(orders, now());
+        schedule
     }
 
-    fn due(book: &Book, at: DateTime<Utc>) -> Option<String> {
-        book.due(at).map(|order| order.name.to_string())
+    fn due(schedule: &BakeSchedule, at: DateTime<Utc>) -> Option<String> {
+        schedule.due(at).map(|order| order.name.to_string())
     }
 
     #[test]
     fn what_is_missing_comes_before_what_is_old_and_nothing_before_it_was_looked_for() {
-        let mut book = book(vec![order("a-1-x", None), order("b-1-x", None)]);
-        assert_eq!(due(&book, now()), None);
-        book.found(
+        let mut schedule = schedule(vec![order("a-1-x", None), order("b-1-x", None)]);
+        assert_eq!(due(&schedule, now()), None);
+        schedule.found(
             &"a-1-x".parse().unwrap(),
             Some(facts(now() - TimeDelta::days(2))),
         );
-        assert_eq!(due(&book, now()).as_deref(), Some("a-1-x"));
-        book.found(&"b-1-x".parse().unwrap(), None);
-        assert_eq!(due(&book, now()).as_deref(), Some("b-1-x"));
+        assert_eq!(due(&schedule, now()).as_deref(), Some("a-1-x"));
+        schedule.found(&"b-1-x".parse().unwrap(), None);
+        assert_eq!(due(&schedule, now()).as_deref(), Some("b-1-x"));
     }
 
     #[test]
     fn what_a_neighbour_bakes_comes_last_and_is_over_when_it_is_there() {
         let name: ChrootName = "a-1-x".parse().unwrap();
-        let mut book = book(vec![order("a-1-x", None), order("b-1-x", None)]);
-        book.found(&name, None);
-        book.found(&"b-1-x".parse().unwrap(), None);
-        book.began(&name, now());
-        book.settle(None, now());
-        assert_eq!(book.report()[0].state, ImageState::Baking);
-        assert_eq!(due(&book, now()).as_deref(), Some("b-1-x"));
-        book.found(&name, Some(facts(now())));
-        book.settle(Some(&name), now());
-        assert_eq!(book.report()[0].state, ImageState::Baking, "our own");
-        book.settle(None, now());
-        assert_eq!(book.report()[0].state, ImageState::Ready);
+        let mut schedule = schedule(vec![order("a-1-x", None), order("b-1-x", None)]);
+        schedule.found(&name, None);
+        schedule.found(&"b-1-x".parse().unwrap(), None);
+        schedule.mark_baking(&name, now());
+        schedule.clear_baked_elsewhere(None, now());
+        assert_eq!(schedule.report()[0].state, ImageState::Baking);
+        assert_eq!(due(&schedule, now()).as_deref(), Some("b-1-x"));
+        schedule.found(&name, Some(facts(now())));
+        schedule.clear_baked_elsewhere(Some(&name), now());
+        assert_eq!(schedule.report()[0].state, ImageState::Baking, "our own");
+        schedule.clear_baked_elsewhere(None, now());
+        assert_eq!(schedule.report()[0].state, ImageState::Ready);
     }
 
     #[test]
     fn an_image_is_due_by_age_with_a_tenth_of_jitter_or_when_asked_for() {
         let name: ChrootName = "a-1-x".parse().unwrap();
-        let mut book = book(vec![order("a-1-x", None)]);
-        book.found(&name, Some(facts(now())));
-        assert_eq!(due(&book, now() + TimeDelta::hours(23)), None);
-        assert!(due(&book, now() + TimeDelta::hours(27)).is_some());
+        let mut schedule = schedule(vec![order("a-1-x", None)]);
+        schedule.found(&name, Some(facts(now())));
+        assert_eq!(due(&schedule, now() + TimeDelta::hours(23)), None);
+        assert!(due(&schedule, now() + TimeDelta::hours(27)).is_some());
         let later = now() + TimeDelta::minutes(10);
-        book.take_orders(vec![order("a-1-x", Some(60_000))], later);
-        assert!(due(&book, later).is_some(), "asked for after it was baked");
-        book.take_orders(vec![order("a-1-x", Some(11 * 60_000))], later);
-        assert_eq!(due(&book, later), None, "asked for before");
+        schedule.set_chroots(vec![order("a-1-x", Some(60_000))], later);
+        assert!(
+            due(&schedule, later).is_some(),
+            "asked for after it was baked"
+        );
+        schedule.set_chroots(vec![order("a-1-x", Some(11 * 60_000))], later);
+        assert_eq!(due(&schedule, later), None, "asked for before");
     }
 
     #[test]
     fn an_image_that_is_made_elsewhere_is_never_baked() {
         let mut made_elsewhere = order("a-1-x", Some(0));
         made_elsewhere.base = None;
-        let mut book = book(vec![made_elsewhere]);
-        book.found(&"a-1-x".parse().unwrap(), None);
-        assert_eq!(due(&book, now()), None);
-        assert_eq!(book.report()[0].state, ImageState::Missing);
+        let mut schedule = schedule(vec![made_elsewhere]);
+        schedule.found(&"a-1-x".parse().unwrap(), None);
+        assert_eq!(due(&schedule, now()), None);
+        assert_eq!(schedule.report()[0].state, ImageState::Missing);
     }
 
     #[test]
     fn a_failure_is_told_keeps_its_distance_and_gives_way_to_a_wish() {
         let name: ChrootName = "a-1-x".parse().unwrap();
-        let mut book = book(vec![order("a-1-x", None)]);
-        book.found(&name, None);
-        book.began(&name, now());
-        assert_eq!(book.report()[0].state, ImageState::Baking);
-        let next = book.failed(&name, "no mirror".to_owned(), now());
+        let mut schedule = schedule(vec![order("a-1-x", None)]);
+        schedule.found(&name, None);
+        schedule.mark_baking(&name, now());
+        assert_eq!(schedule.report()[0].state, ImageState::Baking);
+        let next = schedule.failed(&name, "no mirror".to_owned(), now());
         assert!(next >= now() + TimeDelta::minutes(30) && next <= now() + TimeDelta::hours(1));
-        let told = book.report().remove(0);
+        let told = schedule.report().remove(0);
         assert_eq!(
             (told.state, told.error.as_deref()),
             (ImageState::Failed, Some("no mirror"))
         );
-        assert_eq!(due(&book, now()), None);
-        assert!(due(&book, next).is_some());
+        assert_eq!(due(&schedule, now()), None);
+        assert!(due(&schedule, next).is_some());
         let soon = now() + TimeDelta::minutes(1);
-        book.take_orders(vec![order("a-1-x", Some(1000))], soon);
-        assert!(due(&book, soon).is_some(), "asked for after the failure");
-        book.found(&name, Some(facts(soon)));
+        schedule.set_chroots(vec![order("a-1-x", Some(1000))], soon);
+        assert!(
+            due(&schedule, soon).is_some(),
+            "asked for after the failure"
+        );
+        schedule.found(&name, Some(facts(soon)));
         assert_eq!(
-            book.report()[0].state,
+            schedule.report()[0].state,
             ImageState::Ready,
             "baked by a neighbour"
         );

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millrace_sandbox::EngineInfo;
 
-use crate::engine::prepare::Offer;
+use crate::config::sandbox::Offer;
 
 /// Memory of a bake in MiB where the operator sets none: what the builds' budget leaves of the engine, within these.
 const MEMORY_MIB: (u64, u64) = (512, 2048);

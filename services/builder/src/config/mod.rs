@@ -1,16 +1,18 @@
 //! The settings. `--help` is the manual; compose sets the variables.
 
 pub(crate) mod bake;
+pub(crate) mod sandbox;
 pub(crate) mod sandbox_limits;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use millrace_chassis::{FetchArgs, LogArgs};
 use millrace_sandbox::Profile;
 use secrecy::SecretString;
 
 use crate::config::bake::BakeArgs;
+use crate::config::sandbox::SandboxKind;
 use crate::config::sandbox_limits::CapsArgs;
 
 /// Turns jobs into results: takes them from RabbitMQ, builds them with mock in sandboxes, and reports.
@@ -37,15 +39,6 @@ pub enum Command {
     Healthcheck,
     /// Test engine, sandbox profile and memory limit as at each start, then exit
     SelfTest,
-}
-
-/// What sandboxes are made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SandboxKind {
-    /// Containers in which mock builds
-    Mock,
-    /// A stand-in for benches: nothing is fetched and nothing is built
-    Noop,
 }
 
 /// Settings of the builder.

@@ -2,7 +2,7 @@
 
 use millrace_supervisor::LogCaps;
 
-use crate::context::SandboxCaps;
+use crate::config::sandbox::SandboxCaps;
 
 const MIB: u64 = 1 << 20;
 

@@ -1,35 +1,34 @@
 //! Removes containers that nobody owns any more: at the start this builder's own of an earlier process, then and
 //! every ten minutes all that have expired on this engine, whoever made them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_sandbox::SweepFilter;
-
-use crate::context::Context;
+use millrace_chassis::Shutdown;
+use millrace_domain::BuilderId;
+use millrace_sandbox::{Runtime, SweepFilter};
 
 const PERIOD: Duration = Duration::from_mins(10);
 
 /// Removes what an earlier process of this builder left. Before it no attempt is taken up again.
-pub async fn sweep_own(ctx: &Context) {
-    sweep(ctx, SweepFilter::OwnedBy(ctx.builder)).await;
+pub async fn remove_own(runtime: &Runtime, builder: BuilderId) {
+    remove(runtime, SweepFilter::OwnedBy(builder)).await;
 }
 
 /// Removes expired containers until the stop.
-pub async fn run(ctx: Arc<Context>) -> anyhow::Result<()> {
+pub async fn run(runtime: Runtime, shutdown: Shutdown) -> anyhow::Result<()> {
     loop {
-        sweep(&ctx, SweepFilter::Expired(Utc::now())).await;
-        if !ctx.shutdown.sleep(PERIOD).await {
+        remove(&runtime, SweepFilter::Expired(Utc::now())).await;
+        if !shutdown.sleep(PERIOD).await {
             return Ok(());
         }
     }
 }
 
-async fn sweep(ctx: &Context, filter: SweepFilter) {
-    match ctx.runtime.sweep(filter).await {
-        Ok(swept) => {
-            for container in swept {
+async fn remove(runtime: &Runtime, filter: SweepFilter) {
+    match runtime.sweep(filter).await {
+        Ok(removed) => {
+            for container in removed {
                 tracing::warn!(
                     container.id = container.container_id,
                     attempt.id = container.attempt,

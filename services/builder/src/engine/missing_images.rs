@@ -7,12 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt, Shutdown};
 use millrace_sandbox::{Runtime, SandboxError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-use crate::context::Context;
 
 /// Time between two looks for missing images, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -24,12 +22,12 @@ const MAX_IMAGES: usize = 100;
 
 /// Missing images, and when each was last asked for. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Images {
+pub struct MissingImages {
     missing: Arc<Mutex<BTreeMap<String, Instant>>>,
-    asked: Arc<Notify>,
+    first_missing: Arc<Notify>,
 }
 
-impl Images {
+impl MissingImages {
     /// Whether the engine has the image that an order needs. An engine that does not answer counts as having it: that
     /// comes out when the sandbox is made.
     pub async fn has(&self, runtime: &Runtime, image: &str) -> bool {
@@ -51,7 +49,7 @@ impl Images {
                 image,
                 "the engine has no such image; it is baked, or has to be built or loaded there, and is looked for again"
             );
-            self.asked.notify_one();
+            self.first_missing.notify_one();
         }
         false
     }
@@ -71,11 +69,11 @@ impl Images {
     }
 
     /// Looks for missing images once; whether some are missing no more.
-    async fn look(&self, runtime: &Runtime) -> bool {
+    async fn recheck(&self, runtime: &Runtime) -> bool {
         let mut any = false;
         for image in self.missing() {
             let found = runtime.image_facts(&image).await;
-            let is_old = |asked: &Instant| asked.elapsed() >= FORGET_AFTER;
+            let is_old = |first_missing: &Instant| first_missing.elapsed() >= FORGET_AFTER;
             let mut missing = self.lock();
             if found.is_ok() || missing.get(&image).is_some_and(is_old) {
                 missing.remove(&image);
@@ -92,22 +90,26 @@ impl Images {
 }
 
 /// Looks for missing images until the stop.
-pub async fn run(ctx: Arc<Context>) -> anyhow::Result<()> {
-    let images = &ctx.images;
+pub async fn run(
+    images: MissingImages,
+    runtime: Runtime,
+    heartbeat_wake: Arc<Notify>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         if images.missing().is_empty() {
             backoff.reset();
             tokio::select! {
-                () = ctx.shutdown.stopping() => return Ok(()),
-                () = images.asked.notified() => ctx.nudge.notify_one(),
+                () = shutdown.stopping() => return Ok(()),
+                () = images.first_missing.notified() => heartbeat_wake.notify_one(),
             }
         }
-        if !backoff.pause(ctx.shutdown.soft()).await {
+        if !backoff.pause(shutdown.soft()).await {
             return Ok(());
         }
-        if images.look(&ctx.runtime).await {
-            ctx.nudge.notify_one();
+        if images.recheck(&runtime).await {
+            heartbeat_wake.notify_one();
         }
     }
 }

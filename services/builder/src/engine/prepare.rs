@@ -9,8 +9,8 @@ use millrace_sandbox::{
     test_cut,
 };
 
-use crate::config::{Config, SandboxKind};
-use crate::context::SandboxSettings;
+use crate::config::Config;
+use crate::config::sandbox::{Offer, SandboxKind, SandboxSettings};
 
 /// Sandboxes that the stand-in runs at once.
 const NOOP_SANDBOXES: u32 = 64;
@@ -25,17 +25,6 @@ pub struct ReadyEngine {
     pub settings: SandboxSettings,
     /// What the engine is.
     pub info: EngineInfo,
-}
-
-/// What a builder offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Offer {
-    /// Memory of this builder, in MiB.
-    pub memory_mib: u32,
-    /// Memory of all builders on the engine, in MiB.
-    pub engine_budget_mib: u32,
-    /// Sandboxes of this builder.
-    pub sandboxes: u32,
 }
 
 /// Connects, tests and prepares the engine.

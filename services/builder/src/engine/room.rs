@@ -10,39 +10,39 @@ use tokio::sync::watch;
 
 /// What is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Free {
+pub struct FreeRoom {
     /// Memory in MiB.
     pub mib: u32,
     /// Sandboxes.
     pub sandboxes: u32,
     /// The frontend wants room for a large task: nothing smaller than this fits, in MiB; 0 in the ordinary case.
-    pub least_mib: u32,
+    pub min_task_mib: u32,
 }
 
-impl Free {
+impl FreeRoom {
     /// Whether some order of this class would fit: a class holds orders that need more than its lower end.
     pub fn may_fit(self, class: &MemoryClass) -> bool {
-        let is_large_enough = class.up_to_mib.is_none_or(|end| end >= self.least_mib);
+        let is_large_enough = class.up_to_mib.is_none_or(|end| end >= self.min_task_mib);
         self.sandboxes > 0
             && class.above_mib < self.mib
             && is_large_enough
-            && self.least_mib <= self.mib
+            && self.min_task_mib <= self.mib
     }
 }
 
 /// Why a builder takes nothing, although it may have room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Closed {
+pub enum ClosedReason {
     /// The frontend wants it to take nothing: it was drained, or set aside.
     Drained,
     /// Its spool's disk is short of space.
-    Disk,
+    DiskShort,
 }
 
 #[derive(Debug)]
 struct Inner {
-    free: Free,
-    closed: BTreeSet<Closed>,
+    free: FreeRoom,
+    closed: BTreeSet<ClosedReason>,
 }
 
 /// The room of one builder. Clones share it.
@@ -59,10 +59,10 @@ impl Room {
         Self {
             sandboxes,
             inner: Arc::new(Mutex::new(Inner {
-                free: Free {
+                free: FreeRoom {
                     mib,
                     sandboxes,
-                    least_mib: 0,
+                    min_task_mib: 0,
                 },
                 closed: BTreeSet::new(),
             })),
@@ -71,12 +71,12 @@ impl Room {
     }
 
     /// What is free now; nothing while the room is closed.
-    pub fn free(&self) -> Free {
+    pub fn free(&self) -> FreeRoom {
         let inner = self.lock();
         if inner.closed.is_empty() {
             inner.free
         } else {
-            Free {
+            FreeRoom {
                 mib: 0,
                 sandboxes: 0,
                 ..inner.free
@@ -90,14 +90,14 @@ impl Room {
     }
 
     /// Takes nothing more until every reason to be closed is gone.
-    pub fn close(&self, reason: Closed) {
+    pub fn close(&self, reason: ClosedReason) {
         if self.lock().closed.insert(reason) {
             self.changed.send_replace(());
         }
     }
 
     /// A reason to be closed is gone.
-    pub fn open(&self, reason: Closed) {
+    pub fn open(&self, reason: ClosedReason) {
         if self.lock().closed.remove(&reason) {
             self.changed.send_replace(());
         }
@@ -109,14 +109,14 @@ impl Room {
     }
 
     /// Takes nothing that needs less than this, in MiB, until something that needs as much was taken; none: takes all.
-    pub fn keep_free(&self, mib: Option<u32>) {
-        let least_mib = mib.unwrap_or(0);
+    pub fn set_min_task(&self, mib: Option<u32>) {
+        let min_task_mib = mib.unwrap_or(0);
         {
             let free = &mut self.lock().free;
-            if free.least_mib == least_mib {
+            if free.min_task_mib == min_task_mib {
                 return;
             }
-            free.least_mib = least_mib;
+            free.min_task_mib = min_task_mib;
         }
         self.changed.send_replace(());
     }
@@ -126,13 +126,13 @@ impl Room {
         let mut inner = self.lock();
         let is_open = inner.closed.is_empty();
         let free = &mut inner.free;
-        if !is_open || free.sandboxes == 0 || free.mib < mib || mib < free.least_mib {
+        if !is_open || free.sandboxes == 0 || free.mib < mib || mib < free.min_task_mib {
             return None;
         }
         free.sandboxes -= 1;
         free.mib -= mib;
         // What it was kept free for has come; the frontend says so if it is to go on.
-        free.least_mib = 0;
+        free.min_task_mib = 0;
         Some(Reservation {
             room: self.clone(),
             mib,
@@ -183,10 +183,10 @@ mod tests {
         let second = room.reserve(1096).unwrap();
         assert_eq!(
             room.free(),
-            Free {
+            FreeRoom {
                 mib: 0,
                 sandboxes: 0,
-                least_mib: 0,
+                min_task_mib: 0,
             }
         );
         assert!(room.reserve(0).is_none(), "no sandbox left");
@@ -198,10 +198,10 @@ mod tests {
         assert!(room.is_idle());
         assert_eq!(
             room.free(),
-            Free {
+            FreeRoom {
                 mib: 4096,
                 sandboxes: 2,
-                least_mib: 0,
+                min_task_mib: 0,
             }
         );
     }
@@ -216,7 +216,7 @@ mod tests {
         let room = Room::new(8192, 4);
         let small = room.reserve(2048).unwrap();
         let changes = room.changes();
-        room.keep_free(Some(7000));
+        room.set_min_task(Some(7000));
         assert!(changes.has_changed().unwrap(), "the intake looks again");
         assert!(open(&room).is_empty(), "the room for it is not there yet");
         assert!(room.reserve(2048).is_none());
@@ -226,8 +226,8 @@ mod tests {
         let large = room.reserve(7000).unwrap();
         let small = room.reserve(1000).unwrap();
         drop((large, small));
-        room.keep_free(Some(7000));
-        room.keep_free(None);
+        room.set_min_task(Some(7000));
+        room.set_min_task(None);
         assert_eq!(open(&room), ["2g", "4g", "8g"]);
     }
 
@@ -237,16 +237,16 @@ mod tests {
         let lent = room.reserve(1024).unwrap();
         let mut changes = room.changes();
         changes.mark_unchanged();
-        room.close(Closed::Disk);
+        room.close(ClosedReason::DiskShort);
         assert!(changes.has_changed().unwrap(), "the intake looks again");
         assert_eq!((room.free().mib, room.free().sandboxes), (0, 0));
         assert!(room.reserve(1).is_none() && !room.is_idle());
-        room.close(Closed::Drained);
-        room.open(Closed::Drained);
+        room.close(ClosedReason::Drained);
+        room.open(ClosedReason::Drained);
         assert_eq!(room.free().mib, 0, "one reason is left");
         drop(lent);
         changes.mark_unchanged();
-        room.open(Closed::Disk);
+        room.open(ClosedReason::DiskShort);
         assert!(changes.has_changed().unwrap());
         assert_eq!((room.free().mib, room.free().sandboxes), (4096, 2));
     }
@@ -254,10 +254,10 @@ mod tests {
     #[test]
     fn a_class_may_fit_while_the_room_exceeds_its_lower_end() {
         let classes = MemoryClasses::default();
-        let free = Free {
+        let free = FreeRoom {
             mib: 4096,
             sandboxes: 1,
-            least_mib: 0,
+            min_task_mib: 0,
         };
         let fitting: Vec<_> = classes
             .all()
@@ -266,7 +266,7 @@ mod tests {
             .map(|class| class.name.as_str())
             .collect();
         assert_eq!(fitting, ["2g", "4g"]);
-        let full = Free {
+        let full = FreeRoom {
             sandboxes: 0,
             ..free
         };

@@ -5,22 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt, Shutdown};
+use millrace_domain::BuilderId;
 use millrace_sandbox::SandboxError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::config::{Config, SandboxKind};
-use crate::context::Context;
+use crate::config::Config;
+use crate::config::sandbox::SandboxKind;
 use crate::engine::prepare;
 
 /// The longest distance between two tests.
 const MAX_DELAY: Duration = Duration::from_mins(10);
 
 /// What is asked for and what has passed, under the time at which this builder was set aside.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SelfTests {
-    asked: watch::Sender<Option<DateTime<Utc>>>,
-    passed: watch::Sender<Option<DateTime<Utc>>>,
+    asked: Arc<watch::Sender<Option<DateTime<Utc>>>>,
+    passed: Arc<watch::Sender<Option<DateTime<Utc>>>>,
 }
 
 impl SelfTests {
@@ -47,20 +48,26 @@ impl SelfTests {
 }
 
 /// Tests when asked to, until the stop.
-pub async fn run(ctx: Arc<Context>, config: Config) -> anyhow::Result<()> {
+pub async fn run(
+    tests: SelfTests,
+    config: Config,
+    builder: BuilderId,
+    heartbeat_wake: Arc<Notify>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let first = Duration::from_secs(config.self_test_seconds.into());
-    let mut asked = ctx.self_tests.asked.subscribe();
+    let mut asked = tests.asked.subscribe();
     loop {
         let at = *asked.borrow_and_update();
         tokio::select! {
             biased;
-            () = ctx.shutdown.stopping() => return Ok(()),
+            () = shutdown.stopping() => return Ok(()),
             changed = asked.changed() => changed?,
-            at = until_passed(&ctx, &config, Backoff::new(first, MAX_DELAY), at) => {
-                ctx.self_tests.passed.send_replace(Some(at));
-                ctx.nudge.notify_one();
+            at = until_passed(&config, builder, Backoff::new(first, MAX_DELAY), at) => {
+                tests.passed.send_replace(Some(at));
+                heartbeat_wake.notify_one();
                 tokio::select! {
-                    () = ctx.shutdown.stopping() => return Ok(()),
+                    () = shutdown.stopping() => return Ok(()),
                     changed = asked.changed() => changed?,
                 }
             }
@@ -70,8 +77,8 @@ pub async fn run(ctx: Arc<Context>, config: Config) -> anyhow::Result<()> {
 
 /// Tests again and again, at a growing distance; never ends where nothing is asked for.
 async fn until_passed(
-    ctx: &Context,
     config: &Config,
+    builder: BuilderId,
     mut backoff: Backoff,
     at: Option<DateTime<Utc>>,
 ) -> DateTime<Utc> {
@@ -80,16 +87,16 @@ async fn until_passed(
     };
     loop {
         tokio::time::sleep(backoff.next_delay()).await;
-        match test(ctx, config).await {
+        match test(config, builder).await {
             Ok(()) => return at,
             Err(error) => tracing::warn!("the self-test fails, this builder stays aside: {error}"),
         }
     }
 }
 
-async fn test(ctx: &Context, config: &Config) -> Result<(), SandboxError> {
+async fn test(config: &Config, builder: BuilderId) -> Result<(), SandboxError> {
     match config.sandbox {
-        SandboxKind::Mock => prepare::test(config, ctx.builder).await.map(|_| ()),
+        SandboxKind::Mock => prepare::test(config, builder).await.map(|_| ()),
         SandboxKind::Noop => Ok(()),
     }
 }

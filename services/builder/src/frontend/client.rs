@@ -15,36 +15,12 @@ use millrace_wire::{
 };
 use serde::de::DeserializeOwned;
 
+use crate::frontend::call_error::CallError;
 use crate::frontend::session::Session;
 use crate::frontend::transfer;
 
 /// The largest answer that is read, in bytes.
-const MAX_ANSWER: usize = 4 << 20;
-
-/// Why a call did not work.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// No answer, or one that says "later".
-    #[error("{0}")]
-    Away(String),
-    /// 507: the result store has no space for it now.
-    #[error("{0}")]
-    StoreFull(String),
-    /// 410: the lease is gone.
-    #[error("the lease is gone")]
-    LeaseGone,
-    /// Refused for good.
-    #[error("the frontend refused with status {status}: {reason}")]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The frontend's words.
-        reason: String,
-    },
-    /// A file of ours cannot be read or written.
-    #[error("{0}")]
-    Local(#[from] std::io::Error),
-}
+const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 /// An answer to a claim.
 #[derive(Debug)]
@@ -57,11 +33,11 @@ pub enum Claimed {
 
 /// Talks to the frontend. Clones share connections and token.
 #[derive(Clone)]
-pub struct Frontend {
+pub struct FrontendClient {
     session: Session,
 }
 
-impl Frontend {
+impl FrontendClient {
     /// A client of a builder that has enrolled, or is about to.
     pub fn new(session: Session) -> Self {
         Self { session }
@@ -145,7 +121,7 @@ impl Frontend {
             .header(SHA256_HEADER, &file.sha256)
             .header("content-length", file.size)
             .body(body);
-        let (status, body) = transfer::watched(progress, self.answer(request)).await?;
+        let (status, body) = transfer::while_moving(progress, self.answer(request)).await?;
         match status {
             410 => Err(CallError::LeaseGone),
             _ => expect_success(status, &body),
@@ -173,7 +149,7 @@ impl Frontend {
 
     async fn begin_to_read(&self, path: &str) -> Result<Response, CallError> {
         let request = self.request(Method::GET, path);
-        let response = within(CALL_DEADLINE, request.send())
+        let response = within(CALL_TIMEOUT, request.send())
             .await
             .map_err(CallError::Away)?
             .map_err(|error| away(&error.without_url()))?;
@@ -196,7 +172,7 @@ impl Frontend {
     }
 
     async fn exchange(&self, request: RequestBuilder) -> Result<(u16, Vec<u8>), CallError> {
-        within(CALL_DEADLINE, self.answer(request))
+        within(CALL_TIMEOUT, self.answer(request))
             .await
             .map_err(CallError::Away)?
     }
@@ -226,7 +202,7 @@ impl Frontend {
 }
 
 /// How long a call without a large body may take.
-const CALL_DEADLINE: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn within<F: Future>(deadline: Duration, call: F) -> Result<F::Output, String> {
     tokio::time::timeout(deadline, call)
@@ -249,7 +225,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, CallError> {
         .await
         .map_err(|error| away(&error.without_url()))?
     {
-        if body.len() + part.len() > MAX_ANSWER {
+        if body.len() + part.len() > MAX_ANSWER_BYTES {
             return Err(CallError::Away(
                 "the frontend's answer is too large".to_owned(),
             ));
@@ -312,7 +288,7 @@ mod tests {
             client.claim(&claim_request()).await,
             Err(CallError::Away(_))
         ));
-        assert_eq!(fake.known().enrolments, 1, "an unknown token enrols again");
+        assert_eq!(fake.state().enrolments, 1, "an unknown token enrols again");
         session.enrol(&Shutdown::manual()).await.unwrap();
         assert!(matches!(
             client.claim(&claim_request()).await,
@@ -335,7 +311,7 @@ mod tests {
         let fake = FakeFrontend::start().await;
         let (session, client) = fake.client();
         session.enrol(&Shutdown::manual()).await.unwrap();
-        fake.known().refusal = Some(ClaimRefusal::Avoid);
+        fake.state().refusal = Some(ClaimRefusal::Avoid);
         assert!(matches!(
             client.claim(&claim_request()).await,
             Ok(Claimed::Refused(ClaimRefusal::Avoid))
@@ -355,9 +331,9 @@ mod tests {
                 Bytes::new(),
             )
         };
-        fake.known().away_for = 1;
+        fake.state().away_for = 1;
         assert!(matches!(send().await, Err(CallError::Away(_))));
-        fake.known().revoked = true;
+        fake.state().revoked = true;
         assert!(matches!(send().await, Err(CallError::LeaseGone)));
     }
 
@@ -366,7 +342,7 @@ mod tests {
         let fake = FakeFrontend::start().await;
         let (session, client) = fake.client();
         session.enrol(&Shutdown::manual()).await.unwrap();
-        fake.known().away_for = 1;
+        fake.state().away_for = 1;
         let source = client.source("00").await;
         assert!(matches!(source, Err(CallError::Away(_))), "{source:?}");
         let source = client.source("00").await;

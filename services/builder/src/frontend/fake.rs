@@ -16,12 +16,12 @@ use millrace_wire::{
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::frontend::client::Frontend;
+use crate::frontend::client::FrontendClient;
 use crate::frontend::session::{Enrolment, Session};
 
 /// What the fake knows and does.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct FakeState {
     /// The one token that is accepted; none: nobody enrolled.
     pub token: Option<String>,
     /// Enrolments so far.
@@ -47,16 +47,16 @@ pub struct Known {
 /// A running fake.
 #[derive(Clone)]
 pub struct FakeFrontend {
-    known: Arc<Mutex<Known>>,
+    state: Arc<Mutex<FakeState>>,
     url: String,
 }
 
-type Shared = State<Arc<Mutex<Known>>>;
+type Shared = State<Arc<Mutex<FakeState>>>;
 
 impl FakeFrontend {
     /// Starts on a free port; ends with the test's runtime.
     pub async fn start() -> Self {
-        let known = Arc::new(Mutex::new(Known::default()));
+        let state = Arc::new(Mutex::new(FakeState::default()));
         let router = Router::new()
             .route("/builder/v1/enrol", post(enrol))
             .route("/builder/v1/claim", post(claim))
@@ -68,20 +68,20 @@ impl FakeFrontend {
                 put(file),
             )
             .route("/builder/v1/sources/{sha256}", get(source))
-            .with_state(Arc::clone(&known));
+            .with_state(Arc::clone(&state));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { known, url }
+        Self { state, url }
     }
 
     /// What it knows.
-    pub fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn state(&self) -> MutexGuard<'_, FakeState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client that has not enrolled.
-    pub fn client(&self) -> (Session, Frontend) {
+    pub fn client(&self) -> (Session, FrontendClient) {
         let enrolment = Enrolment {
             url: self.url.clone(),
             enrol_token: "enrol".into(),
@@ -97,23 +97,23 @@ impl FakeFrontend {
                 sandboxes: 1,
                 version: "0".to_owned(),
             },
-            keep_token: Box::new(|_| Ok(())),
+            store_token: Box::new(|_| Ok(())),
             folder: "folder".to_owned(),
         };
         let session = Session::new(enrolment).unwrap();
-        (session.clone(), Frontend::new(session))
+        (session.clone(), FrontendClient::new(session))
     }
 }
 
 /// It has no source at all.
-async fn source(State(known): Shared, headers: HeaderMap) -> Response {
-    with(&known, &headers, |_| StatusCode::NOT_FOUND.into_response())
+async fn source(State(state): Shared, headers: HeaderMap) -> Response {
+    with(&state, &headers, |_| StatusCode::NOT_FOUND.into_response())
 }
 
 /// Refuses a call that a real frontend would refuse.
-fn admit(known: &mut Known, headers: &HeaderMap) -> Result<(), Box<Response>> {
-    if known.away_for > 0 {
-        known.away_for -= 1;
+fn admit(state: &mut FakeState, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    if state.away_for > 0 {
+        state.away_for -= 1;
         return Err(Box::new(StatusCode::SERVICE_UNAVAILABLE.into_response()));
     }
     let bearer = headers
@@ -121,32 +121,32 @@ fn admit(known: &mut Known, headers: &HeaderMap) -> Result<(), Box<Response>> {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .map(str::to_owned);
-    if known.token.is_none() || bearer != known.token {
+    if state.token.is_none() || bearer != state.token {
         return Err(Box::new(StatusCode::UNAUTHORIZED.into_response()));
     }
-    if known.revoked {
+    if state.revoked {
         return Err(Box::new(StatusCode::GONE.into_response()));
     }
     Ok(())
 }
 
 fn with<T: IntoResponse>(
-    known: &Mutex<Known>,
+    state: &Mutex<FakeState>,
     headers: &HeaderMap,
-    answer: impl FnOnce(&mut Known) -> T,
+    answer: impl FnOnce(&mut FakeState) -> T,
 ) -> Response {
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    match admit(&mut known, headers) {
-        Ok(()) => answer(&mut known).into_response(),
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    match admit(&mut state, headers) {
+        Ok(()) => answer(&mut state).into_response(),
         Err(refusal) => *refusal,
     }
 }
 
-async fn enrol(State(known): Shared, Json(_): Json<EnrolRequest>) -> Json<Enrolled> {
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    known.enrolments += 1;
-    let token = format!("token-{}", known.enrolments);
-    known.token = Some(token.clone());
+async fn enrol(State(state): Shared, Json(_): Json<EnrolRequest>) -> Json<Enrolled> {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    state.enrolments += 1;
+    let token = format!("token-{}", state.enrolments);
+    state.token = Some(token.clone());
     Json(Enrolled {
         token: Token::new(token),
         heartbeat_seconds: 5,
@@ -156,13 +156,13 @@ async fn enrol(State(known): Shared, Json(_): Json<EnrolRequest>) -> Json<Enroll
 }
 
 async fn claim(
-    State(known): Shared,
+    State(state): Shared,
     headers: HeaderMap,
     Json(claim): Json<ClaimRequest>,
 ) -> Response {
-    with(&known, &headers, |known| {
-        known.nonces.push(claim.nonce.expose().to_owned());
-        match known.refusal {
+    with(&state, &headers, |state| {
+        state.nonces.push(claim.nonce.expose().to_owned());
+        match state.refusal {
             // A problem document that also has the reason, as the real one answers.
             Some(reason) => (
                 StatusCode::CONFLICT,
@@ -179,18 +179,18 @@ async fn claim(
 }
 
 async fn decline(
-    State(known): Shared,
+    State(state): Shared,
     headers: HeaderMap,
     Json(decline): Json<DeclineRequest>,
 ) -> Response {
-    with(&known, &headers, |known| {
-        known.declined.push(decline);
+    with(&state, &headers, |state| {
+        state.declined.push(decline);
         StatusCode::NO_CONTENT
     })
 }
 
-async fn heartbeat(State(known): Shared, headers: HeaderMap) -> Response {
-    with(&known, &headers, |_| {
+async fn heartbeat(State(state): Shared, headers: HeaderMap) -> Response {
+    with(&state, &headers, |_| {
         Json(HeartbeatAnswer {
             self_test: None,
             attempts: Vec::new(),
@@ -206,18 +206,18 @@ struct Offset {
 }
 
 async fn log(
-    State(known): Shared,
+    State(state): Shared,
     Query(Offset { offset }): Query<Offset>,
     headers: HeaderMap,
     piece: Bytes,
 ) -> Response {
-    with(&known, &headers, |known| {
-        let fits = offset == known.log.len();
+    with(&state, &headers, |state| {
+        let fits = offset == state.log.len();
         if fits {
-            known.log.extend_from_slice(&piece);
-            known.pieces.push(piece.len());
+            state.log.extend_from_slice(&piece);
+            state.pieces.push(piece.len());
         }
-        let size = known.log.len() as u64;
+        let size = state.log.len() as u64;
         let status = if fits {
             StatusCode::OK
         } else {
@@ -228,12 +228,12 @@ async fn log(
 }
 
 async fn file(
-    State(known): Shared,
+    State(state): Shared,
     Path((_, position, name)): Path<(String, u32, String)>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    with(&known, &headers, |known| {
+    with(&state, &headers, |state| {
         let declared = headers
             .get(SHA256_HEADER)
             .and_then(|value| value.to_str().ok())
@@ -243,7 +243,7 @@ async fn file(
         if length.and_then(|value| value.to_str().ok()?.parse().ok()) != Some(body.len()) {
             return StatusCode::LENGTH_REQUIRED;
         }
-        known.files.push((format!("{position}/{name}"), declared));
+        state.files.push((format!("{position}/{name}"), declared));
         StatusCode::NO_CONTENT
     })
 }

@@ -4,14 +4,16 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use millrace_chassis::{ApiClient, ApiError, Backoff, Method, RequestBuilder, Shutdown, Timeouts};
+use millrace_chassis::{
+    ApiClient, ApiError, Backoff, BackoffExt, Method, RequestBuilder, Shutdown, Timeouts,
+};
 use millrace_domain::Token;
 use millrace_wire::{EnrolRequest, Enrolled};
 use secrecy::SecretString;
 use tokio::time::Instant;
 
 /// An enrolment later than this is none.
-const DEADLINE: Duration = Duration::from_secs(30);
+const ENROL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls that were on their way with the token from before are over after this time.
 const RENEWAL_GAP: Duration = Duration::from_secs(5);
 
@@ -40,7 +42,7 @@ pub enum EnrolError {
 }
 
 /// Keeps the token of an enrolment; told where so that the client needs no identity.
-pub type KeepToken = Box<dyn Fn(&Token) -> std::io::Result<()> + Send + Sync>;
+pub type StoreToken = Box<dyn Fn(&Token) -> std::io::Result<()> + Send + Sync>;
 
 /// What an enrolment is made with.
 pub struct Enrolment {
@@ -51,7 +53,7 @@ pub struct Enrolment {
     /// What this builder offers, and the token it had before.
     pub offer: EnrolRequest,
     /// Keeps the new token.
-    pub keep_token: KeepToken,
+    pub store_token: StoreToken,
     /// The identity's folder, for messages.
     pub folder: String,
 }
@@ -64,24 +66,24 @@ pub struct Session {
 
 struct Inner {
     enrolling: ApiClient,
-    standing: RwLock<Standing>,
+    credentials: RwLock<Credentials>,
     renewed: tokio::sync::Mutex<Option<Instant>>,
     offer: EnrolRequest,
-    keep_token: KeepToken,
+    store_token: StoreToken,
     folder: String,
 }
 
-struct Standing {
+struct Credentials {
     client: ApiClient,
     token: Option<Token>,
 }
 
 /// Why one try to enrol failed.
-enum Refusal {
+enum EnrolFailure {
     /// It may work a little later.
     Away(String),
     /// It will not.
-    Lasting(EnrolError),
+    Permanent(EnrolError),
 }
 
 impl Session {
@@ -100,10 +102,10 @@ impl Session {
         Ok(Self {
             inner: Arc::new(Inner {
                 enrolling,
-                standing: RwLock::new(Standing { client, token }),
+                credentials: RwLock::new(Credentials { client, token }),
                 renewed: tokio::sync::Mutex::new(None),
                 offer: enrolment.offer,
-                keep_token: enrolment.keep_token,
+                store_token: enrolment.store_token,
                 folder: enrolment.folder,
             }),
         })
@@ -115,8 +117,8 @@ impl Session {
         loop {
             match self.enrol_once(false).await {
                 Ok(enrolled) => return Ok(enrolled),
-                Err(Refusal::Lasting(error)) => return Err(error),
-                Err(Refusal::Away(reason)) => {
+                Err(EnrolFailure::Permanent(error)) => return Err(error),
+                Err(EnrolFailure::Away(reason)) => {
                     tracing::warn!("waiting for the frontend to enrol: {reason}");
                 }
             }
@@ -144,50 +146,51 @@ impl Session {
                 tracing::warn!("the frontend did not know this builder's token; enrolled again");
                 "enrolled again".to_owned()
             }
-            Err(Refusal::Away(reason)) => reason,
-            Err(Refusal::Lasting(error)) => {
+            Err(EnrolFailure::Away(reason)) => reason,
+            Err(EnrolFailure::Permanent(error)) => {
                 tracing::error!("cannot enrol again: {error}");
                 error.to_string()
             }
         }
     }
 
-    async fn enrol_once(&self, renewal: bool) -> Result<Enrolled, Refusal> {
+    async fn enrol_once(&self, renewal: bool) -> Result<Enrolled, EnrolFailure> {
         let inner = &self.inner;
         let mut offer = inner.offer.clone();
         offer.renewal = renewal;
         offer.previous_token.clone_from(&self.read().token);
         let request = inner.enrolling.request(Method::POST, "/builder/v1/enrol");
         let call = inner.enrolling.json::<Enrolled>(request.json(&offer));
-        let enrolled = tokio::time::timeout(DEADLINE, call)
+        let enrolled = tokio::time::timeout(ENROL_TIMEOUT, call)
             .await
-            .map_err(|_| Refusal::Away("no answer in time".to_owned()))?
-            .map_err(|error| self.refusal(&error))?;
-        (inner.keep_token)(&enrolled.token)
-            .map_err(|error| Refusal::Away(format!("cannot keep the builder's token: {error}")))?;
-        let mut standing = inner
-            .standing
+            .map_err(|_| EnrolFailure::Away("no answer in time".to_owned()))?
+            .map_err(|error| self.failure(&error))?;
+        (inner.store_token)(&enrolled.token).map_err(|error| {
+            EnrolFailure::Away(format!("cannot keep the builder's token: {error}"))
+        })?;
+        let mut credentials = inner
+            .credentials
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        standing.client = with_token(&inner.enrolling, Some(&enrolled.token));
-        standing.token = Some(enrolled.token.clone());
+        credentials.client = with_token(&inner.enrolling, Some(&enrolled.token));
+        credentials.token = Some(enrolled.token.clone());
         Ok(enrolled)
     }
 
-    fn refusal(&self, error: &ApiError) -> Refusal {
+    fn failure(&self, error: &ApiError) -> EnrolFailure {
         if error.is_transient() {
-            return Refusal::Away(error.to_string());
+            return EnrolFailure::Away(error.to_string());
         }
-        Refusal::Lasting(match error.status() {
+        EnrolFailure::Permanent(match error.status() {
             Some(401 | 403) => EnrolError::Token,
             Some(409) => EnrolError::IdTaken(self.inner.folder.clone()),
             _ => EnrolError::Refused(error.to_string()),
         })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Standing> {
+    fn read(&self) -> RwLockReadGuard<'_, Credentials> {
         self.inner
-            .standing
+            .credentials
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,12 +13,12 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 
-use crate::frontend::client::CallError;
+use crate::frontend::call_error::CallError;
 
 /// How long a transfer may stand still.
-const STALL: Duration = Duration::from_mins(1);
+const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// Piece of a file that is read at once, in bytes.
-const PIECE: usize = 128 << 10;
+const READ_BYTES: usize = 128 << 10;
 
 /// Counts the bytes of a transfer.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +29,7 @@ pub async fn upload(path: &Path) -> std::io::Result<(Body, Progress)> {
     let file = File::open(path).await?;
     let progress = Progress::default();
     let count = progress.clone();
-    let stream = ReaderStream::with_capacity(file, PIECE).inspect(move |piece| {
+    let stream = ReaderStream::with_capacity(file, READ_BYTES).inspect(move |piece| {
         if let Ok(piece) = piece {
             count.0.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
@@ -39,7 +39,7 @@ pub async fn upload(path: &Path) -> std::io::Result<(Body, Progress)> {
 
 /// Waits for a call, as long as its transfer moves. The answer may take one stall's time after the last byte,
 /// in which the frontend syncs the file.
-pub async fn watched<T>(
+pub async fn while_moving<T>(
     progress: Progress,
     call: impl Future<Output = Result<T, CallError>>,
 ) -> Result<T, CallError> {
@@ -48,9 +48,9 @@ pub async fn watched<T>(
         let before = progress.0.load(Ordering::Relaxed);
         tokio::select! {
             answer = &mut call => return answer,
-            () = tokio::time::sleep(STALL) => {
+            () = tokio::time::sleep(STALL_TIMEOUT) => {
                 if progress.0.load(Ordering::Relaxed) == before {
-                    return Err(CallError::Away(format!("the upload stood still for {} s", STALL.as_secs())));
+                    return Err(CallError::Away(format!("the upload stood still for {} s", STALL_TIMEOUT.as_secs())));
                 }
             }
         }
@@ -67,7 +67,7 @@ pub async fn download(
     let mut digest = Sha256::new();
     let mut size = 0;
     loop {
-        let piece = tokio::time::timeout(STALL, response.chunk())
+        let piece = tokio::time::timeout(STALL_TIMEOUT, response.chunk())
             .await
             .map_err(|_| CallError::Away("the download stood still".to_owned()))?
             .map_err(|error| {

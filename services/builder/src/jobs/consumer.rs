@@ -28,28 +28,28 @@ use crate::jobs::claim;
 const MAX_ATTEMPTS: usize = 2000;
 
 /// One job queue.
-struct Lane {
+struct QueueConsumer {
     class: MemoryClass,
     consumer: JobConsumer,
     open: bool,
 }
 
 /// Consumes what fits.
-pub struct Intake {
+pub struct JobConsumers {
     ctx: Arc<Context>,
-    lanes: Vec<Lane>,
+    queues: Vec<QueueConsumer>,
     deliveries: mpsc::Receiver<Delivery>,
 }
 
-impl Intake {
+impl JobConsumers {
     /// An intake for these architectures and classes, closed at first.
     pub fn new(ctx: Arc<Context>, bus: &Bus, archs: &[String], classes: &MemoryClasses) -> Self {
         let count = archs.len() * classes.all().len();
         let (sender, deliveries) = mpsc::channel(count.max(1));
-        let lanes = archs
+        let queues = archs
             .iter()
             .flat_map(|arch| classes.all().iter().map(move |class| (arch, class)))
-            .map(|(arch, class)| Lane {
+            .map(|(arch, class)| QueueConsumer {
                 class: class.clone(),
                 consumer: JobConsumer::spawn(
                     bus,
@@ -61,7 +61,7 @@ impl Intake {
             .collect();
         Self {
             ctx,
-            lanes,
+            queues,
             deliveries,
         }
     }
@@ -76,7 +76,7 @@ impl Intake {
                 biased;
                 () = shutdown.stopping() => break,
                 delivery = self.deliveries.recv() => match delivery {
-                    Some(delivery) => self.take(delivery).await,
+                    Some(delivery) => self.accept(delivery).await,
                     None => anyhow::bail!("the job consumers ended"),
                 },
                 changed = room.changed() => changed?,
@@ -91,22 +91,22 @@ impl Intake {
         let free = self.ctx.room.free();
         let is_full = self.ctx.registry.count() >= MAX_ATTEMPTS;
         let mut arrived = Vec::new();
-        for lane in &mut self.lanes {
-            let fits = !is_full && free.may_fit(&lane.class);
-            if fits && !lane.open {
-                lane.consumer.start().await;
-            } else if !fits && lane.open {
-                arrived.extend(lane.consumer.stop().await);
+        for queue in &mut self.queues {
+            let fits = !is_full && free.may_fit(&queue.class);
+            if fits && !queue.open {
+                queue.consumer.start().await;
+            } else if !fits && queue.open {
+                arrived.extend(queue.consumer.stop().await);
             }
-            lane.open = fits;
+            queue.open = fits;
         }
         for delivery in arrived {
             self.decline(delivery, DeclineReason::NoRoom);
         }
     }
 
-    async fn take(&mut self, delivery: Delivery) {
-        let Some((job, delivery)) = self.read(delivery) else {
+    async fn accept(&mut self, delivery: Delivery) {
+        let Some((job, delivery)) = self.decode(delivery) else {
             return;
         };
         crash_point!("order.delivered");
@@ -119,14 +119,14 @@ impl Intake {
             Some(reservation) => {
                 self.open_and_close().await;
                 let tracker = ctx.shutdown.tracker().clone();
-                tracker.spawn(claim::take(ctx, job, delivery, reservation));
+                tracker.spawn(claim::claim_and_run(ctx, job, delivery, reservation));
             }
             None => self.spawn_decline(job, delivery, DeclineReason::NoRoom),
         }
     }
 
     fn decline(&self, delivery: Delivery, reason: DeclineReason) {
-        if let Some((job, delivery)) = self.read(delivery) {
+        if let Some((job, delivery)) = self.decode(delivery) {
             self.spawn_decline(job, delivery, reason);
         }
     }
@@ -138,7 +138,7 @@ impl Intake {
     }
 
     /// What cannot be understood is parked with the reason, in the background: the broker may be away.
-    fn read(&self, delivery: Delivery) -> Option<(JobV1, Delivery)> {
+    fn decode(&self, delivery: Delivery) -> Option<(JobV1, Delivery)> {
         match delivery.decode::<JobV1>() {
             Ok(envelope) => Some((envelope.body, delivery)),
             Err(verdict) => {
@@ -161,8 +161,8 @@ impl Intake {
 
     async fn close(&mut self) {
         let mut arrived = Vec::new();
-        for lane in &self.lanes {
-            arrived.extend(lane.consumer.stop().await);
+        for queue in &self.queues {
+            arrived.extend(queue.consumer.stop().await);
         }
         while let Ok(delivery) = self.deliveries.try_recv() {
             arrived.push(delivery);

@@ -12,22 +12,22 @@ use crate::context::Context;
 pub async fn run(ctx: Arc<Context>, bus: Bus, stop: CancellationToken) -> anyhow::Result<()> {
     let options = ConsumerOptions::new(control_queue(ctx.builder), 1);
     run_consumer(&bus, options, stop, move |incoming| {
-        let verdict = follow(&ctx, &incoming);
+        let verdict = handle(&ctx, &incoming);
         std::future::ready(verdict)
     })
     .await;
     Ok(())
 }
 
-fn follow(ctx: &Context, incoming: &Incoming) -> Verdict {
+fn handle(ctx: &Context, incoming: &Incoming) -> Verdict {
     match incoming.decode::<ControlV1>() {
         Ok(envelope) => {
             if let ControlV1::Cancel { attempt_id } = envelope.body
-                && let Some(live) = ctx.registry.get(attempt_id)
+                && let Some(running) = ctx.registry.get(attempt_id)
             {
-                live.cancel();
+                running.cancel();
             }
-            ctx.nudge.notify_one();
+            ctx.heartbeat_wake.notify_one();
             Verdict::Done
         }
         Err(verdict) => verdict,

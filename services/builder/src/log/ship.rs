@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millrace_chassis::{Backoff, CancellationToken, crash_point};
+use millrace_chassis::{Backoff, BackoffExt, CancellationToken, crash_point};
 use millrace_domain::{AttemptId, Token};
 use tokio::sync::watch;
 
-use crate::context::on_disk;
-use crate::frontend::client::{CallError, Frontend};
+use crate::frontend::call_error::CallError;
+use crate::frontend::client::FrontendClient;
 use crate::log::INLINE;
-use crate::log::spool::Written;
+use crate::log::spool::LogProgress;
+use crate::spool::blocking::on_disk;
 
 /// The largest piece, in bytes.
 const PIECE: u64 = 1 << 20;
@@ -34,7 +35,7 @@ pub struct Shipment {
     /// The spooled log.
     pub path: PathBuf,
     /// To whom.
-    pub frontend: Frontend,
+    pub frontend: FrontendClient,
 }
 
 /// Why a log was not shipped to its end.
@@ -57,7 +58,7 @@ pub enum Unshipped {
 /// Ships a log to its end; gives the size that the frontend has. `stop` ends it early.
 pub async fn ship(
     shipment: Shipment,
-    mut written: watch::Receiver<Written>,
+    mut written: watch::Receiver<LogProgress>,
     stop: CancellationToken,
 ) -> Result<u64, Unshipped> {
     let file = Arc::new(File::open(&shipment.path)?);
@@ -71,8 +72,8 @@ pub async fn ship(
     written.mark_changed();
     loop {
         if !written.borrow().ended {
-            let more = stop.run_until_cancelled(more(&mut written)).await;
-            if more != Some(true) {
+            let wait_for_more = stop.run_until_cancelled(wait_for_more(&mut written)).await;
+            if wait_for_more != Some(true) {
                 return Err(Unshipped::Stopped);
             }
         }
@@ -88,7 +89,7 @@ pub async fn ship(
 
 /// Waits for more output, and a moment longer so that a line does not become a request; the end is not waited for.
 /// False when the log's writer is gone without an end.
-async fn more(written: &mut watch::Receiver<Written>) -> bool {
+async fn wait_for_more(written: &mut watch::Receiver<LogProgress>) -> bool {
     if written.changed().await.is_err() {
         return false;
     }
@@ -217,13 +218,13 @@ mod tests {
         let task = tokio::spawn(ship(s.shipment, progress, CancellationToken::new()));
         let bytes: Vec<u8> = (0..2_800_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         s.log.append(&bytes).await.unwrap();
-        s.log.say("end").await.unwrap();
+        s.log.append_line("end").await.unwrap();
         let size = s.log.end().await.unwrap();
         assert_eq!(task.await.unwrap().unwrap(), size);
-        let known = s.fake.known();
-        assert_eq!(known.log.len() as u64, size);
-        assert!(known.log.starts_with(&bytes) && known.log.ends_with(b"millrace: end\n"));
-        assert!(known.pieces.iter().all(|piece| *piece as u64 <= PIECE));
+        let state = s.fake.state();
+        assert_eq!(state.log.len() as u64, size);
+        assert!(state.log.starts_with(&bytes) && state.log.ends_with(b"millrace: end\n"));
+        assert!(state.pieces.iter().all(|piece| *piece as u64 <= PIECE));
     }
 
     #[tokio::test]
@@ -232,9 +233,9 @@ mod tests {
         let progress = s.log.progress();
         let stop = CancellationToken::new();
         let task = tokio::spawn(ship(s.shipment.clone(), progress, stop.clone()));
-        s.log.say("first").await.unwrap();
+        s.log.append_line("first").await.unwrap();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-        while s.fake.known().log.is_empty() {
+        while s.fake.state().log.is_empty() {
             assert!(
                 tokio::time::Instant::now() < deadline,
                 "nothing was shipped"
@@ -249,36 +250,36 @@ mod tests {
     async fn a_restarted_builder_goes_on_where_the_frontend_stands() {
         let mut s = shipping().await;
         s.log.append(b"already there, and the rest").await.unwrap();
-        s.fake.known().log = b"already there".to_vec();
+        s.fake.state().log = b"already there".to_vec();
         let progress = s.log.progress();
         s.log.end().await.unwrap();
         let size = ship(s.shipment, progress, CancellationToken::new())
             .await
             .unwrap();
         assert_eq!(size, 27);
-        let known = s.fake.known();
-        assert_eq!(known.log, b"already there, and the rest");
-        assert_eq!(known.pieces, [14], "only the rest was taken");
+        let state = s.fake.state();
+        assert_eq!(state.log, b"already there, and the rest");
+        assert_eq!(state.pieces, [14], "only the rest was taken");
     }
 
     #[tokio::test]
     async fn an_outage_is_waited_for() {
         let mut s = shipping().await;
         s.log.append(b"patience").await.unwrap();
-        s.fake.known().away_for = 2;
+        s.fake.state().away_for = 2;
         let progress = s.log.progress();
         s.log.end().await.unwrap();
         let size = ship(s.shipment, progress, CancellationToken::new())
             .await
             .unwrap();
-        assert_eq!((size, s.fake.known().log.as_slice()), (8, &b"patience"[..]));
+        assert_eq!((size, s.fake.state().log.as_slice()), (8, &b"patience"[..]));
     }
 
     #[tokio::test]
     async fn a_lost_lease_and_a_lost_writer_end_it() {
         let mut s = shipping().await;
         s.log.append(b"x").await.unwrap();
-        s.fake.known().revoked = true;
+        s.fake.state().revoked = true;
         let shipped = ship(
             s.shipment.clone(),
             s.log.progress(),
@@ -286,7 +287,7 @@ mod tests {
         )
         .await;
         assert!(matches!(shipped, Err(Unshipped::LeaseGone)));
-        s.fake.known().revoked = false;
+        s.fake.state().revoked = false;
         let progress = s.log.progress();
         drop(s.log);
         let shipped = ship(s.shipment, progress, CancellationToken::new()).await;

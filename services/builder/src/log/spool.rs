@@ -9,9 +9,9 @@ use bytes::Bytes;
 use millrace_chassis::CancellationToken;
 use tokio::sync::{mpsc, watch};
 
-use crate::context::on_disk;
 use crate::log::INLINE;
-use crate::mock::log_scan::{LogFacts, LogReader};
+use crate::mock::log_scan::{LogFacts, LogScanner};
+use crate::spool::blocking::on_disk;
 
 /// No log of an attempt grows beyond this, in bytes, however many packages it has: the frontend takes no more. One
 /// package's log is kept short by the supervisor, at `MILLRACE_LOG_HEAD_MB` and `MILLRACE_LOG_TAIL_MB`.
@@ -26,7 +26,7 @@ pub struct LogError(#[from] pub std::io::Error);
 
 /// How much of a log is written, and whether more may come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct LogProgress {
     /// Bytes in the file.
     pub size: u64,
     /// Nothing more will come.
@@ -37,7 +37,7 @@ pub struct Written {
 #[derive(Debug)]
 pub struct SpooledLog {
     file: Arc<File>,
-    written: watch::Sender<Written>,
+    written: watch::Sender<LogProgress>,
     cap: u64,
     left_out: u64,
     failed: CancellationToken,
@@ -54,7 +54,7 @@ impl SpooledLog {
         let size = file.metadata()?.len();
         Ok(Self {
             file: Arc::new(file),
-            written: watch::Sender::new(Written { size, ended: false }),
+            written: watch::Sender::new(LogProgress { size, ended: false }),
             cap,
             left_out: 0,
             failed: CancellationToken::new(),
@@ -62,7 +62,7 @@ impl SpooledLog {
     }
 
     /// Tells how far it is.
-    pub fn progress(&self) -> watch::Receiver<Written> {
+    pub fn progress(&self) -> watch::Receiver<LogProgress> {
         self.written.subscribe()
     }
 
@@ -77,7 +77,7 @@ impl SpooledLog {
     }
 
     /// Appends a line of the builder's own.
-    pub async fn say(&mut self, line: &str) -> Result<(), LogError> {
+    pub async fn append_line(&mut self, line: &str) -> Result<(), LogError> {
         self.append(format!("millrace: {line}\n").as_bytes()).await
     }
 
@@ -95,7 +95,8 @@ impl SpooledLog {
             return Err(error.into());
         }
         let size = size + kept.len() as u64;
-        self.written.send_replace(Written { size, ended: false });
+        self.written
+            .send_replace(LogProgress { size, ended: false });
         Ok(())
     }
 
@@ -109,11 +110,11 @@ impl SpooledLog {
 
     /// Takes in all that a sandbox writes, and gives what it told. When the disk fails, the sandbox is still read
     /// to its end, since a reader that pauses stalls the build.
-    pub async fn take_in(
+    pub async fn spool_output(
         &mut self,
         mut pieces: mpsc::Receiver<Bytes>,
     ) -> Result<LogFacts, LogError> {
-        let mut reader = LogReader::default();
+        let mut reader = LogScanner::default();
         let mut failure = None;
         let mut batch: Vec<u8> = Vec::new();
         while let Some(piece) = pieces.recv().await {
@@ -143,7 +144,7 @@ impl SpooledLog {
     pub async fn end(mut self) -> Result<u64, LogError> {
         let closed = self.close().await;
         let size = self.size();
-        self.written.send_replace(Written { size, ended: true });
+        self.written.send_replace(LogProgress { size, ended: true });
         closed.map(|()| size)
     }
 
@@ -173,12 +174,12 @@ mod tests {
         drop(log);
         let mut log = SpooledLog::open(&path).unwrap();
         assert_eq!(log.size(), 4);
-        log.say("two").await.unwrap();
+        log.append_line("two").await.unwrap();
         let progress = log.progress();
         assert_eq!(log.end().await.unwrap(), 18);
         assert_eq!(
             *progress.borrow(),
-            Written {
+            LogProgress {
                 size: 18,
                 ended: true
             }
@@ -220,13 +221,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut log = SpooledLog::open(&path).unwrap();
-        log.say("a line before").await.unwrap();
+        log.append_line("a line before").await.unwrap();
         let (pieces, taken) = mpsc::channel(8);
         for piece in ["fine\nfoo.c:1: er", "ror: bad\n", "end"] {
             pieces.send(Bytes::from(piece)).await.unwrap();
         }
         drop(pieces);
-        let facts = log.take_in(taken).await.unwrap();
+        let facts = log.spool_output(taken).await.unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let error = facts.first_error.unwrap();
         assert_eq!(error.text, "foo.c:1: error: bad");

@@ -1,7 +1,7 @@
 //! mock's exit codes in words. The documented meanings are not always the observed ones; these are the observed.
 
 /// What an exit code of mock means, as a person would say it.
-pub fn words(code: i32) -> String {
+pub fn meaning(code: i32) -> String {
     let meaning = match code {
         0 => "success",
         1 => "the package failed, or mock itself did",
@@ -28,7 +28,7 @@ pub fn words(code: i32) -> String {
 
 /// The whole sentence of an outcome's `exit_text`.
 pub fn sentence(code: i32) -> String {
-    format!("mock exited with {code}: {}", words(code))
+    format!("mock exited with {code}: {}", meaning(code))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub struct LogFacts {
 
 /// Collects [`LogFacts`] from a stream of pieces.
 #[derive(Debug, Default)]
-pub struct LogReader {
+pub struct LogScanner {
     line: Vec<u8>,
     line_start: u64,
     cause: Option<FirstError>,
@@ -38,7 +38,7 @@ pub struct LogReader {
     facts: LogFacts,
 }
 
-impl LogReader {
+impl LogScanner {
     /// Takes the next piece, which lies at `offset` in the attempt's log.
     pub fn feed(&mut self, offset: u64, piece: &[u8]) {
         let mut at = offset;
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn read(log: &str) -> LogFacts {
-        let mut reader = LogReader::default();
+        let mut reader = LogScanner::default();
         reader.feed(0, log.as_bytes());
         reader.finish()
     }
@@ -158,7 +158,7 @@ mod tests {
     fn pieces_may_end_anywhere() {
         let log = "one\ntwo.c:1: error: three\nfour\n";
         for cut in 0..log.len() {
-            let mut reader = LogReader::default();
+            let mut reader = LogScanner::default();
             reader.feed(100, &log.as_bytes()[..cut]);
             reader.feed(100 + cut as u64, &log.as_bytes()[cut..]);
             let error = reader.finish().first_error.unwrap();

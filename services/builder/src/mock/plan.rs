@@ -11,7 +11,7 @@ use millrace_supervisor::{
 };
 use millrace_wire::JobV1;
 
-use crate::context::SandboxCaps;
+use crate::config::sandbox::SandboxCaps;
 
 /// The unprivileged user and group that mock builds as; root starts mock and names them.
 const BUILD_USER: u32 = 1000;
@@ -25,13 +25,13 @@ const REQUIRES_SUFFIX: &str = ".buildreqs.nosrc.rpm";
 const ROUNDS: u32 = 10;
 
 /// Looks at extra repositories. Python is what mock is written in, so an image with mock has it.
-const LOOK_AT_REPOSITORIES: &str = include_str!("repositories.py");
+const CHECK_REPOSITORIES: &str = include_str!("repositories.py");
 /// The step that makes a repository of the packages that were built before.
 pub const REPOSITORY_STEP: &str = "repository";
 
 /// One try of one package.
 #[derive(Debug, Clone, Copy)]
-pub struct Try<'a> {
+pub struct PlanInputs<'a> {
     /// The job that the package belongs to.
     pub job: &'a JobV1,
     /// The operator's limits.
@@ -43,16 +43,16 @@ pub struct Try<'a> {
 }
 
 /// The plan for a try. The source lies under its fixed name.
-pub fn plan(of: &Try<'_>) -> Plan {
-    let dependencies = step(of, "dependencies", &["--installdeps", SOURCE_PATH]);
-    let repository = of.has_packages.then(repository);
-    let extra = (!of.job.repositories.is_empty()).then(|| look_at_repositories(of.job));
+pub fn plan(inputs: &PlanInputs<'_>) -> Plan {
+    let dependencies = step(inputs, "dependencies", &["--installdeps", SOURCE_PATH]);
+    let repository = inputs.has_packages.then(repository);
+    let extra = (!inputs.job.repositories.is_empty()).then(|| check_repositories(inputs.job));
     let steps = repository
         .into_iter()
         .chain(extra)
-        .chain([dependencies, rebuild(of)])
+        .chain([dependencies, rebuild(inputs)])
         .collect();
-    let mut plan = Plan::new(steps, of.timeout_seconds);
+    let mut plan = Plan::new(steps, inputs.timeout_seconds);
     plan.env = vec![
         ("SUDO_UID".to_owned(), BUILD_USER.to_string()),
         ("SUDO_GID".to_owned(), BUILD_USER.to_string()),
@@ -62,9 +62,9 @@ pub fn plan(of: &Try<'_>) -> Plan {
         uid: BUILD_USER,
         gid: BUILD_USER,
     });
-    plan.log = of.caps.log;
-    plan.silence_limit_seconds = of.caps.silence_seconds;
-    plan.disk_limit_bytes = of.caps.disk_bytes;
+    plan.log = inputs.caps.log;
+    plan.silence_limit_seconds = inputs.caps.silence_seconds;
+    plan.disk_limit_bytes = inputs.caps.disk_bytes;
     plan
 }
 
@@ -73,11 +73,11 @@ pub fn programs(job: &JobV1) -> Vec<(&'static str, &'static str)> {
     if job.repositories.is_empty() {
         Vec::new()
     } else {
-        vec![(REPOSITORIES_PROGRAM, LOOK_AT_REPOSITORIES)]
+        vec![(REPOSITORIES_PROGRAM, CHECK_REPOSITORIES)]
     }
 }
 
-fn look_at_repositories(job: &JobV1) -> Step {
+fn check_repositories(job: &JobV1) -> Step {
     let arch = job.chroot.name.arch();
     let program = [
         "python3",
@@ -119,14 +119,14 @@ fn repository() -> Step {
     }
 }
 
-fn rebuild(of: &Try<'_>) -> Step {
-    if of.job.network {
-        return step(of, "rebuild", &["--rebuild", SOURCE_PATH]);
+fn rebuild(inputs: &PlanInputs<'_>) -> Step {
+    if inputs.job.network {
+        return step(inputs, "rebuild", &["--rebuild", SOURCE_PATH]);
     }
-    let mut rebuild = step(of, "rebuild", &["--offline", "--rebuild", SOURCE_PATH]);
+    let mut rebuild = step(inputs, "rebuild", &["--offline", "--rebuild", SOURCE_PATH]);
     rebuild.network = Some(Network::Cut);
     let name = "dynamic-dependencies";
-    let mut install = step(of, name, &["--installdeps", REQUIRES_PATH]);
+    let mut install = step(inputs, name, &["--installdeps", REQUIRES_PATH]);
     install.network = Some(Network::Connected);
     rebuild.rounds = Some(Rounds {
         exit_codes: vec![PACKAGE_MANAGER],
@@ -138,8 +138,8 @@ fn rebuild(of: &Try<'_>) -> Step {
     rebuild
 }
 
-fn step(of: &Try<'_>, name: &str, mode: &[&str]) -> Step {
-    let job = of.job;
+fn step(inputs: &PlanInputs<'_>, name: &str, mode: &[&str]) -> Step {
+    let job = inputs.job;
     let mut argv: Vec<String> = [
         "mock",
         "-r",
@@ -156,7 +156,7 @@ fn step(of: &Try<'_>, name: &str, mode: &[&str]) -> Step {
     ]
     .map(str::to_owned)
     .into();
-    if let Some(jobs) = of.caps.make_jobs() {
+    if let Some(jobs) = inputs.caps.make_jobs() {
         // rpm's own macros for it (rpm 4.15): the processors it sees are the host's.
         for define in [
             format!("_smp_build_ncpus {jobs}"),
@@ -165,7 +165,7 @@ fn step(of: &Try<'_>, name: &str, mode: &[&str]) -> Step {
             argv.extend(["--define".to_owned(), define]);
         }
     }
-    if of.has_packages {
+    if inputs.has_packages {
         argv.extend(["--addrepo".to_owned(), format!("file://{PACKAGES_DIR}")]);
     }
     argv.extend(mode.iter().map(|&word| word.to_owned()));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn plan_of(job: &JobV1, caps: &SandboxCaps) -> Plan {
-        plan(&Try {
+        plan(&PlanInputs {
             job,
             caps,
             timeout_seconds: job.limits.timeout_seconds,
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_was_built_before_is_made_a_repository_first() {
-        let plan = plan(&Try {
+        let plan = plan(&PlanInputs {
             job: &samples::job(),
             caps: &SandboxCaps::default(),
             timeout_seconds: 70,

@@ -5,17 +5,17 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// What a written file has to outlive.
+/// What a written file survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outlives {
-    /// The end of this process, `kill -9` included.
-    Process,
-    /// The end of the host too: synced to the disk.
-    Host,
+pub enum Durability {
+    /// The end of this process, `kill -9` included. The file is not synced, so a crash of the host may lose it.
+    ProcessCrash,
+    /// A crash of the host, too: the file and its name are synced to the disk.
+    HostCrash,
 }
 
 /// Replaces a file in one step. Only its owner may read it, since most of these files hold a token.
-pub fn write_private(path: &Path, bytes: &[u8], outlives: Outlives) -> io::Result<()> {
+pub fn write_private(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = OpenOptions::new()
         .write(true)
@@ -24,12 +24,12 @@ pub fn write_private(path: &Path, bytes: &[u8], outlives: Outlives) -> io::Resul
         .mode(0o600)
         .open(&temporary)?;
     file.write_all(bytes)?;
-    if outlives == Outlives::Host {
+    if durability == Durability::HostCrash {
         file.sync_all()?;
     }
     drop(file);
     std::fs::rename(&temporary, path)?;
-    if outlives == Outlives::Host
+    if durability == Durability::HostCrash
         && let Some(folder) = path.parent()
     {
         sync_folder(folder)?;
@@ -59,8 +59,8 @@ mod tests {
     fn a_file_is_replaced_whole_and_stays_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        write_private(&path, b"one and a half", Outlives::Process).unwrap();
-        write_private(&path, b"two", Outlives::Host).unwrap();
+        write_private(&path, b"one and a half", Durability::ProcessCrash).unwrap();
+        write_private(&path, b"two", Durability::HostCrash).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millrace_chassis::{Backoff, CancellationToken};
+use millrace_chassis::{Backoff, BackoffExt, CancellationToken};
 use tokio::sync::Notify;
 
-use crate::context::{Context, on_disk};
-use crate::engine::room::{Closed, Room};
-use crate::spool::atomic_file::{self, Outlives};
+use crate::engine::room::{ClosedReason, Room};
+use crate::spool::atomic_file::{self, Durability};
+use crate::spool::blocking::on_disk;
 
 /// Time between two looks at a disk that has space.
-const LOOK: Duration = Duration::from_secs(3);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// The same for one that is short, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How much is written to learn whether writing works again, in bytes.
-const PROBE: usize = 256 << 10;
+const PROBE_BYTES: usize = 256 << 10;
 
 /// How short a disk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,46 +34,46 @@ pub struct Shortage {
 
 /// The spool's disk. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Disk(Arc<Inner>);
+pub struct SpoolSpace(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     folder: PathBuf,
     floor_mib: u32,
     room: Room,
-    nudge: Arc<Notify>,
+    heartbeat_wake: Arc<Notify>,
     state: Mutex<State>,
-    doubted: Notify,
+    recheck: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     shortage: Option<Shortage>,
     /// A write failed; only one that succeeds shows that there is space.
-    is_doubted: bool,
+    has_write_failed: bool,
     /// Attempts whose work is done and waits for space.
     waiting: usize,
     backoff: Backoff,
 }
 
-impl Disk {
+impl SpoolSpace {
     /// The disk of an identity's folder. It closes the room while it is short, from now on, and nudges the heartbeat
     /// when that changes.
-    pub fn new(folder: &Path, floor_mib: u32, room: &Room, nudge: &Arc<Notify>) -> Self {
+    pub fn new(folder: &Path, floor_mib: u32, room: &Room, heartbeat_wake: &Arc<Notify>) -> Self {
         let disk = Self(Arc::new(Inner {
             folder: folder.to_owned(),
             floor_mib,
             room: room.clone(),
-            nudge: Arc::clone(nudge),
+            heartbeat_wake: Arc::clone(heartbeat_wake),
             state: Mutex::new(State {
                 shortage: None,
-                is_doubted: false,
+                has_write_failed: false,
                 waiting: 0,
                 backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             }),
-            doubted: Notify::new(),
+            recheck: Notify::new(),
         }));
-        disk.look();
+        disk.check();
         disk
     }
 
@@ -83,42 +83,42 @@ impl Disk {
     }
 
     /// A write failed: nothing more is taken until one has succeeded, after a pause that grows.
-    pub fn failed(&self, reason: &dyn Display) {
-        self.lock().is_doubted = true;
-        self.note(Err(reason.to_string()));
-        self.0.doubted.notify_one();
+    pub fn write_failed(&self, reason: &dyn Display) {
+        self.lock().has_write_failed = true;
+        self.record(Err(reason.to_string()));
+        self.0.recheck.notify_one();
     }
 
     /// A write succeeded: the next failure is met with a short pause again.
-    pub fn worked(&self) {
+    pub fn write_succeeded(&self) {
         let mut state = self.lock();
-        if !state.is_doubted {
+        if !state.has_write_failed {
             state.backoff.reset();
         }
     }
 
     /// Work that is done waits for space: as long as it does, nothing more is taken.
-    pub fn wait(&self, reason: &dyn Display) -> WaitsForSpace {
+    pub fn wait_for_space(&self, reason: &dyn Display) -> SpaceWaitGuard {
         self.lock().waiting += 1;
-        self.failed(reason);
-        WaitsForSpace(self.clone())
+        self.write_failed(reason);
+        SpaceWaitGuard(self.clone())
     }
 
     /// Measures, and tries to write where that has failed. Blocks.
-    fn look(&self) {
-        let is_doubted = self.lock().is_doubted;
+    fn check(&self) {
+        let has_write_failed = self.lock().has_write_failed;
         let free = free_mib(&self.0.folder).map_err(|error| error.to_string());
         let tried = match free {
-            Ok(free) if is_doubted && free >= self.0.floor_mib => probe(&self.0.folder)
+            Ok(free) if has_write_failed && free >= self.0.floor_mib => probe(&self.0.folder)
                 .map(|()| free)
                 .map_err(|error| error.to_string()),
             measured => measured,
         };
-        self.note(tried);
+        self.record(tried);
     }
 
     /// Notes the free space in MiB, or why nothing can be written.
-    fn note(&self, found: Result<u32, String>) {
+    fn record(&self, found: Result<u32, String>) {
         let floor_mib = self.0.floor_mib;
         let (before, now) = {
             let mut state = self.lock();
@@ -132,23 +132,23 @@ impl Disk {
                 free_mib,
                 floor_mib,
             });
-            state.is_doubted &= is_short;
+            state.has_write_failed &= is_short;
             (std::mem::replace(&mut state.shortage, now), now)
         };
-        self.tell(before, now, found.err());
+        self.announce(before, now, found.err());
     }
 
-    fn tell(&self, before: Option<Shortage>, now: Option<Shortage>, reason: Option<String>) {
+    fn announce(&self, before: Option<Shortage>, now: Option<Shortage>, reason: Option<String>) {
         let Inner {
             folder,
             room,
-            nudge,
+            heartbeat_wake,
             ..
         } = &*self.0;
         let folder = folder.display();
         match (before, now) {
             (None, Some(short)) => {
-                room.close(Closed::Disk);
+                room.close(ClosedReason::DiskShort);
                 let reason = reason.unwrap_or_else(|| {
                     format!(
                         "{} MiB are free, {} MiB are wanted (MILLRACE_SPOOL_FLOOR_MB)",
@@ -156,12 +156,12 @@ impl Disk {
                     )
                 });
                 tracing::warn!(%folder, "the spool's disk is short of space, taking no work until there is some: {reason}");
-                nudge.notify_one();
+                heartbeat_wake.notify_one();
             }
             (Some(_), None) => {
-                room.open(Closed::Disk);
+                room.open(ClosedReason::DiskShort);
                 tracing::info!(%folder, "the spool's disk has space again, taking work");
-                nudge.notify_one();
+                heartbeat_wake.notify_one();
             }
             (None, None) | (Some(_), Some(_)) => {}
         }
@@ -172,7 +172,7 @@ impl Disk {
         if state.shortage.is_some() {
             state.backoff.next_delay()
         } else {
-            LOOK
+            CHECK_INTERVAL
         }
     }
 
@@ -184,35 +184,34 @@ impl Disk {
 /// An attempt whose work is done and waits for space, as long as it lives.
 #[derive(Debug)]
 #[must_use = "dropping it says that nothing waits any more"]
-pub struct WaitsForSpace(Disk);
+pub struct SpaceWaitGuard(SpoolSpace);
 
-impl Drop for WaitsForSpace {
+impl Drop for SpaceWaitGuard {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.waiting -= 1;
         if state.waiting == 0 {
             // Looked at soon.
             state.backoff.reset();
-            self.0.0.doubted.notify_one();
+            self.0.0.recheck.notify_one();
         }
     }
 }
 
 /// Looks at the disk until `stop`.
-pub async fn run(ctx: Arc<Context>, stop: CancellationToken) -> anyhow::Result<()> {
-    let disk = &ctx.disk;
+pub async fn run(disk: SpoolSpace, stop: CancellationToken) -> anyhow::Result<()> {
     loop {
         let pause = disk.pause();
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
             // The pause begins anew, longer than the one before.
-            () = disk.0.doubted.notified() => continue,
+            () = disk.0.recheck.notified() => continue,
             () = tokio::time::sleep(pause) => {}
         }
         let looking = disk.clone();
         on_disk(move || {
-            looking.look();
+            looking.check();
             Ok(())
         })
         .await?;
@@ -230,7 +229,11 @@ fn free_mib(folder: &Path) -> io::Result<u32> {
 fn probe(folder: &Path) -> io::Result<()> {
     let probe = folder.join("probe");
     let written = std::fs::create_dir_all(&probe).and_then(|()| {
-        atomic_file::write_private(&probe.join("probe"), &vec![0; PROBE], Outlives::Host)
+        atomic_file::write_private(
+            &probe.join("probe"),
+            &vec![0; PROBE_BYTES],
+            Durability::HostCrash,
+        )
     });
     let removed = std::fs::remove_dir_all(&probe);
     written.and(removed)
@@ -240,10 +243,10 @@ fn probe(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn disk(floor_mib: u32) -> (tempfile::TempDir, Room, Disk) {
+    fn disk(floor_mib: u32) -> (tempfile::TempDir, Room, SpoolSpace) {
         let folder = tempfile::tempdir().unwrap();
         let room = Room::new(1024, 1);
-        let disk = Disk::new(folder.path(), floor_mib, &room, &Arc::default());
+        let disk = SpoolSpace::new(folder.path(), floor_mib, &room, &Arc::default());
         (folder, room, disk)
     }
 
@@ -259,15 +262,15 @@ mod tests {
     fn a_failed_write_closes_the_room_until_one_succeeds() {
         let (folder, room, disk) = disk(0);
         assert_eq!(disk.shortage(), None);
-        disk.failed(&"Disk quota exceeded");
+        disk.write_failed(&"Disk quota exceeded");
         assert_eq!(disk.shortage().unwrap().free_mib, 0);
         assert_eq!(room.free().sandboxes, 0);
         // Something in the way stands for the quota.
         std::fs::write(folder.path().join("probe"), "").unwrap();
-        disk.look();
+        disk.check();
         assert!(disk.shortage().is_some(), "the probe failed");
         std::fs::remove_file(folder.path().join("probe")).unwrap();
-        disk.look();
+        disk.check();
         assert_eq!((disk.shortage(), room.free().sandboxes), (None, 1));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
@@ -275,11 +278,11 @@ mod tests {
     #[test]
     fn as_long_as_work_that_is_done_waits_for_space_there_is_none() {
         let (_folder, room, disk) = disk(0);
-        let waits = disk.wait(&"No space left on device");
-        disk.look();
+        let waits = disk.wait_for_space(&"No space left on device");
+        disk.check();
         assert!(disk.shortage().is_some() && room.free().sandboxes == 0);
         drop(waits);
-        disk.look();
+        disk.check();
         assert!(disk.shortage().is_none() && room.free().sandboxes == 1);
     }
 
@@ -287,16 +290,16 @@ mod tests {
     fn pauses_grow_over_failures_until_a_write_worked() {
         let (_folder, _room, disk) = disk(0);
         for _ in 0..8 {
-            disk.failed(&"full");
+            disk.write_failed(&"full");
             disk.pause();
-            disk.look();
+            disk.check();
             assert_eq!(disk.shortage(), None);
         }
-        disk.failed(&"full");
+        disk.write_failed(&"full");
         assert!(disk.pause() >= LONGEST_PAUSE / 2, "as long as any");
-        disk.look();
-        disk.worked();
-        disk.failed(&"full");
+        disk.check();
+        disk.write_succeeded();
+        disk.write_failed(&"full");
         assert!(disk.pause() <= FIRST_PAUSE);
     }
 }

@@ -15,7 +15,7 @@ use millrace_domain::{BuilderId, Token};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::spool::atomic_file::{self, Outlives};
+use crate::spool::atomic_file::{self, Durability};
 
 /// Why no identity could be taken.
 #[derive(Debug, thiserror::Error)]
@@ -38,15 +38,15 @@ pub struct Identity {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Card {
+struct IdentityFile {
     id: BuilderId,
 }
 
 impl Identity {
     /// Takes an identity out of the spool.
-    pub fn take(spool: &Path) -> Result<Self, IdentityError> {
-        make_folder(spool).map_err(|source| at(spool, source))?;
-        for folder in candidates(spool).map_err(|source| at(spool, source))? {
+    pub fn acquire(spool: &Path) -> Result<Self, IdentityError> {
+        make_folder(spool).map_err(|source| error_at(spool, source))?;
+        for folder in candidates(spool).map_err(|source| error_at(spool, source))? {
             match adopt(&folder) {
                 Ok(Some(identity)) => return Ok(identity),
                 Ok(None) => {}
@@ -55,7 +55,7 @@ impl Identity {
                 }
             }
         }
-        create(spool).map_err(|source| at(spool, source))
+        create(spool).map_err(|source| error_at(spool, source))
     }
 
     /// The id that names this builder everywhere.
@@ -83,13 +83,13 @@ impl Identity {
     }
 
     /// Keeps the token of an enrolment.
-    pub fn keep_token(&self, token: &Token) -> io::Result<()> {
+    pub fn store_token(&self, token: &Token) -> io::Result<()> {
         let path = self.folder.join("token");
-        atomic_file::write_private(&path, token.expose().as_bytes(), Outlives::Host)
+        atomic_file::write_private(&path, token.expose().as_bytes(), Durability::HostCrash)
     }
 }
 
-fn at(path: &Path, source: io::Error) -> IdentityError {
+fn error_at(path: &Path, source: io::Error) -> IdentityError {
     IdentityError {
         path: path.to_owned(),
         source,
@@ -117,9 +117,10 @@ fn adopt(folder: &Path) -> io::Result<Option<Identity>> {
     let Some(lock) = lock(folder)? else {
         return Ok(None);
     };
-    let card: Card = serde_json::from_slice(&std::fs::read(folder.join("builder.json"))?)?;
+    let file_content: IdentityFile =
+        serde_json::from_slice(&std::fs::read(folder.join("builder.json"))?)?;
     Ok(Some(Identity {
-        id: card.id,
+        id: file_content.id,
         folder: folder.to_owned(),
         adopted: true,
         _lock: lock,
@@ -129,14 +130,18 @@ fn adopt(folder: &Path) -> io::Result<Option<Identity>> {
 /// Makes a new identity aside and moves it in place, locked already, so that nobody adopts it half made.
 fn create(spool: &Path) -> io::Result<Identity> {
     let id = BuilderId::generate();
-    let aside = spool.join(format!("new-{id}"));
+    let staging = spool.join(format!("new-{id}"));
     let folder = spool.join(format!("builder-{id}"));
-    make_folder(&aside)?;
-    let lock = lock(&aside)?.ok_or_else(|| io::Error::other("a new folder is locked already"))?;
-    let card = serde_json::to_vec(&Card { id })?;
-    atomic_file::write_private(&aside.join("builder.json"), &card, Outlives::Host)?;
-    make_folder(&aside.join("attempts"))?;
-    std::fs::rename(&aside, &folder)?;
+    make_folder(&staging)?;
+    let lock = lock(&staging)?.ok_or_else(|| io::Error::other("a new folder is locked already"))?;
+    let file_content = serde_json::to_vec(&IdentityFile { id })?;
+    atomic_file::write_private(
+        &staging.join("builder.json"),
+        &file_content,
+        Durability::HostCrash,
+    )?;
+    make_folder(&staging.join("attempts"))?;
+    std::fs::rename(&staging, &folder)?;
     atomic_file::sync_folder(spool)?;
     Ok(Identity {
         id,
@@ -171,8 +176,8 @@ mod tests {
     #[test]
     fn replicas_on_one_spool_are_different_builders() {
         let spool = tempfile::tempdir().unwrap();
-        let first = Identity::take(spool.path()).unwrap();
-        let second = Identity::take(spool.path()).unwrap();
+        let first = Identity::acquire(spool.path()).unwrap();
+        let second = Identity::acquire(spool.path()).unwrap();
         assert_ne!(first.id(), second.id());
         assert!(!first.adopted() && !second.adopted());
     }
@@ -180,13 +185,13 @@ mod tests {
     #[test]
     fn a_restarted_builder_is_the_same_one_with_its_token() {
         let spool = tempfile::tempdir().unwrap();
-        let _other = Identity::take(spool.path()).unwrap();
-        let first = Identity::take(spool.path()).unwrap();
+        let _other = Identity::acquire(spool.path()).unwrap();
+        let first = Identity::acquire(spool.path()).unwrap();
         assert!(first.token().unwrap().is_none());
-        first.keep_token(&Token::new("secret")).unwrap();
+        first.store_token(&Token::new("secret")).unwrap();
         let id = first.id();
         drop(first);
-        let again = Identity::take(spool.path()).unwrap();
+        let again = Identity::acquire(spool.path()).unwrap();
         assert_eq!((again.id(), again.adopted()), (id, true));
         assert_eq!(again.token().unwrap().unwrap().expose(), "secret");
     }
@@ -195,13 +200,13 @@ mod tests {
     fn a_folder_with_unsent_reports_is_adopted_first() {
         let spool = tempfile::tempdir().unwrap();
         let builders: Vec<_> = (0..4)
-            .map(|_| Identity::take(spool.path()).unwrap())
+            .map(|_| Identity::acquire(spool.path()).unwrap())
             .collect();
         let chosen = &builders[2];
         std::fs::create_dir(chosen.folder().join("attempts/x")).unwrap();
         let id = chosen.id();
         drop(builders);
-        assert_eq!(Identity::take(spool.path()).unwrap().id(), id);
+        assert_eq!(Identity::acquire(spool.path()).unwrap().id(), id);
     }
 
     #[test]
@@ -210,6 +215,6 @@ mod tests {
         let broken = spool.path().join("builder-broken");
         std::fs::create_dir(&broken).unwrap();
         std::fs::write(broken.join("builder.json"), "{").unwrap();
-        assert!(!Identity::take(spool.path()).unwrap().adopted());
+        assert!(!Identity::acquire(spool.path()).unwrap().adopted());
     }
 }

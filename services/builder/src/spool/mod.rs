@@ -8,6 +8,7 @@
 //! host that went down took the sandbox along, and the lease runs out by itself. From the results on it is synced.
 
 pub(crate) mod atomic_file;
+pub(crate) mod blocking;
 pub(crate) mod disk_space;
 pub(crate) mod identity;
 
@@ -21,7 +22,7 @@ use millrace_domain::{AttemptId, Phase, StageTime, Token};
 use millrace_wire::{FinishedV1, JobV1, PackageReport};
 use serde::{Deserialize, Serialize};
 
-use crate::spool::atomic_file::Outlives;
+use crate::spool::atomic_file::Durability;
 
 /// What the spool knows of an attempt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -121,9 +122,9 @@ impl AttemptFolder {
     }
 
     /// Writes the record.
-    pub fn write(&self, record: &Record, outlives: Outlives) -> io::Result<()> {
+    pub fn write(&self, record: &Record, durability: Durability) -> io::Result<()> {
         let bytes = serde_json::to_vec(record)?;
-        atomic_file::write_private(&self.path.join("attempt.json"), &bytes, outlives)
+        atomic_file::write_private(&self.path.join("attempt.json"), &bytes, durability)
     }
 
     /// Reads the report, when there is one.
@@ -136,9 +137,9 @@ impl AttemptFolder {
     }
 
     /// Writes the report.
-    pub fn write_report(&self, report: &FinishedV1, outlives: Outlives) -> io::Result<()> {
+    pub fn write_report(&self, report: &FinishedV1, durability: Durability) -> io::Result<()> {
         let bytes = serde_json::to_vec(report)?;
-        atomic_file::write_private(&self.path.join("report.json"), &bytes, outlives)
+        atomic_file::write_private(&self.path.join("report.json"), &bytes, durability)
     }
 
     /// Where the log is spooled.
@@ -219,9 +220,9 @@ mod tests {
         let folder = spool.folder(samples::job().attempt_id);
         folder.make().unwrap();
         let mut written = record();
-        folder.write(&written, Outlives::Process).unwrap();
+        folder.write(&written, Durability::ProcessCrash).unwrap();
         written.phase = Phase::Spooled;
-        folder.write(&written, Outlives::Host).unwrap();
+        folder.write(&written, Durability::HostCrash).unwrap();
 
         let found = Spool::open(identity.path()).unwrap().find().unwrap();
         assert_eq!(found.len(), 1);
@@ -240,9 +241,9 @@ mod tests {
             .unwrap()
             .folder(samples::job().attempt_id);
         folder.make().unwrap();
-        folder.write(&record(), Outlives::Process).unwrap();
+        folder.write(&record(), Durability::ProcessCrash).unwrap();
         folder
-            .write_report(&samples::finished(), Outlives::Host)
+            .write_report(&samples::finished(), Durability::HostCrash)
             .unwrap();
         for name in ["attempt.json", "report.json"] {
             let mode = std::fs::metadata(folder.path.join(name))

@@ -5,28 +5,28 @@ use millrace_domain::{Fence, PollerMode};
 
 #[derive(Debug, Subcommand)]
 pub enum PollerCommand {
-    /// Make a poller known; its address and password are printed this once.
+    /// Register a poller; its address and password are printed this once.
     Add(AddPoller),
-    /// List the pollers.
+    /// List the pollers, and when each polled and reported last.
     List,
-    /// Show a poller.
+    /// Show a poller's settings and when it polled and reported last.
     Show {
-        /// The poller's name.
+        /// Name of the poller, as `millrace poller list` shows it.
         name: String,
     },
-    /// Remove a poller; what it has goes to the queue.
+    /// Remove a poller; the builds that it has go to the queue.
     Remove {
-        /// The poller's name.
+        /// Name of the poller, as `millrace poller list` shows it.
         name: String,
     },
     /// Give a poller a new address and password; the old ones are void.
     Rotate {
-        /// The poller's name.
+        /// Name of the poller, as `millrace poller list` shows it.
         name: String,
     },
     /// Show what a poller would be answered now, what it fetched and reported last, and what it has.
     Lens {
-        /// The poller's name.
+        /// Name of the poller, as `millrace poller list` shows it.
         name: String,
     },
     /// Be a poller of 2012 that builds nothing, to try a site with; runs until it is stopped.
@@ -35,9 +35,9 @@ pub enum PollerCommand {
 
 #[derive(Debug, ClapArgs)]
 pub struct AddPoller {
-    /// Its name.
+    /// Name of the poller, part of its address.
     pub name: String,
-    /// observe: it watches. execute: it builds, and what is routed to it is kept from the queue.
+    /// observe: it sees builds and is given none. execute: it builds, and builders get none of what is routed to it.
     #[arg(long, value_name = "MODE", default_value = "observe")]
     pub mode: PollerMode,
     /// Route only builds of this project to it; may be repeated.
@@ -46,7 +46,7 @@ pub struct AddPoller {
     /// Route only builds in this chroot to it; may be repeated, and a build in any other goes elsewhere.
     #[arg(long = "chroot", value_name = "NAME")]
     pub chroots: Vec<String>,
-    /// So many of a hundred of these builds.
+    /// Percentage of these builds that is routed to it.
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub share: u32,
     /// What a start report for a build that is not its own any more is answered with: ignore (200) or reject (409, which
@@ -73,10 +73,10 @@ pub struct Simulate {
         hide_env_values = true
     )]
     pub secret: String,
-    /// Folder in which builds are kept that are not done.
+    /// Folder for the files of builds that are not done.
     #[arg(long, value_name = "FOLDER")]
     pub spool: std::path::PathBuf,
-    /// Address that it reports as its results'.
+    /// Address of its results, as it reports it.
     #[arg(long, value_name = "URL", default_value = "http://localhost/results")]
     pub results: String,
     /// Folder in which it leaves a marker for each package, to be served under that address.
@@ -85,10 +85,10 @@ pub struct Simulate {
     /// Pause between two polls, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub sleep_millis: u64,
-    /// Builds begun at once.
+    /// How many builds it works on at once.
     #[arg(long, default_value_t = 5)]
     pub workers: u32,
-    /// How long a machine takes to be ready, before a start is reported, in milliseconds.
+    /// How long a machine takes to start before the build is reported as started, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     pub spawn_millis: u64,
     /// How long each package takes, in milliseconds.
@@ -101,12 +101,12 @@ pub struct Simulate {
 
 #[derive(Debug, ClapArgs)]
 pub struct Import {
-    /// File with the list `builds`, as `/waiting_builds/` gives it, and `state` in each.
+    /// JSON file with the list `builds`, as `/waiting_builds/` gives it, and a `state` in each.
     pub file: std::path::PathBuf,
-    /// Give those that wait to the queue, also those that were imported before.
+    /// Give the builds of the file that wait to the queue, also those that were imported earlier.
     #[arg(long)]
     pub release: bool,
-    /// Give those that wait to this poller.
+    /// Give the builds of the file that wait to this poller.
     #[arg(long, value_name = "NAME", conflicts_with = "release")]
     pub poller: Option<String>,
 }

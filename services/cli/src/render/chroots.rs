@@ -3,19 +3,19 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use super::{items, line, word};
 use crate::model::Attempt;
+use crate::render::text::{items, push_line, str_field};
 
-/// Characters of a digest that tell images apart, behind the algorithm's name.
-const DIGEST: usize = 12;
+/// Characters of a digest that are shown behind the algorithm's name; enough to distinguish images.
+const DIGEST_CHARACTERS: usize = 12;
 
-/// A line for each chroot and each image of it.
-pub fn chroots(page: &Value) -> String {
-    items(page, "there is no chroot", chroot)
+/// One line per chroot, and one below it for each builder's image of it.
+pub fn list(page: &Value) -> String {
+    items(page, "there is no chroot", one)
 }
 
-/// A chroot with its images.
-pub fn chroot(chroot: &Value) -> String {
+/// A chroot with its image on each builder.
+pub fn one(chroot: &Value) -> String {
     let mut out = String::new();
     let note = if chroot["enabled"] == Value::Bool(false) {
         "  disabled"
@@ -28,41 +28,43 @@ pub fn chroot(chroot: &Value) -> String {
     };
     let text = format!(
         "{}  {}  {base}{note}",
-        word(chroot, "name"),
-        word(chroot, "image")
+        str_field(chroot, "name"),
+        str_field(chroot, "image")
     );
-    line(&mut out, &text);
+    push_line(&mut out, &text);
     for image in chroot["images"].as_array().into_iter().flatten() {
-        line(&mut out, &format!("  {}", image_text(image, Utc::now())));
+        push_line(&mut out, &format!("  {}", image_text(image, Utc::now())));
     }
     out
 }
 
+/// One builder's image: its state, digest and age, and for a failed bake why and when it is tried again.
 fn image_text(image: &Value, now: DateTime<Utc>) -> String {
-    let mut told = vec![
-        word(image, "builder").to_owned(),
-        word(image, "state").to_owned(),
+    let mut parts = vec![
+        str_field(image, "builder").to_owned(),
+        str_field(image, "state").to_owned(),
     ];
     if let Some(digest) = image["digest"].as_str() {
-        told.push(short(digest));
+        parts.push(short_digest(digest));
     }
     let baked_at = image["baked_at"].as_str();
     let baked_at: Option<DateTime<Utc>> = baked_at.and_then(|at| at.parse().ok());
     if let Some(at) = baked_at {
-        told.push(format!("baked {} ago", age(now - at)));
+        parts.push(format!("baked {} ago", age(now - at)));
     }
     if let Some(error) = image["error"].as_str() {
-        told.push(error.to_owned());
+        parts.push(error.to_owned());
     }
     if let Some(next) = image["next_try_at"].as_str() {
-        told.push(format!("tried again at {next}"));
+        parts.push(format!("tried again at {next}"));
     }
-    told.join("  ")
+    parts.join("  ")
 }
 
-/// The image that an attempt was built in, and its age then.
+/// The image that an attempt was built in, and the age it had when the attempt was claimed; none where the builder did
+/// not report one.
 pub fn of_attempt(attempt: &Attempt) -> Option<String> {
-    let digest = short(attempt.image_digest.as_ref()?);
+    let digest = short_digest(attempt.image_digest.as_ref()?);
     let used_at = attempt.claimed_at;
     let age = attempt
         .image_baked_at
@@ -71,16 +73,17 @@ pub fn of_attempt(attempt: &Attempt) -> Option<String> {
     Some(format!("image {digest}{}", age.unwrap_or_default()))
 }
 
-fn short(digest: &str) -> String {
+fn short_digest(digest: &str) -> String {
     match digest.split_once(':') {
         Some((algorithm, hex)) => {
-            let hex: String = hex.chars().take(DIGEST).collect();
+            let hex: String = hex.chars().take(DIGEST_CHARACTERS).collect();
             format!("{algorithm}:{hex}")
         }
         None => digest.to_owned(),
     }
 }
 
+/// A length of time in seconds, minutes, hours or days, rounded down; a negative one, from clocks that differ, is 0.
 fn age(age: TimeDelta) -> String {
     let minutes = age.num_minutes().max(0);
     match minutes {

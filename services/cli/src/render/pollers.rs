@@ -2,25 +2,27 @@
 
 use serde_json::Value;
 
-use super::{items, plain, status};
+use crate::render::fields;
+use crate::render::text::{items, sanitize};
 
-fn word(value: &Value) -> String {
-    plain(value.as_str().unwrap_or("-"))
+/// Text, or a dash where there is none.
+fn text_or_dash(value: &Value) -> String {
+    sanitize(value.as_str().unwrap_or("-"))
 }
 
-/// What a poller is configured with, shown once.
+/// The address and password that a poller is to be configured with.
 pub fn access(access: &Value) -> String {
     format!(
         "poller {} ({})\nfrontend_url: {}\npassword:     {}\nBoth are shown this once.\n",
-        word(&access["name"]),
-        word(&access["mode"]),
-        word(&access["url"]),
-        word(&access["secret"])
+        text_or_dash(&access["name"]),
+        text_or_dash(&access["mode"]),
+        text_or_dash(&access["url"]),
+        text_or_dash(&access["secret"])
     )
 }
 
-/// A line for each poller.
-pub fn pollers(list: &Value) -> String {
+/// One line per poller: its mode, whether it polls, and the times of its last list and report.
+pub fn list(list: &Value) -> String {
     items(list, "there is no poller", |poller| {
         let polls = if poller["alive"] == true {
             "polls"
@@ -29,24 +31,24 @@ pub fn pollers(list: &Value) -> String {
         };
         format!(
             "{}  {}  {polls}, last list {}, last report {}\n",
-            word(&poller["name"]),
-            word(&poller["mode"]),
-            word(&poller["fetched_at"]),
-            word(&poller["reported_at"])
+            text_or_dash(&poller["name"]),
+            text_or_dash(&poller["mode"]),
+            text_or_dash(&poller["fetched_at"]),
+            text_or_dash(&poller["reported_at"])
         )
     })
 }
 
-/// What a poller would be answered, was answered, said and has.
+/// What a poller was answered and reported last, the tasks it has, and what it would be answered now.
 pub fn lens(lens: &Value) -> String {
     let owned = |task: &Value| {
         format!(
             "has build {} in {}: {} since {} until {}\n",
             task["build_id"],
-            word(&task["chroot"]),
-            word(&task["state"]),
-            word(&task["since"]),
-            word(&task["until"])
+            text_or_dash(&task["chroot"]),
+            text_or_dash(&task["state"]),
+            text_or_dash(&task["since"]),
+            text_or_dash(&task["until"])
         )
     };
     let owned: String = lens["owned"]
@@ -57,9 +59,9 @@ pub fn lens(lens: &Value) -> String {
         .collect();
     format!(
         "{}last list: {}\nlast report: {}\n{owned}the answer now:\n{}",
-        status(&lens["poller"]),
+        fields::lines(&lens["poller"]),
         lens["fetched"],
-        plain(&lens["reported"].to_string()),
-        plain(&word(&lens["answer"]))
+        sanitize(&lens["reported"].to_string()),
+        sanitize(&text_or_dash(&lens["answer"]))
     )
 }

@@ -1,26 +1,27 @@
-//! What a poller of 2012 reads of a build. A key that is missing, or a null in the place of a text, ends its worker.
+//! The fields of a listed build that a poller of 2012 reads. It dies of a key that is missing, and of a null in the
+//! place of a text; the simulated one names the key.
 
 use serde_json::Value;
 
-/// A build as its worker needs it.
+/// The part of a build that its worker needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Its number.
+    /// Number of the build, in the server's list and in reports.
     pub id: i64,
     /// URLs of source packages.
     pub pkgs: Vec<String>,
-    /// Where to build.
+    /// Names of the chroots to build in.
     pub chroots: Vec<String>,
-    /// Path below the results' address: owner and project, without the build's number.
+    /// Path below the results' address, as `OWNER/PROJECT`; pollers of 2012 do not put the build's number into it.
     pub folder: String,
 }
 
-/// The number of a build as text, as the spool names it.
+/// The number of a build as text, which is the name of its file in the spool; none where it is not a number.
 pub fn id_of(build: &Value) -> Option<String> {
     Some(build["id"].as_i64()?.to_string())
 }
 
-/// Reads a build, or says which key is not as it must be.
+/// Reads a build; the error is the name of the key that is missing or of another type.
 pub fn parse(build: &Value) -> Result<Job, String> {
     let text = |value: &Value, key: &str| {
         value

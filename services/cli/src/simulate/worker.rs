@@ -1,23 +1,23 @@
-//! A worker of the poller: a machine is made ready first, then the start is reported, and each package pretended to be
-//! built in each chroot.
+//! A worker of the simulated poller. It waits as if a machine were made ready, reports the start, pretends to build each
+//! package in each chroot, and reports the end.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use millrace_chassis::{ApiClient, Backoff, Method};
+use millrace_chassis::{ApiClient, Backoff, BackoffExt, Method};
 use serde_json::{Value, json};
 
-use super::Queue;
-use super::job::{Job, parse};
-use crate::args::Simulate;
+use crate::args::legacy::Simulate;
+use crate::simulate::job::{Job, parse};
+use crate::simulate::queue::Queue;
 
-/// How often a report is tried while the frontend cannot be reached, and the distance in between, at first and at most.
+/// Tries of a report while the frontend cannot be reached, and the pauses in between.
 const TRIES: u32 = 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What a worker works with.
+/// One of the builds that are started at once.
 pub struct Worker {
     pub api: ApiClient,
     pub options: Simulate,
@@ -25,7 +25,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Works for ever. What fails ends one build; the next one is a new worker's, as it were.
+    /// Takes builds for ever. A failure ends the build that it befell: where a poller of 2012 loses the worker process and
+    /// starts another, this one goes on.
     pub async fn run(self) {
         loop {
             let file = self.queue.next().await;
@@ -62,6 +63,7 @@ impl Worker {
         Ok(job.id)
     }
 
+    /// Waits as long as a build takes, and leaves a file `success` where the package's results would be.
     async fn build(&self, job: &Job, chroot: &str, package: &str) -> Result<(), String> {
         tokio::time::sleep(Duration::from_millis(self.options.build_millis)).await;
         let Some(folder) = &self.options.destdir else {
@@ -69,7 +71,7 @@ impl Worker {
         };
         let name = package.rsplit('/').next().unwrap_or_default();
         let name = name.trim_end_matches(".src.rpm");
-        // What the server says never becomes a path unchecked.
+        // Names come from the server: one that could leave its folder is refused.
         let parts = job.folder.split('/').chain([chroot, name]);
         let mut path = folder.clone();
         for part in parts {
@@ -77,14 +79,15 @@ impl Worker {
                 .map_err(|error| format!("{part:?}: {error}"))?;
             path.push(part);
         }
-        let mark = || {
+        let write_marker = || {
             std::fs::create_dir_all(&path)?;
             std::fs::write(path.join("success"), "")
         };
-        mark().map_err(|error| format!("{}: {error}", path.display()))
+        write_marker().map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    /// Any status but 200 is the end of a worker.
+    /// Sends a report, and repeats it while the frontend cannot be reached. Any status but 200 is an error, as it is the end
+    /// of a worker of 2012.
     async fn report(&self, build: &Value) -> Result<(), String> {
         let mut last = String::new();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);

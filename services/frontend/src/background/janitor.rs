@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use metrics::counter;
-use millrace_chassis::{Backoff, crash_point};
+use millrace_chassis::{Backoff, BackoffExt, crash_point};
 use millrace_domain::AttemptId;
 use millrace_results::ResultError;
 use millrace_store::{Deleted, Retention, StoreError};

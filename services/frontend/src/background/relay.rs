@@ -13,7 +13,7 @@ use std::time::Duration;
 use chrono::Utc;
 use metrics::counter;
 use millrace_bus::{JobRoute, Outgoing, PublishError};
-use millrace_chassis::{Backoff, crash_point};
+use millrace_chassis::{Backoff, BackoffExt, crash_point};
 use millrace_store::{OutboxEntry, ReleaseConfig, StoreError};
 use tokio::time::Instant;
 

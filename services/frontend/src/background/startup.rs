@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use millrace_chassis::Backoff;
+use millrace_chassis::{Backoff, BackoffExt};
 use millrace_domain::Name;
 use millrace_store::{ChrootDef, StoreError};
 

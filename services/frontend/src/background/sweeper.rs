@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use metrics::counter;
-use millrace_chassis::{Backoff, crash_point};
+use millrace_chassis::{Backoff, BackoffExt, crash_point};
 use millrace_store::{ReserveConfig, StoreError, SweepConfig, Swept};
 
 use crate::state::AppState;

@@ -10,6 +10,5 @@ mod bad_input;
 mod legacy;
 mod pipeline;
 mod scripted_builder;
-
 mod submission;
 mod support;

@@ -71,7 +71,7 @@ impl Frontend {
 
     /// Starts with a database, this broker and these command-line flags.
     pub async fn start_with(amqp: &str, flags: &[&str]) -> Self {
-        let database = TestDatabase::create_empty().await;
+        let database = TestDatabase::create().await;
         let url = database.url();
         let mut frontend = Self::launch(url.expose_secret(), amqp, flags).await;
         frontend.database = Some(database);

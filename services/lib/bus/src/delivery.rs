@@ -8,9 +8,9 @@ use std::time::Duration;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Acker, Channel};
+use millrace_domain::Backoff;
 use millrace_wire::{Envelope, Message};
 
-use crate::backoff::Backoff;
 use crate::error::DeliveryLost;
 use crate::fault::within;
 use crate::publisher::{Parking, Publisher, QUEUE_HEADER, REASON_HEADER};
@@ -197,7 +197,7 @@ impl Delivery {
                     tracing::warn!(%error, "a message could not be parked yet; trying again");
                 }
             }
-            tokio::time::sleep(backoff.delay()).await;
+            tokio::time::sleep(backoff.delay(rand::random())).await;
         }
     }
 

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
+use millrace_domain::Backoff;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::backoff::Backoff;
 use crate::bus::Bus;
 use crate::delivery::Delivery;
 use crate::fault::Fault;
@@ -128,7 +128,7 @@ impl JobTask {
             tracing::warn!(queue = self.queue, %fault, "no jobs from this queue for now; trying again");
             tokio::select! {
                 order = stop_order(inbox) => return ended(order, Vec::new()),
-                () = tokio::time::sleep(self.backoff.delay()) => {}
+                () = tokio::time::sleep(self.backoff.delay(rand::random())) => {}
             }
         }
     }

@@ -3,8 +3,8 @@
 //! A [`Bus`] keeps two connections alive by itself, one to publish and one to consume, and declares its role's
 //! [`Topology`] whenever it connects. Publishing waits for the broker's confirm and takes a returned message for
 //! an error; consuming hands [`Incoming`] to a handler and carries its [`Verdict`] back to the broker.
+#![doc = include_str!("../README.md")]
 
-mod backoff;
 mod bus;
 mod config;
 mod delivery;

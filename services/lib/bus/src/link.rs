@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
+use millrace_domain::Backoff;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
 use crate::config::BusConfig;
 use crate::fault::{Fault, within};
 use crate::topology::Topology;
@@ -203,7 +203,7 @@ impl Link {
             }
             tokio::select! {
                 () = self.0.stop.cancelled() => break,
-                () = tokio::time::sleep(backoff.delay()) => {}
+                () = tokio::time::sleep(backoff.delay(rand::random())) => {}
             }
         }
         self.0

@@ -7,10 +7,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millrace_domain::Backoff;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
 use crate::bus::Bus;
 use crate::delivery::{Delivery, Incoming, Verdict};
 use crate::fault::Fault;
@@ -85,7 +85,7 @@ pub async fn run_consumer<H, F>(
         };
         runner.after(&fault, bus).await;
         if runner
-            .or_stop(tokio::time::sleep(backoff.delay()))
+            .or_stop(tokio::time::sleep(backoff.delay(rand::random())))
             .await
             .is_none()
         {
@@ -178,7 +178,7 @@ where
         // A task of its own, so that a panic costs this message only.
         let asked = tokio::spawn(handler(delivery.incoming())).await;
         let verdict = verdict_for(&delivery, asked);
-        let delay = backoff.delay();
+        let delay = backoff.delay(rand::random());
         if verdict != Verdict::Again || Instant::now() + delay >= held_until {
             break verdict;
         }

@@ -1,46 +1,25 @@
-//! Waits between retries: doubling, with a floor so that nothing spins, a ceiling, and jitter so that many
-//! processes do not retry in step.
+//! What [`Backoff`] leaves to its process: randomness and sleeping.
 
 use std::time::Duration;
 
+use millrace_domain::Backoff;
 use tokio_util::sync::CancellationToken;
 
-/// The shortest wait, whatever is asked for.
-const FLOOR: Duration = Duration::from_millis(1);
+/// Jitter of this process's own, and a sleep that a stop ends.
+pub trait BackoffExt {
+    /// [`Backoff::delay`] with a random jitter.
+    fn next_delay(&mut self) -> Duration;
 
-/// The state of a series of retries.
-#[derive(Debug, Clone)]
-pub struct Backoff {
-    min: Duration,
-    max: Duration,
-    next: Duration,
+    /// Sleeps for the next delay; false when the stop came first.
+    fn pause(&mut self, stop: &CancellationToken) -> impl Future<Output = bool> + Send;
 }
 
-impl Backoff {
-    /// Waits that start near `min` and stay below `max`.
-    pub fn new(min: Duration, max: Duration) -> Self {
-        let min = min.max(FLOOR);
-        Self {
-            min,
-            max: max.max(min),
-            next: min,
-        }
+impl BackoffExt for Backoff {
+    fn next_delay(&mut self) -> Duration {
+        self.delay(rand::random())
     }
 
-    /// The next wait: between half and the whole of a value that doubles up to the maximum.
-    pub fn next_delay(&mut self) -> Duration {
-        let whole = self.next;
-        self.next = whole.saturating_mul(2).min(self.max);
-        whole.mul_f64(rand::random_range(0.5..=1.0))
-    }
-
-    /// Starts over, after a success.
-    pub fn reset(&mut self) {
-        self.next = self.min;
-    }
-
-    /// Waits for [`Backoff::next_delay`]; false when the stop came first.
-    pub async fn pause(&mut self, stop: &CancellationToken) -> bool {
+    async fn pause(&mut self, stop: &CancellationToken) -> bool {
         let delay = self.next_delay();
         stop.run_until_cancelled(tokio::time::sleep(delay))
             .await
@@ -51,21 +30,6 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn every_wait_lies_between_half_the_floor_and_the_ceiling(min in 0u64..5_000, max in 0u64..60_000, steps in 1usize..80) {
-            let mut backoff = Backoff::new(Duration::from_millis(min), Duration::from_millis(max));
-            let ceiling = Duration::from_millis(max.max(min).max(1));
-            for _ in 0..steps {
-                let delay = backoff.next_delay();
-                prop_assert!(delay >= Duration::from_millis(min.max(1)) / 2 && delay <= ceiling);
-            }
-            backoff.reset();
-            prop_assert!(backoff.next_delay() <= Duration::from_millis(min.max(1)));
-        }
-    }
 
     #[tokio::test]
     async fn a_stop_ends_the_pause() {
@@ -78,5 +42,12 @@ mod tests {
                 .pause(&CancellationToken::new())
                 .await
         );
+    }
+
+    #[test]
+    fn jitter_is_drawn_anew_each_time() {
+        let mut backoff = Backoff::new(Duration::from_hours(1), Duration::from_hours(1));
+        let delays: Vec<Duration> = (0..8).map(|_| backoff.next_delay()).collect();
+        assert!(delays.iter().any(|delay| *delay != delays[0]), "{delays:?}");
     }
 }

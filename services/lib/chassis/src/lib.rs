@@ -4,7 +4,6 @@
 mod address;
 mod api_client;
 mod backoff;
-mod chance;
 mod crash;
 mod fetch;
 mod fetch_error;
@@ -14,12 +13,12 @@ mod lifecycle;
 mod logging;
 mod metrics;
 mod problem;
+mod random;
 mod shutdown;
 
 pub use address::{AllowList, AllowListError, Guard};
 pub use api_client::{ApiClient, ApiError, Timeouts, path_segment};
-pub use backoff::Backoff;
-pub use chance::{ChanceError, random_bytes};
+pub use backoff::BackoffExt;
 #[cfg(feature = "crash-points")]
 pub use crash::{CRASH_VARIABLE, pass_crash_point};
 pub use fetch::{FetchArgs, FetchLimits, Fetched, Fetcher};
@@ -29,7 +28,9 @@ pub use lifecycle::Lifecycle;
 pub use logging::{LogArgs, LogError, LogFormat, init_logging};
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics, MetricsError};
 pub use problem::Problem;
+pub use random::{ChanceError, random_bytes};
 pub use shutdown::Shutdown;
 
+pub use millrace_domain::Backoff;
 pub use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 pub use tokio_util::sync::CancellationToken;

@@ -1,5 +1,7 @@
 //! What the words of Millrace mean. No IO happens here: every type is valid by having been built.
+#![doc = include_str!("../README.md")]
 
+mod backoff;
 mod chroot;
 mod clock;
 mod ids;
@@ -12,6 +14,7 @@ mod suggest;
 mod token;
 mod weblink;
 
+pub use backoff::Backoff;
 pub use chroot::{ChrootError, ChrootName, require_one_release};
 pub use clock::{Clock, SystemClock};
 pub use ids::{AttemptId, BuildId, BuilderId, PollerId, ProjectId, TaskId};

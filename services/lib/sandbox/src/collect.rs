@@ -10,7 +10,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::engine::Engine;
 use crate::error::{SandboxError, status};
-use crate::spool::{CollectCaps, Collected, LOGS, Spool};
+use crate::result_files::{CollectCaps, Collected, LOGS, Spool};
 
 /// Takes the files of a folder of the container out into the spool folder. A folder that is not there
 /// has no files.

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use crate::attach::Ears;
 use crate::engine::EngineInfo;
 use crate::error::SandboxError;
+use crate::result_files::{Collected, CollectedFile};
 use crate::sandbox::Ended;
 use crate::spec::SandboxFiles;
-use crate::spool::{Collected, CollectedFile};
 
 const LOG: &[u8] =
     b"millrace: this is the no-op stand-in for a sandbox; nothing was built and the result is empty\n";

@@ -12,9 +12,9 @@ use crate::error::SandboxError;
 use crate::image::ImageFacts;
 use crate::network::NetworkSpec;
 use crate::noop::{NoopEngine, NoopSandbox};
+use crate::result_files::{CollectCaps, Collected};
 use crate::sandbox::{Ended, Running};
 use crate::spec::{SandboxFiles, SandboxSpec};
-use crate::spool::{CollectCaps, Collected};
 use crate::sweep::{SweepFilter, Swept};
 
 /// Where sandboxes come from. Cloning is cheap.

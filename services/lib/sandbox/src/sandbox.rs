@@ -10,6 +10,7 @@ use bollard::query_parameters::{
     AttachContainerOptions, KillContainerOptions, RemoveContainerOptions, UploadToContainerOptions,
 };
 use futures_util::StreamExt;
+use millrace_domain::Backoff;
 use millrace_supervisor::{Order, Plan, REPORT_PATH, Report};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -19,9 +20,9 @@ use crate::attach::{Ears, Line};
 use crate::collect;
 use crate::engine::{Engine, SETTLE, UPLOAD, readable};
 use crate::error::{SandboxError, status};
+use crate::network_link::Wiring;
+use crate::result_files::{CollectCaps, Collected};
 use crate::spec::{SandboxFiles, SandboxSpec};
-use crate::spool::{CollectCaps, Collected};
-use crate::wiring::Wiring;
 
 /// The supervisor ends a sandbox itself; this much after it should have, it is ended from outside.
 const OVERDUE: Duration = Duration::from_secs(30);
@@ -30,9 +31,10 @@ const LAST_LOG: Duration = Duration::from_secs(10);
 /// A larger report is none of ours, in bytes.
 const MAX_REPORT: u64 = 4 << 20;
 /// Tries to hear of a container while its engine does not answer: a minute or more.
-const TRIES: u32 = 12;
-/// Time between the first two of them at most; later ones keep up to eight times that.
-const RETRY: Duration = Duration::from_secs(1);
+const TRIES: u32 = 13;
+/// Time before the second of them at most, and before later ones.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(8);
 
 /// How a sandbox ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -247,6 +249,7 @@ impl Running {
 /// code, and whether something in it was killed for want of memory.
 pub(crate) async fn until_stopped(engine: &Engine, id: &str) -> Result<(i64, bool), SandboxError> {
     let mut silence = 0;
+    let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     loop {
         // Only a hint when to look: the state tells everything, also after a lost connection.
         let hint = Box::pin(engine.docker.wait_container(id, None))
@@ -258,16 +261,19 @@ pub(crate) async fn until_stopped(engine: &Engine, id: &str) -> Result<(i64, boo
         );
         match state(engine, id).await {
             Ok(Some(end)) => return Ok(end),
-            Ok(None) => silence = 0,
+            Ok(None) => {
+                silence = 0;
+                backoff.reset();
+            }
             Err(error) if error.is_unreachable() && silence < TRIES => silence += 1,
             Err(error) => return Err(error),
         }
         let pause = if says_stopped {
             SETTLE
         } else {
-            RETRY * (1 << silence.min(3))
+            backoff.delay(rand::random())
         };
-        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

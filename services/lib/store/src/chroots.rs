@@ -1,4 +1,4 @@
-//! Chroots as data: which there are, and how their images are on the engines of builders.
+//! Chroots as rows: which ones the installation offers, and the state of each chroot's image on the engine of each builder.
 
 use millrace_domain::{BuilderId, ChrootName};
 use sqlx::FromRow;
@@ -6,28 +6,59 @@ use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::projects::defaults::{ChrootColumns, ChrootDef, ChrootRow};
 use crate::row::{RowOf, Time};
 
-/// How it stands with an image on a builder's engine.
+/// A chroot as the operator configures it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChrootDef {
+    /// Its name, which also tells the architecture.
+    pub name: ChrootName,
+    /// The image with the initialised chroot.
+    pub image: String,
+    /// The name of mock's configuration inside the image.
+    pub mock_root: ChrootName,
+    /// The image that builders bake it from; none when the image is made elsewhere.
+    pub base: Option<String>,
+}
+
+/// A chroot as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChrootRow {
+    /// The chroot's name, such as `fedora-44-x86_64`; unique.
+    pub name: ChrootName,
+    /// The architecture, which is the last part of the name.
+    pub arch: String,
+    /// The image with the initialised chroot.
+    pub image: String,
+    /// The name of mock's configuration inside the image.
+    pub mock_root: ChrootName,
+    /// Whether new builds may name it.
+    pub enabled: bool,
+    /// The image that builders bake it from; none when the image is made elsewhere.
+    pub base: Option<String>,
+    /// When a fresh image was last asked for.
+    pub refresh_asked_at: Option<Time>,
+}
+
+/// State of a chroot's image on the engine of one builder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageStanding {
-    /// It is there and no bake is due.
+    /// The engine has the image, and it is fresh enough.
     Ready,
-    /// It is not there.
+    /// The engine does not have the image and no bake has begun.
     Missing,
-    /// It is being baked.
+    /// A builder of the engine is baking the image now.
     Baking,
-    /// The last bake failed.
+    /// The last bake failed; another follows after a delay.
     Failed,
 }
 
-/// What a builder says of the image of one chroot.
+/// What a builder reports about the image of one chroot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageReport {
-    /// The chroot.
+    /// Which chroot's image is reported.
     pub chroot: ChrootName,
-    /// How it stands with its image.
+    /// Present, missing, being baked, or failed.
     pub standing: ImageStanding,
     /// The digest of the image that builds get; none when there is no image.
     pub digest: Option<String>,
@@ -41,37 +72,65 @@ pub struct ImageReport {
     pub next_try_at: Option<Time>,
 }
 
-/// The same with who says so.
+/// An [`ImageReport`] together with the builder that sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageView {
-    /// The builder.
+    /// The builder that reported.
     pub builder_id: BuilderId,
-    /// Its name.
+    /// That builder's name, for people.
     pub builder: String,
-    /// What it says.
-    pub told: ImageReport,
+    /// What the builder last reported.
+    pub report: ImageReport,
 }
 
-/// A chroot whose image a builder keeps.
+/// A chroot whose image a builder has to have on its engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedImage {
-    /// The chroot.
+    /// The chroot, with the names of its image and of the base to bake it from.
     pub chroot: ChrootRow,
     /// How long ago a fresh image was asked for, in milliseconds.
     pub refresh_asked_ms_ago: Option<u64>,
 }
 
-/// What became of a new chroot.
+/// Answer to [`Store::add_chroot`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChrootAdded {
-    /// It is there.
+    /// The chroot was stored.
     Added,
-    /// There is one of this name, with other properties or the same.
+    /// A chroot of this name exists already, with the same properties or with others.
     NameTaken,
-    /// Another chroot has this image.
+    /// Another chroot uses this image.
     ImageTaken,
-    /// There are as many as there may be.
+    /// The installation has as many chroots as the setting allows.
     Full,
+}
+
+#[derive(FromRow)]
+pub(crate) struct ChrootColumns {
+    pub(crate) name: String,
+    pub(crate) arch: String,
+    pub(crate) image: String,
+    pub(crate) mock_root: String,
+    pub(crate) enabled: bool,
+    pub(crate) base: Option<String>,
+    pub(crate) refresh_asked_at: Option<Time>,
+}
+
+impl TryFrom<ChrootColumns> for ChrootRow {
+    type Error = StoreError;
+
+    fn try_from(columns: ChrootColumns) -> Result<Self, StoreError> {
+        let row = RowOf::new("chroots", &columns.name);
+        Ok(Self {
+            name: row.parse(&columns.name)?,
+            mock_root: row.parse(&columns.mock_root)?,
+            arch: columns.arch,
+            image: columns.image,
+            enabled: columns.enabled,
+            base: columns.base,
+            refresh_asked_at: columns.refresh_asked_at,
+        })
+    }
 }
 
 #[derive(FromRow)]
@@ -111,13 +170,15 @@ impl ImageStanding {
     }
 }
 
-/// Adds one where name and image are free and there are fewer than `$6`. An image that two chroots were baked into would
-/// be replaced for ever.
+/// Inserts a chroot if its name and its image are unused and there are fewer than `$6` chroots. Two chroots with one image would
+/// replace each other's bake for ever.
 const ADD: &str = "
     with known as (
+        -- Reads all of `chroots`, a table of some dozen rows, to tell the reason of a refusal.
         select count(*) as chroots, count(*) filter (where name = $1) as names, count(*) filter (where image = $3) as images
         from chroots
     ), added as (
+        -- `on conflict` covers a concurrent insert of the same name.
         insert into chroots (name, arch, image, mock_root, base)
         select $1, $2, $3, $4, $5 from known where names = 0 and images = 0 and chroots < $6
         on conflict (name) do nothing returning name
@@ -125,7 +186,7 @@ const ADD: &str = "
     select (select count(*) from added) as added, names, images from known";
 
 impl Store {
-    /// Adds a chroot, of `most` at most.
+    /// Adds a chroot, unless there are `most` chroots already.
     pub async fn add_chroot(&self, new: &ChrootDef, most: u32) -> Result<ChrootAdded, StoreError> {
         self.within(async {
             let (added, names, images): (i64, i64, i64) = sqlx::query_as(ADD)
@@ -147,7 +208,20 @@ impl Store {
         .await
     }
 
-    /// Asks for a fresh image on each engine. Says whether there is such a chroot and its images are baked here.
+    /// All chroots ordered by name, disabled ones included.
+    pub async fn list_chroots(&self) -> Result<Vec<ChrootRow>, StoreError> {
+        self.within(async {
+            let rows: Vec<ChrootColumns> = sqlx::query_as(
+                "select name, arch, image, mock_root, enabled, base, refresh_asked_at from chroots order by name",
+            )
+            .fetch_all(&self.pool)
+            .await?;
+            rows.into_iter().map(ChrootRow::try_from).collect()
+        })
+        .await
+    }
+
+    /// Requests a fresh bake on every engine; returns false if the chroot does not exist or is baked elsewhere.
     pub async fn refresh_chroot(&self, name: &ChrootName) -> Result<bool, StoreError> {
         self.within(async {
             let sql =
@@ -161,7 +235,7 @@ impl Store {
         .await
     }
 
-    /// Lets new builds name it, or not. Says whether there is such a chroot.
+    /// Allows or forbids new builds to name the chroot; returns whether the chroot exists.
     pub async fn enable_chroot(
         &self,
         name: &ChrootName,
@@ -175,8 +249,8 @@ impl Store {
         .await
     }
 
-    /// Chroots whose images a builder keeps: the enabled ones of its architectures, and disabled ones that accepted
-    /// builds still need.
+    /// Chroots whose images a builder has to have: the enabled ones of its architectures, and disabled ones that accepted
+    /// builds still need. At most `most`.
     pub async fn wanted_images(
         &self,
         builder: BuilderId,
@@ -208,18 +282,20 @@ impl Store {
         .await
     }
 
-    /// Keeps what a builder says of all its images; what it says of unknown chroots is left out.
+    /// Replaces what is stored of a builder's images by its newest reports; reports of unknown chroots are ignored.
     pub async fn record_images(
         &self,
         builder: BuilderId,
-        told: &[ImageReport],
+        reports: &[ImageReport],
     ) -> Result<(), StoreError> {
         self.within(async {
-            let names: Vec<&str> = told.iter().map(|image| image.chroot.as_str()).collect();
+            let names: Vec<&str> = reports.iter().map(|image| image.chroot.as_str()).collect();
             sqlx::query(
                 "with gone as (
+                    -- Rows of chroots that the builder does not report any more; primary key (builder_id, chroot).
                     delete from chroot_images where builder_id = $1 and chroot <> all($2)
                 )
+                -- In order of the key, so that two reports of one builder cannot deadlock.
                 insert into chroot_images (builder_id, chroot, state, digest, baked_at, since, error, next_try_at)
                 select $1, i.* from unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[],
                     $7::text[], $8::timestamptz[]) as i(chroot, state, digest, baked_at, since, error, next_try_at)
@@ -230,12 +306,12 @@ impl Store {
             )
             .bind(builder.0)
             .bind(&names)
-            .bind(told.iter().map(|i| i.standing.as_str()).collect::<Vec<_>>())
-            .bind(told.iter().map(|i| i.digest.as_deref()).collect::<Vec<_>>())
-            .bind(told.iter().map(|i| i.baked_at).collect::<Vec<_>>())
-            .bind(told.iter().map(|i| i.since).collect::<Vec<_>>())
-            .bind(told.iter().map(|i| i.error.as_deref()).collect::<Vec<_>>())
-            .bind(told.iter().map(|i| i.next_try_at).collect::<Vec<_>>())
+            .bind(reports.iter().map(|i| i.standing.as_str()).collect::<Vec<_>>())
+            .bind(reports.iter().map(|i| i.digest.as_deref()).collect::<Vec<_>>())
+            .bind(reports.iter().map(|i| i.baked_at).collect::<Vec<_>>())
+            .bind(reports.iter().map(|i| i.since).collect::<Vec<_>>())
+            .bind(reports.iter().map(|i| i.error.as_deref()).collect::<Vec<_>>())
+            .bind(reports.iter().map(|i| i.next_try_at).collect::<Vec<_>>())
             .execute(&self.pool)
             .await?;
             Ok(())
@@ -243,7 +319,7 @@ impl Store {
         .await
     }
 
-    /// What live builders say of images, by chroot and builder.
+    /// The image reports of builders seen within the last 25 s, ordered by chroot and builder.
     pub async fn list_images(&self) -> Result<Vec<ImageView>, StoreError> {
         self.within(async {
             let rows: Vec<ImageColumns> = sqlx::query_as(
@@ -264,7 +340,7 @@ fn image_view(columns: ImageColumns) -> Result<ImageView, StoreError> {
     Ok(ImageView {
         builder_id: BuilderId(columns.builder_id),
         builder: columns.builder,
-        told: ImageReport {
+        report: ImageReport {
             chroot: row.parse(&columns.chroot)?,
             standing: standing.ok_or_else(|| row.fault("no such state of an image"))?,
             digest: columns.digest,

@@ -1,8 +1,9 @@
-//! The pool of connections, and the two things each call needs from it: a transaction that is safe to drop, and
-//! an end to its patience.
+//! The connection pool, and what each call needs from it: a transaction that is safe to drop, and a deadline.
 
 use std::fmt;
 use std::future::Future;
+#[cfg(feature = "testing")]
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,10 @@ use crate::scheduler::cursor::Rota;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
-/// No transaction waits for anything but the database; one that does has lost its frontend.
+/// A transaction that is idle for longer has lost its frontend: none of ours waits for anything but the database.
 const IDLE_TRANSACTION: Duration = Duration::from_secs(30);
-/// A connection that lay idle for less was good a moment ago and is not asked again.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
+/// A connection that was idle for less than this is used without a ping.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// Every statement finds its rows by key, so one plan per statement is enough: planning anew costs more than
 /// most of them take. A plan made while the tables were small must not read them whole once they have grown.
@@ -34,18 +35,19 @@ const PLANNING: [(&str, &str); 3] = [
 
 pub(crate) type Tx = Transaction<'static, Postgres>;
 
-/// The truth, in PostgreSQL. Cheap to clone.
+/// Access to the database. Clones share one connection pool.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) pool: PgPool,
-    patience: Duration,
+    /// Deadline of each call.
+    deadline: Duration,
     migration_options: PgConnectOptions,
     pub(crate) rota: Rota,
-    /// Names this store in notifications.
+    /// Id of this store in notifications, so that it can ignore its own.
     pub(crate) own: Arc<str>,
 }
 
-/// Says nothing of the URL, which holds a password.
+/// Leaves the URL out, which holds a password.
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
@@ -86,7 +88,7 @@ impl Store {
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
-                    if meta.idle_for > TRUSTED_FOR {
+                    if meta.idle_for > PING_AFTER_IDLE {
                         connection.ping().await?;
                     }
                     Ok(true)
@@ -95,14 +97,14 @@ impl Store {
             .connect_lazy_with(options);
         Ok(Self {
             pool,
-            patience: config.acquire_timeout.max(config.statement_timeout) + Duration::from_secs(2),
+            deadline: config.acquire_timeout.max(config.statement_timeout) + Duration::from_secs(2),
             migration_options: plain,
             rota: Rota::default(),
             own: Uuid::now_v7().to_string().into(),
         })
     }
 
-    /// Brings the schema to this program's version. Safe to call from several frontends at once.
+    /// Migrates the schema to this program's version. Safe to call from several frontends at once.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let mut connection = self.migration_connection().await?;
         // Not `run`: its bound hides from the compiler that this future may move between threads.
@@ -111,7 +113,17 @@ impl Store {
         Ok(done?)
     }
 
-    /// Takes back all migrations above `version`, and what they stored; 0 leaves an empty database.
+    /// Names the schema that all migrations make: changes when one is added or edited.
+    #[cfg(feature = "testing")]
+    pub(crate) fn schema_digest() -> String {
+        let mut digest = DefaultHasher::new();
+        for migration in MIGRATIONS.iter() {
+            migration.checksum.hash(&mut digest);
+        }
+        format!("{:016x}", digest.finish())
+    }
+
+    /// Reverts all migrations above `version` and deletes what they stored; 0 leaves an empty database.
     pub async fn migrate_down_to(&self, version: i64) -> Result<(), StoreError> {
         let mut connection = self.migration_connection().await?;
         let done = MIGRATIONS.undo(&mut connection, version).await;
@@ -128,7 +140,7 @@ impl Store {
         .await
     }
 
-    /// Hints that other stores submitted something.
+    /// Notifications of other stores that there is new work.
     pub fn listen(&self) -> Notifications {
         Notifications::new(self.migration_options.clone(), self.own.clone())
     }
@@ -141,9 +153,9 @@ impl Store {
     /// Migrations may take longer than any statement of the daily work, so they have a connection without limits.
     async fn migration_connection(&self) -> Result<PgConnection, StoreError> {
         let connect = PgConnection::connect_with(&self.migration_options);
-        match tokio::time::timeout(self.patience, connect).await {
+        match tokio::time::timeout(self.deadline, connect).await {
             Ok(connection) => Ok(connection?),
-            Err(_) => Err(self.out_of_patience()),
+            Err(_) => Err(self.deadline_exceeded()),
         }
     }
 
@@ -169,18 +181,19 @@ impl Store {
         }
     }
 
-    /// Ends the wait for a server that neither answers nor hangs up. What was sent may still happen.
+    /// Runs `work` under the deadline, for a server that neither answers nor closes the connection. The statement may still take
+    /// effect after the deadline.
     pub(crate) async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        tokio::time::timeout(self.patience, work)
+        tokio::time::timeout(self.deadline, work)
             .await
-            .unwrap_or_else(|_| Err(self.out_of_patience()))
+            .unwrap_or_else(|_| Err(self.deadline_exceeded()))
     }
 
-    fn out_of_patience(&self) -> StoreError {
-        let seconds = self.patience.as_secs();
+    fn deadline_exceeded(&self) -> StoreError {
+        let seconds = self.deadline.as_secs();
         StoreError::Unavailable(format!("no answer within {seconds} s").into())
     }
 }

@@ -1,30 +1,30 @@
-//! Faults of the database. What the domain refuses is a typed result of each call, not an error.
+//! Errors of the database. What the rules of the domain refuse is a typed result of each call, not an error.
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a call to the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The settings cannot work.
+    /// The settings of the database connection are not valid.
     #[error("the database URL cannot be used: {0}")]
     Config(#[source] Cause),
     /// The database cannot be reached, is stopping, or does not answer in time; a repeat may work.
     #[error("the database is not available: {0}")]
     Unavailable(#[source] Cause),
-    /// A row says what this program holds to be impossible.
+    /// A row holds a value that this program cannot have written.
     #[error("table {table}, row {row}: {problem}")]
     Inconsistent {
-        /// The table.
+        /// Name of the table.
         table: &'static str,
-        /// The row's key.
+        /// Key of the row, as text.
         row: String,
-        /// What is wrong with it.
+        /// Which value is wrong, and why.
         problem: String,
     },
-    /// A statement failed.
+    /// A statement failed for a reason that a repeat does not cure.
     #[error("a statement failed: {0}")]
     Sql(#[source] Cause),
-    /// The schema could not be brought to this program's version.
+    /// The schema could not be migrated to this program's version.
     #[error("the database could not be migrated: {0}")]
     Migrate(#[source] Cause),
 }
@@ -62,7 +62,7 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::BeginFailed => true,
             sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| passes(&code)),
-            // sqlx's enum may grow; whatever is not known to pass is a fault to look at.
+            // sqlx's enum may grow; an unknown error is treated as permanent, so that somebody looks at it.
             _ => false,
         };
         if passes {
@@ -89,7 +89,7 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
     }
 }
 
-/// SQLSTATE codes of faults that pass by themselves: connection (08), resources (53), operator (57, which holds
+/// Whether the SQLSTATE code means a passing fault: connection (08), resources (53), operator (57, which holds
 /// the statement timeout and the server's stop), deadlock and serialization (40), lock not available (55P03),
 /// read-only standby (25006), idle transaction ended (25P03).
 fn passes(code: &str) -> bool {

@@ -1,5 +1,6 @@
 //! PostgreSQL: the only crate that knows sqlx. It keeps the truth, and with it the promises that nothing is
 //! lost and nothing happens twice.
+#![doc = include_str!("../README.md")]
 
 mod attempts;
 mod builders;
@@ -12,6 +13,7 @@ mod legacy;
 mod notify;
 mod outbox;
 mod parked;
+mod periodic;
 mod projects;
 mod retention;
 mod row;
@@ -25,11 +27,11 @@ pub use attempts::accept::{Acceptance, Finished, FinishedPackage};
 pub use attempts::claim::{ClaimInput, ClaimOutcome};
 pub use attempts::expire::{SweepConfig, Swept};
 pub use attempts::finished_packages::FinishedEarlier;
-pub use attempts::heartbeat::{
-    FileKey, Heartbeat, HeartbeatVerdict, HeldAttempt, LogAppend, UploadedFile,
-};
+pub use attempts::heartbeat::{Heartbeat, HeartbeatVerdict, HeldAttempt};
 pub use attempts::raise_limit::{Raise, may_be_raised};
+pub use attempts::uploads::{FileKey, LogAppend, UploadedFile};
 pub use builders::availability::Availability;
+pub use builders::blockers::{Blockers, DiskShort};
 pub use builders::registry::{BuilderRow, BuilderView, Enrolment, NewBuilder};
 pub use builds::cancel::CancelResult;
 pub use builds::read::ListQuery;
@@ -38,31 +40,30 @@ pub use builds::views::{
     AttemptLimits, AttemptView, BuildView, BuilderRef, FileView, PackageView, SourcePlace,
     SourceView, TaskView,
 };
-pub use chroots::{ChrootAdded, ImageReport, ImageStanding, ImageView, WantedImage};
+pub use chroots::{
+    ChrootAdded, ChrootDef, ChrootRow, ImageReport, ImageStanding, ImageView, WantedImage,
+};
 pub use config::StoreConfig;
 pub use database::Store;
 pub use error::StoreError;
 pub use legacy::claim::Fetch;
 pub use legacy::expire::PollerSwept;
 pub use legacy::finish::UnverifiedSuccess;
-pub use legacy::import::{Imported, ImportedBuild, ImportedProject};
+pub use legacy::import::types::{Imported, ImportedBuild, ImportedProject};
 pub use legacy::inspect::Owned;
 pub use legacy::list::{LegacyBuild, LegacyProject};
 pub use legacy::pollers::{NewPoller, PollerCaller, PollerView};
-pub use legacy::report::{PollerReport, Reported};
+pub use legacy::types::{PollerReport, Reported};
 pub use notify::Notifications;
 pub use outbox::OutboxEntry;
 pub use parked::ParkedMessage;
-pub use projects::defaults::{ChrootDef, ChrootRow, ProjectRow};
+pub use projects::defaults::ProjectRow;
 pub use projects::settings::ProjectView;
 pub use retention::{Deleted, Retention, UncleanedAttempt};
-pub use scheduler::image_holds::{Blockers, DiskShort};
-pub use scheduler::release::{Release, ReleaseConfig, ReleasedTask};
 pub use scheduler::reservations::{Reservation, ReservationChanges, ReserveConfig};
+pub use scheduler::types::{Release, ReleaseConfig, ReleasedTask};
 pub use stats::Counts;
-pub use testing::TestDatabase;
 #[cfg(feature = "testing")]
-pub use testing::backlog::Backlog;
-pub use testing::inspector::Look;
+pub use testing::{TestDatabase, backlog::Backlog, inspector::Inspector};
 pub use wait_reasons::estimate::StartEstimate;
 pub use wait_reasons::facts::{BakeWait, HoldReason, WaitFacts};

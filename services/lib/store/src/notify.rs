@@ -1,34 +1,34 @@
-//! LISTEN: hints between frontends that there is work. Notifications are lost while a connection is away, so
-//! whoever waits here also looks at the tables now and then; a lost hint costs time, never work.
+//! LISTEN/NOTIFY: one frontend tells the others that there is work. Notifications are lost while the connection is down, so
+//! every listener also polls the tables; a lost notification costs time, never work.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_domain::Backoff;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::time::{Instant, sleep_until};
 
+/// The channel on which stores notify each other; the payload is the sender's id.
 pub(crate) const CHANNEL: &str = "millrace_wake";
 
-const FIRST_DELAY: Duration = Duration::from_millis(200);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
-/// A connection that lived this long was a good one: the next delay is the first again.
+/// A connection that lived this long was a good one: the backoff begins anew.
 const GOOD_LIFE: Duration = Duration::from_secs(5);
 
-/// A stream of hints from others.
+/// A stream of notifications from other stores.
 pub struct Notifications {
     options: PgConnectOptions,
-    /// Who need not be told: the store that listens knows of its own commits.
+    /// Id of the listening store, whose own notifications are ignored: it knows of its own commits.
     own: Arc<str>,
     listener: Option<PgListener>,
-    /// When it was connected.
+    /// When the listener was connected.
     since: Instant,
-    delay: Duration,
+    backoff: Backoff,
     /// No connection is tried before; kept here, because whoever waits may stop waiting at any time.
     not_before: Instant,
 }
 
-/// Says nothing of the options, which hold a password.
+/// Leaves the options out, which hold a password.
 impl fmt::Debug for Notifications {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Notifications")
@@ -44,7 +44,7 @@ impl Notifications {
             own,
             listener: None,
             since: Instant::now(),
-            delay: FIRST_DELAY,
+            backoff: Backoff::for_reconnecting(),
             not_before: Instant::now(),
         }
     }
@@ -70,7 +70,7 @@ impl Notifications {
                 }
                 self.listener = None;
                 if self.since.elapsed() >= GOOD_LIFE {
-                    self.delay = FIRST_DELAY;
+                    self.backoff.reset();
                 }
                 self.keep_distance();
             }
@@ -89,12 +89,9 @@ impl Notifications {
         }
     }
 
-    /// Puts the next try off: each time twice as long, and by chance up to a half less, so that frontends do not come
-    /// back in step.
+    /// Puts the next try off, by a longer delay after each failure.
     fn keep_distance(&mut self) {
-        let delay = self.delay.mul_f64(rand::random_range(0.5..=1.0));
-        self.not_before = Instant::now() + delay;
-        self.delay = (self.delay * 2).min(LONGEST_DELAY);
+        self.not_before = Instant::now() + self.backoff.delay(rand::random());
     }
 
     async fn connect(&self) -> Result<PgListener, sqlx::Error> {

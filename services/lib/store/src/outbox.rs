@@ -1,6 +1,6 @@
-//! The outbox: orders that are written but not yet confirmed by the broker. Whoever releases an order has it to
-//! publish for some seconds, and so has whoever takes it afterwards. When one dies, another publishes it again, and
-//! the second copy loses the claim. An order is in the outbox only while its attempt is on offer and unconfirmed.
+//! The outbox: orders that are stored but not yet confirmed by the broker. The frontend that releases or takes an order leases
+//! it for some seconds to publish it. When that frontend dies, another one publishes the order again, and the second copy loses
+//! the claim. An order is in the outbox only while its attempt is on offer and unconfirmed.
 
 use millrace_domain::{AttemptId, TaskId};
 use sqlx::FromRow;
@@ -10,23 +10,23 @@ use uuid::Uuid;
 use crate::database::Store;
 use crate::error::StoreError;
 
-/// How long an order is left to the one who has it to publish: longer than a broker's confirm is waited for.
-pub(crate) const TAKEN_SECONDS: i32 = 10;
+/// Seconds for which an order is leased to the frontend that publishes it: longer than the wait for the broker's confirm.
+pub(crate) const LEASE_SECONDS: i32 = 10;
 
 /// An order to be published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxEntry {
-    /// The outbox row.
+    /// Key of the outbox row; orders are published in this order.
     pub id: i64,
     /// The attempt that is offered.
     pub attempt_id: AttemptId,
-    /// Its task.
+    /// The task that the attempt is of.
     pub task_id: TaskId,
-    /// With the memory class, the route.
+    /// Architecture; together with the memory class it names the route.
     pub arch: String,
-    /// With the architecture, the route.
+    /// Memory class; together with the architecture it names the route.
     pub memory_class: String,
-    /// The message.
+    /// The message, a `job/v1` in its envelope.
     pub body: serde_json::Value,
 }
 
@@ -41,7 +41,7 @@ struct OutboxColumns {
 }
 
 impl Store {
-    /// The oldest orders that nobody is publishing. They are the caller's for ten seconds.
+    /// The oldest orders that no frontend is publishing, leased to the caller for ten seconds.
     pub async fn take_outbox(&self, limit: u32) -> Result<Vec<OutboxEntry>, StoreError> {
         self.within(async {
             let mut rows: Vec<OutboxColumns> = sqlx::query_as(
@@ -53,7 +53,7 @@ impl Store {
                  returning o.id, o.attempt_id, o.task_id, o.arch, o.memory_class, o.body",
             )
             .bind(i64::from(limit))
-            .bind(TAKEN_SECONDS)
+            .bind(LEASE_SECONDS)
             .fetch_all(&self.pool)
             .await?;
             rows.sort_unstable_by_key(|row| row.id);
@@ -62,7 +62,7 @@ impl Store {
         .await
     }
 
-    /// Records the broker's confirms: these tasks are queued, unless they were claimed or taken back meanwhile.
+    /// Records the broker's confirms: these tasks become `queued`, unless they were claimed or revoked meanwhile.
     pub async fn confirm_published(&self, entries: &[OutboxEntry]) -> Result<(), StoreError> {
         if entries.is_empty() {
             return Ok(());
@@ -70,16 +70,19 @@ impl Store {
         self.within(async {
             sqlx::query(
                 "with locked as (
+                    -- Lock order: tasks, then attempts, both by key.
                     select id from tasks where id = any($2) order by id for no key update
                 ), confirmed as (
-                    -- The counts have the tasks locked first, as everywhere.
+                    -- The count of `locked` makes PostgreSQL lock the tasks before the attempts.
                     select id from attempts
                     where id = any($1) and state in ('offered', 'claimed') and (select count(*) from locked) > 0
                     order by id for no key update
                 ), marked as (
+                    -- Attempts that were revoked meanwhile are left alone.
                     update attempts a set confirmed_at = now()
                     where a.id = any($1) and a.state in ('offered', 'claimed') and (select count(*) from confirmed) > 0
                 ), queued as (
+                    -- A task that was claimed before its confirm arrived is `running` already.
                     update tasks t set state = 'queued'
                     where t.id = any($2) and t.state = 'waiting' and t.current_attempt = any($1)
                         and (select count(*) from locked) > 0
@@ -96,7 +99,7 @@ impl Store {
         .await
     }
 
-    /// Gives orders back that could not be published: they are free at once.
+    /// Ends the lease of orders that could not be published: any frontend may take them at once.
     pub async fn give_back_outbox(&self, entries: &[OutboxEntry]) -> Result<(), StoreError> {
         if entries.is_empty() {
             return Ok(());

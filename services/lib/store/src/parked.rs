@@ -1,4 +1,5 @@
-//! Messages that nobody could understand or deliver, kept for people, and the end of the attempts they concern.
+//! Parked messages (dead letters): messages that could not be decoded or were redelivered too often, stored with the reason,
+//! and the end of the attempts that they concern.
 
 use chrono::{DateTime, Utc};
 use millrace_domain::{AttemptId, AttemptState, Outcome, OutcomeKind};
@@ -8,26 +9,26 @@ use crate::attempts::transition::{End, Next, lock, settle};
 use crate::database::Store;
 use crate::error::StoreError;
 
-/// What is kept of a message's body, in bytes.
+/// The part of a message's body that is stored, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
 /// A parked message.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct ParkedMessage {
-    /// Its number, for paging.
+    /// Key of the row; lists are paged by it, newest first.
     pub id: i64,
-    /// Where it came from.
+    /// The queue that the message was in.
     pub queue: String,
-    /// Why it was parked.
+    /// Reason, as a sentence for people.
     pub reason: String,
-    /// What it said, redacted and cut.
+    /// Body, with secrets redacted, cut at 64 KiB.
     pub body: String,
-    /// When.
+    /// When the message was stored here.
     pub parked_at: DateTime<Utc>,
 }
 
 impl Store {
-    /// Keeps a message that was taken out of the flow. The caller has redacted its secrets.
+    /// Stores a parked message. The caller has redacted its secrets.
     pub async fn park(&self, queue: &str, reason: &str, body: &str) -> Result<(), StoreError> {
         self.within(async {
             sqlx::query("insert into parked_messages (queue, reason, body) values ($1, $2, $3)")
@@ -41,7 +42,7 @@ impl Store {
         .await
     }
 
-    /// Parked messages, newest first; `before` is where the last page ended.
+    /// Parked messages, newest first; `before` is the id at which the last page ended.
     pub async fn list_parked(
         &self,
         before: Option<i64>,
@@ -61,8 +62,8 @@ impl Store {
         .await
     }
 
-    /// Takes back an attempt whose order or report was parked. It counts as a fault of ours, so that an order
-    /// that no builder understands ends. Says whether the attempt was alive.
+    /// Revokes an attempt whose order or report was parked. It counts as an infrastructure fault, so that the task of an order
+    /// that no builder understands ends after its attempts. Returns whether the attempt was alive.
     pub async fn revoke_attempt(
         &self,
         attempt: AttemptId,
@@ -90,7 +91,7 @@ impl Store {
     }
 }
 
-/// PostgreSQL's text has no zero byte.
+/// The text as it can be stored: cut at [`MAX_BODY`], and without zero bytes, which PostgreSQL's text refuses.
 fn storable(text: &str) -> String {
     let mut end = text.len().min(MAX_BODY);
     while !text.is_char_boundary(end) {

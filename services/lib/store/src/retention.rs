@@ -1,85 +1,70 @@
-//! What is forgotten, and when: nothing that is not a record grows without a bound. Every step takes a bounded batch
-//! and says how much it took; the caller repeats it.
+//! Retention: deletes expired idempotency keys, parked messages and builders, and names attempts whose files or logs the
+//! caller has to delete. Every call handles a bounded batch and returns its size; the caller repeats it until nothing is
+//! left. Records of builds, tasks, attempts and packages are kept for ever.
 
 use millrace_domain::AttemptId;
 use uuid::Uuid;
 
-use crate::attempts::heartbeat::FileKey;
+use crate::attempts::uploads::FileKey;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::{RowOf, Time, int4};
 
-/// Rows taken by one statement at most.
+/// The most rows that one statement deletes.
 const BATCH: i64 = 1000;
-/// Attempts whose files or logs are looked at in one step at most.
+/// The most attempts named by one call.
 const ATTEMPTS: i64 = 200;
 
-/// How long rows are kept.
+/// How long rows are kept, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Idempotency keys, in days.
+    /// Age in days at which an idempotency key is deleted.
     pub keys_days: u32,
-    /// Parked messages, in number.
+    /// Number of parked messages that are kept; the oldest go first.
     pub parked: u32,
-    /// Parked messages, in days.
+    /// Age in days at which a parked message is deleted.
     pub parked_days: u32,
-    /// Builders that were not heard of and that no attempt names, in days.
+    /// Days without a heartbeat after which a builder that no attempt names is deleted.
     pub builders_days: u32,
 }
 
-/// What was forgotten.
+/// How many rows one call deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deleted {
-    /// Idempotency keys.
+    /// Number of expired idempotency keys.
     pub keys: u64,
-    /// Parked messages.
+    /// Number of parked messages that were too old or too many.
     pub parked: u64,
-    /// Builders.
+    /// Number of builders without heartbeat and without attempts.
     pub builders: u64,
-    /// Engines without builders.
+    /// Number of engines that no builder uses any more.
     pub engines: u64,
 }
 
-/// An attempt that has ended and whose files were not looked through yet.
+/// An ended attempt whose stored files were not cleaned up yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UncleanedAttempt {
-    /// The attempt.
+    /// The ended attempt, which also names its folder in the result store.
     pub id: AttemptId,
-    /// Whether its report was accepted: then the files that it named are results.
+    /// Whether its report was accepted: then the files that its manifest names are results and stay.
     pub accepted: bool,
 }
 
 impl Deleted {
-    /// Whether nothing was.
+    /// Whether the call deleted nothing, so that it need not be repeated.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl Store {
-    /// Whether it is the caller's turn at periodic work that is to be begun once in so many seconds by any frontend.
-    pub async fn take_turn(&self, name: &str, every_seconds: u32) -> Result<bool, StoreError> {
+    /// Deletes a batch of each kind of row that is too old or too many.
+    pub async fn forget(&self, retention: &Retention) -> Result<Deleted, StoreError> {
         self.within(async {
-            let taken = sqlx::query(
-                "update turns set begun_at = now()
-                 where name = $1 and begun_at < now() - $2 * interval '1 second'",
-            )
-            .bind(name)
-            .bind(int4(every_seconds))
-            .execute(&self.pool)
-            .await?;
-            Ok(taken.rows_affected() == 1)
-        })
-        .await
-    }
-
-    /// Forgets a batch of each kind of row that is too old or too many.
-    pub async fn forget(&self, keeping: &Retention) -> Result<Deleted, StoreError> {
-        self.within(async {
-            let (builders, engines) = self.forget_builders(keeping.builders_days).await?;
+            let (builders, engines) = self.delete_builders(retention.builders_days).await?;
             Ok(Deleted {
-                keys: self.forget_keys(keeping.keys_days).await?,
-                parked: self.trim_parked(keeping).await?,
+                keys: self.delete_keys(retention.keys_days).await?,
+                parked: self.delete_parked(retention).await?,
                 builders,
                 engines,
             })
@@ -87,7 +72,7 @@ impl Store {
         .await
     }
 
-    async fn forget_keys(&self, days: u32) -> Result<u64, StoreError> {
+    async fn delete_keys(&self, days: u32) -> Result<u64, StoreError> {
         let done = sqlx::query(
             "delete from idempotency_keys where (account_id, key) in (
                  select account_id, key from idempotency_keys where created_at < now() - $1 * interval '1 day'
@@ -100,7 +85,7 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    async fn trim_parked(&self, keeping: &Retention) -> Result<u64, StoreError> {
+    async fn delete_parked(&self, retention: &Retention) -> Result<u64, StoreError> {
         let done = sqlx::query(
             "delete from parked_messages where id in (
                  select id from parked_messages
@@ -108,17 +93,17 @@ impl Store {
                      or parked_at < now() - $2 * interval '1 day'
                  order by id limit $3 for update skip locked)",
         )
-        .bind(i64::from(keeping.parked))
-        .bind(int4(keeping.parked_days))
+        .bind(i64::from(retention.parked))
+        .bind(int4(retention.parked_days))
         .bind(BATCH)
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected())
     }
 
-    /// Builders first, then engines that have none. The rows are locked by one statement and judged by the next, which
-    /// sees what was committed while the lock was waited for: an enrolment is never undone.
-    async fn forget_builders(&self, days: u32) -> Result<(u64, u64), StoreError> {
+    /// Deletes builders first, then engines without builders. One statement locks the rows and the next checks them again,
+    /// so that it sees what was committed while the lock was waited for: an enrolment is never undone.
+    async fn delete_builders(&self, days: u32) -> Result<(u64, u64), StoreError> {
         let mut tx = self.begin().await?;
         let old: Vec<Uuid> = sqlx::query_scalar(
             "select b.id from builders b where b.last_seen_at < now() - $1 * interval '1 day'
@@ -155,7 +140,7 @@ impl Store {
         Ok((builders.rows_affected(), engines.rows_affected()))
     }
 
-    /// Attempts that ended at least so many seconds ago and whose files were not looked through since, oldest first.
+    /// Attempts that ended at least `after_seconds` ago and whose files were not cleaned up since, oldest first.
     pub async fn untidy_attempts(
         &self,
         after_seconds: u32,
@@ -170,16 +155,17 @@ impl Store {
             .bind(ATTEMPTS)
             .fetch_all(&self.pool)
             .await?;
-            let untidy = |(id, accepted)| UncleanedAttempt {
+            let attempt = |(id, accepted)| UncleanedAttempt {
                 id: AttemptId(id),
                 accepted,
             };
-            Ok(rows.into_iter().map(untidy).collect())
+            Ok(rows.into_iter().map(attempt).collect())
         })
         .await
     }
 
-    /// Notes that only results are left of these attempts' files, and forgets the files of those never accepted.
+    /// Records that only results are left of these attempts' files, and deletes the file rows of attempts that were never
+    /// accepted.
     pub async fn note_tidied(&self, attempts: &[AttemptId]) -> Result<(), StoreError> {
         self.within(async {
             sqlx::query(
@@ -197,7 +183,7 @@ impl Store {
         .await
     }
 
-    /// Of these attempts, those that ended at least so many seconds ago and were never accepted.
+    /// Those of `attempts` that ended at least `after_seconds` ago and were never accepted.
     pub async fn never_accepted(
         &self,
         attempts: &[AttemptId],
@@ -217,7 +203,7 @@ impl Store {
         .await
     }
 
-    /// The files that are recorded for an attempt.
+    /// The uploaded files that are recorded for an attempt, by position and name.
     pub async fn recorded_files(&self, attempt: AttemptId) -> Result<Vec<FileKey>, StoreError> {
         self.within(async {
             let rows: Vec<(i32, String)> = sqlx::query_as(
@@ -239,7 +225,7 @@ impl Store {
         .await
     }
 
-    /// Ended attempts whose logs are older than so many days, or beyond so many newer ones; oldest first.
+    /// Ended attempts whose logs are older than `days`, or are not among the newest `count`; oldest first.
     pub async fn old_logs(&self, days: u32, count: u32) -> Result<Vec<AttemptId>, StoreError> {
         self.within(async {
             let ids: Vec<Uuid> = sqlx::query_scalar(
@@ -261,7 +247,7 @@ impl Store {
         .await
     }
 
-    /// Notes that these attempts' logs are gone; the attempts themselves stay.
+    /// Records that these attempts' logs were deleted; the attempts' rows stay.
     pub async fn note_logs_removed(&self, attempts: &[AttemptId]) -> Result<(), StoreError> {
         self.within(async {
             sqlx::query(
@@ -276,7 +262,7 @@ impl Store {
         .await
     }
 
-    /// Since when an attempt's log is gone.
+    /// When an attempt's log was deleted; none while it is stored.
     pub async fn log_removed_at(&self, attempt: AttemptId) -> Result<Option<Time>, StoreError> {
         self.within(async {
             let removed: Option<Option<Time>> =
@@ -289,7 +275,7 @@ impl Store {
         .await
     }
 
-    /// Of these digests, those that no build names as a source.
+    /// Those of `digests` (SHA-256, hexadecimal) that no build names as a source.
     pub async fn unnamed_sources(&self, digests: &[String]) -> Result<Vec<String>, StoreError> {
         self.within(async {
             let unnamed = sqlx::query_scalar(

@@ -1,4 +1,4 @@
-//! From columns to words of the domain. A value that is no such word is an error that names the row.
+//! Conversion of columns into domain types. A value that is not valid is an error that names the table and the row.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::error::StoreError;
 
 pub(crate) type Time = DateTime<Utc>;
 
-/// A row that is being read.
+/// Table and key of the row that is being read, for error messages.
 #[derive(Clone, Copy)]
 pub(crate) struct RowOf<K> {
     table: &'static str,
@@ -43,7 +43,7 @@ impl<K: ToString> RowOf<K> {
         text.map(|text| self.parse(text)).transpose()
     }
 
-    /// A count or size, which the database keeps with a sign.
+    /// An unsigned number, which PostgreSQL stores in a signed column.
     pub(crate) fn number<S, T>(&self, value: S) -> Result<T, StoreError>
     where
         T: TryFrom<S, Error: Display>,
@@ -63,7 +63,7 @@ impl<K: ToString> RowOf<K> {
     }
 }
 
-/// A priority as the tables order it.
+/// A priority as stored: higher numbers are released first.
 pub(crate) fn rank(priority: Priority) -> i16 {
     match priority {
         Priority::Background => 0,
@@ -72,12 +72,12 @@ pub(crate) fn rank(priority: Priority) -> i16 {
     }
 }
 
-/// A count as the database keeps it. Everything that is stored is bounded far below.
+/// An unsigned number for an `integer` column. Everything that is stored is bounded far below its maximum.
 pub(crate) fn int4(value: u32) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
 
-/// A size as the database keeps it.
+/// An unsigned number for a `bigint` column.
 pub(crate) fn int8(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

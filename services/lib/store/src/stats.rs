@@ -6,32 +6,32 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::RowOf;
 
-/// How much there is of what is not over.
+/// Numbers of tasks that have not ended, of messages, and of builders by their condition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Tasks not yet released to the broker, or not yet confirmed by it.
+    /// Tasks not yet released to the broker, or released and not yet confirmed by it.
     pub waiting: u64,
-    /// Tasks that the broker has.
+    /// Tasks whose orders are in the broker's queues, or listed to a poller.
     pub queued: u64,
-    /// Tasks that builders have.
+    /// Tasks that are claimed by a builder, or started by a poller.
     pub running: u64,
-    /// Orders to be published.
+    /// Orders in the outbox, waiting to be published or confirmed.
     pub outbox: u64,
-    /// Parked messages.
+    /// Parked messages that are stored for people to look at.
     pub parked: u64,
-    /// Builders heard of lately.
+    /// Builders with a heartbeat within the last 25 s.
     pub builders_live: u64,
-    /// Those of them that are drained.
+    /// Live builders that an administrator drained.
     pub builders_drained: u64,
-    /// Those of them that are set aside.
+    /// Live builders that are set aside for repeated faults.
     pub builders_set_aside: u64,
-    /// Those of them whose spool disks are short of space.
+    /// Live builders whose spool disks are short of space.
     pub builders_short_of_disk: u64,
-    /// Those of them whose engines lack images that were asked for.
+    /// Live builders whose engines lack images of chroots that orders asked for.
     pub builders_lacking_images: u64,
-    /// Images of chroots that builders are baking.
+    /// Bakes that run now, counted once per engine and chroot.
     pub bakes_running: u64,
-    /// Images of chroots whose last bake on an engine failed.
+    /// Chroot images whose last bake failed, counted once per engine and chroot.
     pub bakes_failing: u64,
 }
 
@@ -51,18 +51,22 @@ struct CountColumns {
     bakes_failing: i64,
 }
 
+/// One row with all counts.
 const COUNTS: &str = "
     select t.*, (select count(*) from outbox) as outbox, (select count(*) from parked_messages) as parked, b.*, i.*
     from (
+        -- Tasks that have not ended, by the partial index tasks_not_ended (`build_id > 0` names it).
         select count(*) filter (where state = 'waiting') as waiting, count(*) filter (where state = 'queued') as queued,
             count(*) filter (where state = 'running') as running
         from tasks where state in ('waiting', 'queued', 'running') and build_id > 0
     ) t cross join (
+        -- Live builders, a table of some dozen rows.
         select count(*) as builders_live, count(drained_at) as builders_drained, count(set_aside_at) as builders_set_aside,
             count(disk_floor_mib) as builders_short_of_disk,
             count(*) filter (where cardinality(missing_images) > 0) as builders_lacking_images
         from builders where last_seen_at > now() - interval '25 seconds'
     ) b cross join (
+        -- Builders of one engine report the same images, so each engine counts once.
         select count(distinct (b.engine_id, i.chroot)) filter (where i.state = 'baking') as bakes_running,
             count(distinct (b.engine_id, i.chroot)) filter (where i.state = 'failed') as bakes_failing
         from chroot_images i join builders b on b.id = i.builder_id
@@ -70,7 +74,7 @@ const COUNTS: &str = "
     ) i";
 
 impl Store {
-    /// Counts what is not over.
+    /// Counts tasks that have not ended, messages and builders, all at one moment.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         self.within(async {
             let counted: CountColumns = sqlx::query_as(COUNTS).fetch_one(&self.pool).await?;

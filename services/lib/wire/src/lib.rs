@@ -1,4 +1,5 @@
 //! What crosses RabbitMQ and the builder API. The types generate `schemas/`.
+#![doc = include_str!("../README.md")]
 
 mod builder_api;
 mod chroots;

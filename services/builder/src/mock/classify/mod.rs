@@ -28,7 +28,7 @@ use millrace_domain::{Limit, LimitName, Limits, Outcome, OutcomeKind, Repository
 use millrace_sandbox::Ended;
 use millrace_supervisor::{Report, Sample, StepEnd};
 
-use crate::context::SandboxCaps;
+use crate::config::sandbox::SandboxCaps;
 use crate::mock::exit_code;
 use crate::mock::log_scan::LogFacts;
 use crate::mock::plan::REPOSITORY_STEP;
@@ -81,7 +81,7 @@ impl Finding {
 }
 
 /// How the run ended, with all its usage.
-pub fn judge(evidence: &Evidence<'_>) -> Outcome {
+pub fn classify(evidence: &Evidence<'_>) -> Outcome {
     let finding = find(evidence);
     let mut outcome = Outcome::new(finding.kind, finding.message);
     outcome.limit = finding.limit;

@@ -3,7 +3,7 @@
 pub(crate) mod observed;
 
 use super::*;
-use crate::mock::log_scan::LogReader;
+use crate::mock::log_scan::LogScanner;
 use millrace_supervisor::{LimitHit, StepReport};
 
 const MIB: u64 = 1 << 20;
@@ -52,8 +52,8 @@ fn ended_with(report: Option<Report>) -> Case {
 }
 
 impl Case {
-    fn judge(&self) -> Outcome {
-        judge(&Evidence {
+    fn classify(&self) -> Outcome {
+        classify(&Evidence {
             cancelled: self.cancelled,
             ended: &self.ended,
             facts: &self.facts,
@@ -76,7 +76,7 @@ impl Case {
     }
 
     fn kind(&self) -> OutcomeKind {
-        self.judge().kind
+        self.classify().kind
     }
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -94,7 +94,7 @@ fn our_own_flags_come_before_the_exit_code() {
     let cancelled = exit(7, "build").with(|case| case.cancelled = true);
     assert_eq!(cancelled.kind(), OutcomeKind::Cancelled);
     let late = exit(7, "check").reported(|report| report.limit_hit = Some(LimitHit::Time));
-    let outcome = late.judge();
+    let outcome = late.classify();
     assert_eq!(outcome.kind, OutcomeKind::TimedOut);
     assert_eq!(outcome.stage, Some(Stage::Check));
     assert_eq!(
@@ -120,14 +120,14 @@ fn a_sandbox_that_lost_its_builder_or_was_ended_by_others_is_our_fault() {
 #[test]
 fn an_image_without_mock_is_our_fault_and_says_so() {
     let end = StepEnd::NotStarted("No such file or directory".to_owned());
-    let outcome = ended_with(Some(report(end, "buildroot"))).judge();
+    let outcome = ended_with(Some(report(end, "buildroot"))).classify();
     assert_eq!(outcome.kind, OutcomeKind::SandboxFailed);
     assert!(outcome.message.contains("No such file or directory"));
 }
 
 #[test]
 fn success_needs_packages() {
-    let outcome = exit(0, "package").judge();
+    let outcome = exit(0, "package").classify();
     assert_eq!(
         (outcome.kind, outcome.stage, outcome.exit_code),
         (OutcomeKind::Succeeded, None, Some(0))
@@ -140,7 +140,7 @@ fn success_needs_packages() {
 fn a_tolerated_kill_is_a_success_with_a_note() {
     let outcome = exit(0, "package")
         .reported(|report| report.oom_kills = 2)
-        .judge();
+        .classify();
     assert_eq!(outcome.kind, OutcomeKind::Succeeded);
     assert_eq!(outcome.oom_kills, Some(2));
     assert!(outcome.message.contains("2 processes for want of memory"));
@@ -151,7 +151,7 @@ fn kills_for_want_of_memory_come_before_the_exit_code() {
     for code in [1, 30, 137, 247] {
         let outcome = exit(code, "build")
             .reported(|report| report.oom_kills = 1)
-            .judge();
+            .classify();
         assert_eq!(outcome.kind, OutcomeKind::OutOfMemory, "{code}");
         assert_eq!(outcome.limit.map(|limit| limit.value), Some(512));
         assert_eq!(outcome.peak_memory_bytes, Some(500 * MIB));
@@ -174,7 +174,7 @@ fn an_unusable_source_is_the_sources_fault() {
 fn a_missing_dependency_is_named() {
     let outcome = exit(30, "dependencies")
         .with(|case| case.facts.missing_packages = vec!["libfoo-devel".to_owned()])
-        .judge();
+        .classify();
     assert_eq!(outcome.kind, OutcomeKind::DependencyFailed);
     assert!(outcome.message.contains("'libfoo-devel'"));
     assert_eq!(outcome.stage, Some(Stage::Dependencies));
@@ -197,7 +197,7 @@ fn whose_repository_it_is_decides_whose_fault_it_is() {
         })
     };
     for id in ["example_org_extra_x86_64", "exampleorg_extra_x86_64_"] {
-        let outcome = case(id).judge();
+        let outcome = case(id).classify();
         assert_eq!(outcome.kind, OutcomeKind::DependencyFailed, "{id}");
         assert!(outcome.message.contains(extra.as_str()));
     }
@@ -218,7 +218,7 @@ fn a_failure_of_rpmbuild_is_the_packages_and_names_its_section() {
         ("package", "packages"),
         ("dependencies", "spec"),
     ] {
-        let outcome = exit(1, stage).judge();
+        let outcome = exit(1, stage).classify();
         assert_eq!(outcome.kind, OutcomeKind::BuildFailed, "{stage}");
         assert!(outcome.message.contains(words), "{}", outcome.message);
     }
@@ -280,7 +280,7 @@ fn each_limit_that_ended_a_run_is_named_with_its_value() {
             "130 MiB of disk space in stage install",
         ),
     ] {
-        let outcome = case.judge();
+        let outcome = case.classify();
         assert_eq!(outcome.kind, kind);
         let limit = outcome.limit.unwrap();
         assert_eq!((limit.name, limit.value), (name, value));
@@ -308,8 +308,8 @@ fn a_host_without_memory_or_disk_is_our_fault() {
 
 #[test]
 fn a_run_without_a_report_has_the_use_of_its_last_sample() {
-    let outcome = ended_with(None).judge();
+    let outcome = ended_with(None).classify();
     assert_eq!(outcome.peak_memory_bytes, Some(77 * MIB));
-    let reported = exit(1, "build").judge();
+    let reported = exit(1, "build").classify();
     assert_eq!(reported.peak_memory_bytes, Some(500 * MIB));
 }

@@ -223,10 +223,10 @@ async fn a_slow_database_is_an_empty_list_within_two_seconds() {
     frontend.submit(json!({})).await;
     let poller = Poller::add(&frontend, "old", "execute", json!({})).await;
     let url = frontend.database().url();
-    let look = millrace_store::Look::at(&url).unwrap();
+    let inspector = millrace_store::Inspector::at(&url).unwrap();
     let holding = tokio::spawn(async move {
         let held = "do $$ begin lock table builds, legacy_pollers in access exclusive mode; perform pg_sleep(5); end $$";
-        look.execute(held).await.unwrap();
+        inspector.execute(held).await.unwrap();
     });
     let locked = "select count(*)::text from pg_locks l join pg_class c on c.oid = l.relation
         where c.relname = 'legacy_pollers' and l.mode = 'AccessExclusiveLock' and l.granted";

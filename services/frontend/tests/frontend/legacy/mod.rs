@@ -4,7 +4,6 @@ mod execute;
 mod list;
 mod operate;
 mod reports;
-
 mod seeds;
 mod slow_clients;
 

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use millrace_sandbox::{Runtime, SweepFilter};
 use millrace_supervisor::{REPORT_PATH, Report};
 
-use crate::house::{House, client, plan};
+use crate::harness::{Harness, client, plan};
 
 /// Waits until a container has stopped without asking the crate under test.
 async fn until_stopped(container: &str, patience: Duration) {
@@ -43,8 +43,8 @@ async fn filed_report(container: &str) -> Report {
 
 #[tokio::test]
 async fn a_sandbox_whose_builder_is_gone_ends_by_itself() {
-    let house = House::open().await;
-    let mut handle = house
+    let harness = Harness::open().await;
+    let mut handle = harness
         .start(plan(
             "trap '' INT; echo begun; (sleep 1000 &) ; sleep 1000",
             600,
@@ -57,21 +57,21 @@ async fn a_sandbox_whose_builder_is_gone_ends_by_itself() {
     until_stopped(&container, Duration::from_secs(10)).await;
     let report = filed_report(&container).await;
     assert!(report.abandoned && !report.timed_out() && !report.cancelled);
-    let swept = house
+    let swept = harness
         .engine
-        .sweep(SweepFilter::OwnedBy(house.builder))
+        .sweep(SweepFilter::OwnedBy(harness.builder))
         .await;
     assert_eq!(swept.unwrap().len(), 1);
-    house.assert_empty().await;
+    harness.assert_empty().await;
 }
 
 #[tokio::test]
 async fn a_builder_that_says_nothing_counts_as_gone() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let mut plan = plan("sleep 1000", 600);
     // The handle pings at once and then every 5 s.
     plan.ping_timeout_seconds = 2;
-    let finished = house.run(plan).await;
+    let finished = harness.run(plan).await;
     assert!(finished.report().abandoned);
     assert!(
         (1.0..5.0).contains(&finished.seconds),
@@ -82,20 +82,20 @@ async fn a_builder_that_says_nothing_counts_as_gone() {
 
 #[tokio::test]
 async fn pings_keep_a_sandbox_alive() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let mut plan = plan("sleep 9", 600);
     plan.ping_timeout_seconds = 7;
-    assert!(house.run(plan).await.report().is_clean());
+    assert!(harness.run(plan).await.report().is_clean());
 }
 
 #[tokio::test]
 async fn an_expired_sandbox_is_removed_by_any_builder() {
-    let (house, other) = (House::open().await, House::open().await);
-    let runtime = Runtime::Engine(house.engine.clone());
-    let mut spec = house.spec();
+    let (harness, other) = (Harness::open().await, Harness::open().await);
+    let runtime = Runtime::Engine(harness.engine.clone());
+    let mut spec = harness.spec();
     // Long ago, so that a sweep up to a moment before now takes no sandbox of another test.
     spec.expires = Utc::now() - TimeDelta::days(2);
-    let files = House::files(plan("sleep 1000", 600));
+    let files = Harness::files(plan("sleep 1000", 600));
     let mut handle = runtime.start(&spec, &files).await.unwrap();
     let before = Utc::now() - TimeDelta::days(1);
     let swept = other
@@ -114,5 +114,5 @@ async fn an_expired_sandbox_is_removed_by_any_builder() {
             .any(|one| one.attempt == spec.attempt.to_string())
     );
     handle.remove().await.unwrap();
-    house.assert_empty().await;
+    harness.assert_empty().await;
 }

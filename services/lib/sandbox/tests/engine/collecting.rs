@@ -2,12 +2,12 @@
 
 use millrace_sandbox::{CollectCaps, Collected, RefusedFile};
 
-use crate::house::{House, MIB, plan};
+use crate::harness::{Harness, MIB, plan};
 
 async fn results_of(script: &str, caps: &CollectCaps) -> (tempfile::TempDir, Collected) {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let script = format!("cd /millrace/results; {script}");
-    let mut handle = house.start(plan(&script, 60)).await;
+    let mut handle = harness.start(plan(&script, 60)).await;
     let ended = handle.wait().await.unwrap();
     assert!(ended.report.unwrap().is_clean());
     let folder = tempfile::tempdir().unwrap();
@@ -16,7 +16,7 @@ async fn results_of(script: &str, caps: &CollectCaps) -> (tempfile::TempDir, Col
         .await
         .unwrap();
     handle.remove().await.unwrap();
-    house.assert_empty().await;
+    harness.assert_empty().await;
     (folder, collected)
 }
 

@@ -3,7 +3,7 @@
 use millrace_sandbox::{NetworkSpec, Runtime, SandboxError, SandboxSpec, test_cut};
 use millrace_supervisor::{Network, Plan, REQUIRES_PATH, Rounds, Step, StepEnd};
 
-use crate::house::{Finished, House, profile, shell, supervisor};
+use crate::harness::{Finished, Harness, profile, shell, supervisor};
 
 const NETWORK: &str = "millrace-test-sandbox";
 
@@ -15,19 +15,19 @@ fn step(name: &str, script: &str, network: Option<Network>) -> Step {
     }
 }
 
-async fn run(house: &House, plan: Plan, network: Option<&str>) -> Finished {
-    house
+async fn run(harness: &Harness, plan: Plan, network: Option<&str>) -> Finished {
+    harness
         .engine
         .ensure_network(&NetworkSpec::new(NETWORK))
         .await
         .unwrap();
     let spec = SandboxSpec {
         network: network.map(str::to_owned),
-        ..house.spec()
+        ..harness.spec()
     };
-    let runtime = Runtime::Engine(house.engine.clone());
-    let handle = runtime.start(&spec, &House::files(plan)).await.unwrap();
-    house.finish(handle).await
+    let runtime = Runtime::Engine(harness.engine.clone());
+    let handle = runtime.start(&spec, &Harness::files(plan)).await.unwrap();
+    harness.finish(handle).await
 }
 
 /// `echo` of what a step sees: a word for each link, a word for loopback.
@@ -41,7 +41,7 @@ fn see(name: &str) -> String {
 
 #[tokio::test]
 async fn a_cut_step_has_loopback_only_and_a_connected_one_after_it_a_way_out() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let plan = Plan::new(
         vec![
             step("first", &see("first"), None),
@@ -51,7 +51,7 @@ async fn a_cut_step_has_loopback_only_and_a_connected_one_after_it_a_way_out() {
         ],
         60,
     );
-    let finished = run(&house, plan, Some(NETWORK)).await;
+    let finished = run(&harness, plan, Some(NETWORK)).await;
     assert!(
         finished.report().is_clean(),
         "{:?}\n{}",
@@ -82,18 +82,18 @@ async fn a_cut_step_has_loopback_only_and_a_connected_one_after_it_a_way_out() {
 
 #[tokio::test]
 async fn a_sandbox_without_a_network_counts_as_cut() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let plan = Plan::new(vec![step("only", "echo ran", Some(Network::Cut))], 60);
-    let finished = run(&house, plan, None).await;
+    let finished = run(&harness, plan, None).await;
     assert!(finished.report().is_clean() && finished.log == "ran\n");
 }
 
 #[tokio::test]
 async fn what_asks_for_a_network_that_is_not_there_is_not_started() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let mut plan = Plan::new(vec![step("only", "echo ran", Some(Network::Connected))], 3);
     plan.timeout_grace_seconds = 1;
-    let finished = run(&house, plan, None).await;
+    let finished = run(&harness, plan, None).await;
     assert!(matches!(
         finished.report().steps[0].end,
         StepEnd::NotStarted(_)
@@ -103,7 +103,7 @@ async fn what_asks_for_a_network_that_is_not_there_is_not_started() {
 
 #[tokio::test]
 async fn requirements_found_while_cut_are_installed_connected_in_rounds() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     // Asks for something twice, and is content then.
     let build = "n=$(cat /tmp/have 2>/dev/null | wc -l); [ $n = 2 ] && exit 0; \
                  mkdir -p /var/tmp/root-$n/SRPMS; echo need $n > /var/tmp/root-$n/SRPMS/x.buildreqs.nosrc.rpm; exit 30";
@@ -122,7 +122,7 @@ async fn requirements_found_while_cut_are_installed_connected_in_rounds() {
         }),
         at_most: 10,
     });
-    let finished = run(&house, Plan::new(vec![step], 60), Some(NETWORK)).await;
+    let finished = run(&harness, Plan::new(vec![step], 60), Some(NETWORK)).await;
     let report = finished.report();
     assert_eq!(
         (report.rounds, report.exit_code()),
@@ -136,7 +136,7 @@ async fn requirements_found_while_cut_are_installed_connected_in_rounds() {
 
 #[tokio::test]
 async fn rounds_end_where_nothing_new_is_asked_for() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let mut step = step("rebuild", "exit 30", Some(Network::Cut));
     step.rounds = Some(Rounds {
         exit_codes: vec![30],
@@ -145,23 +145,30 @@ async fn rounds_end_where_nothing_new_is_asked_for() {
         install: Box::new(shell("echo never")),
         at_most: 10,
     });
-    let finished = run(&house, Plan::new(vec![step], 60), Some(NETWORK)).await;
+    let finished = run(&harness, Plan::new(vec![step], 60), Some(NETWORK)).await;
     assert_eq!(finished.report().exit_code(), Some(30));
     assert_eq!((finished.report().rounds, finished.log.as_str()), (0, ""));
 }
 
 #[tokio::test]
 async fn an_engine_that_cuts_passes_and_a_network_that_is_none_does_not() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let network = NetworkSpec::new(NETWORK);
-    house.engine.ensure_network(&network).await.unwrap();
+    harness.engine.ensure_network(&network).await.unwrap();
     let test = async |network: &NetworkSpec| {
         let program = supervisor();
-        test_cut(&house.engine, house.builder, profile(), &program, network).await
+        test_cut(
+            &harness.engine,
+            harness.builder,
+            profile(),
+            &program,
+            network,
+        )
+        .await
     };
     test(&network).await.unwrap();
     // The engine's own word for "no network": there is nothing to cut, and nothing to install from.
     let none = test(&NetworkSpec::new("none")).await.unwrap_err();
     assert!(matches!(none, SandboxError::NetworkFailed { .. }), "{none}");
-    house.assert_empty().await;
+    harness.assert_empty().await;
 }

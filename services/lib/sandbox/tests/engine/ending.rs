@@ -5,7 +5,7 @@ use std::time::Duration;
 use millrace_sandbox::{SandboxError, SandboxHandle};
 use millrace_supervisor::StepEnd;
 
-use crate::house::{House, plan};
+use crate::harness::{Harness, plan};
 
 /// Waits until the sandbox has said something, which means that its script runs.
 async fn until_it_speaks(handle: &mut SandboxHandle) {
@@ -18,9 +18,9 @@ async fn until_it_speaks(handle: &mut SandboxHandle) {
 
 #[tokio::test]
 async fn the_wall_limit_interrupts_first_and_keeps_the_log_to_its_last_line() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let script = "trap 'echo caught; exit 7' INT; echo begun; while :; do sleep 0.1; done";
-    let finished = house.run(plan(script, 2)).await;
+    let finished = harness.run(plan(script, 2)).await;
     let report = finished.report();
     assert!(report.timed_out() && !report.cancelled && !report.abandoned);
     assert_eq!(report.exit_code(), Some(7));
@@ -33,10 +33,10 @@ async fn the_wall_limit_interrupts_first_and_keeps_the_log_to_its_last_line() {
 
 #[tokio::test]
 async fn what_ignores_the_interrupt_is_killed_after_its_grace() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let mut plan = plan("trap '' INT; echo begun; while :; do sleep 1; done", 1);
     plan.timeout_grace_seconds = 2;
-    let finished = house.run(plan).await;
+    let finished = harness.run(plan).await;
     assert!(finished.report().timed_out());
     assert_eq!(finished.report().steps[0].end, StepEnd::Signal(9));
     assert!(
@@ -48,10 +48,10 @@ async fn what_ignores_the_interrupt_is_killed_after_its_grace() {
 
 #[tokio::test]
 async fn a_background_child_that_keeps_writing_is_ended_by_the_wall_limit() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let script =
         "(trap '' INT; n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.1; done) & exit 0";
-    let finished = house.run(plan(script, 3)).await;
+    let finished = harness.run(plan(script, 3)).await;
     let report = finished.report();
     assert!(report.timed_out());
     assert_eq!(report.exit_code(), Some(0));
@@ -62,13 +62,13 @@ async fn a_background_child_that_keeps_writing_is_ended_by_the_wall_limit() {
 
 #[tokio::test]
 async fn a_reader_who_stalls_does_not_stall_the_limits() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let mut plan = plan(
         "yes 'a line of some length that fills every buffer on its way'",
         2,
     );
     plan.timeout_grace_seconds = 1;
-    let mut handle = house.start(plan).await;
+    let mut handle = harness.start(plan).await;
     let unread = handle.take_log().unwrap();
     let ended = handle.wait().await.unwrap();
     let report = ended.report.unwrap();
@@ -76,13 +76,13 @@ async fn a_reader_who_stalls_does_not_stall_the_limits() {
     assert!(report.wall_seconds < 10.0, "{} s", report.wall_seconds);
     drop(unread);
     handle.remove().await.unwrap();
-    house.assert_empty().await;
+    harness.assert_empty().await;
 }
 
 #[tokio::test]
 async fn a_cancel_is_heard_by_the_build() {
-    let house = House::open().await;
-    let mut handle = house
+    let harness = Harness::open().await;
+    let mut handle = harness
         .start(plan(
             "trap 'exit 7' INT; echo begun; while :; do sleep 0.1; done",
             60,
@@ -95,13 +95,13 @@ async fn a_cancel_is_heard_by_the_build() {
     assert!(report.cancelled && !report.timed_out());
     assert_eq!(report.exit_code(), Some(7));
     handle.remove().await.unwrap();
-    house.assert_empty().await;
+    harness.assert_empty().await;
 }
 
 #[tokio::test]
 async fn a_cancel_takes_three_seconds_at_most_for_what_ignores_it() {
-    let house = House::open().await;
-    let mut handle = house
+    let harness = Harness::open().await;
+    let mut handle = harness
         .start(plan(
             "trap '' INT; echo begun; while :; do sleep 1; done",
             60,
@@ -115,13 +115,13 @@ async fn a_cancel_takes_three_seconds_at_most_for_what_ignores_it() {
     let seconds = started.elapsed().as_secs_f64();
     assert!((2.5..5.0).contains(&seconds), "{seconds} s");
     handle.remove().await.unwrap();
-    house.assert_empty().await;
+    harness.assert_empty().await;
 }
 
 #[tokio::test]
 async fn a_kill_from_outside_leaves_no_report_and_removing_twice_is_fine() {
-    let house = House::open().await;
-    let mut handle = house.start(plan("echo begun; sleep 1000", 60)).await;
+    let harness = Harness::open().await;
+    let mut handle = harness.start(plan("echo begun; sleep 1000", 60)).await;
     until_it_speaks(&mut handle).await;
     handle.kill().await.unwrap();
     let ended = handle.wait().await.unwrap();
@@ -129,17 +129,17 @@ async fn a_kill_from_outside_leaves_no_report_and_removing_twice_is_fine() {
     handle.kill().await.unwrap();
     handle.remove().await.unwrap();
     handle.remove().await.unwrap();
-    house.assert_empty().await;
+    harness.assert_empty().await;
 }
 
 #[tokio::test]
 async fn a_container_that_somebody_removed_has_vanished() {
-    let house = House::open().await;
-    let mut handle = house.start(plan("echo begun; sleep 1000", 60)).await;
+    let harness = Harness::open().await;
+    let mut handle = harness.start(plan("echo begun; sleep 1000", 60)).await;
     until_it_speaks(&mut handle).await;
-    let swept = house
+    let swept = harness
         .engine
-        .sweep(millrace_sandbox::SweepFilter::OwnedBy(house.builder))
+        .sweep(millrace_sandbox::SweepFilter::OwnedBy(harness.builder))
         .await;
     assert_eq!(swept.unwrap().len(), 1);
     let error = handle.wait().await.unwrap_err();

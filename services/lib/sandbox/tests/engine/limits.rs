@@ -2,7 +2,7 @@
 
 use millrace_supervisor::{LimitHit, LogCaps, Step, StepEnd};
 
-use crate::house::{House, MIB, plan, shell};
+use crate::harness::{Harness, MIB, plan, shell};
 
 const KIB: u64 = 1 << 10;
 
@@ -16,10 +16,10 @@ fn log_caps(head: u64, tail: u64, hard: u64) -> LogCaps {
 
 #[tokio::test]
 async fn a_long_log_keeps_its_beginning_and_its_end_and_counts_the_rest() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let mut plan = plan("echo first; seq 1 200000; echo last", 60);
     plan.log = log_caps(64 * KIB, 32 * KIB, 100 * MIB);
-    let finished = house.run(plan).await;
+    let finished = harness.run(plan).await;
     let report = finished.report();
     assert!(report.is_clean() && report.log_bytes_unread == 0);
     assert!(finished.log.starts_with("first\n1\n2\n") && finished.log.ends_with("200000\nlast\n"));
@@ -31,11 +31,11 @@ async fn a_long_log_keeps_its_beginning_and_its_end_and_counts_the_rest() {
 
 #[tokio::test]
 async fn a_stage_in_the_kept_end_has_its_place_in_the_stored_log() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let script = "seq 1 200000; echo 'Executing(%build): x'; echo last";
     let mut plan = plan(script, 60);
     plan.log = log_caps(64 * KIB, 32 * KIB, 100 * MIB);
-    let finished = house.run(plan).await;
+    let finished = harness.run(plan).await;
     let mark = finished.report().stages.last().unwrap();
     assert_eq!(mark.stage, "build");
     let at = usize::try_from(mark.log_offset).unwrap();
@@ -44,11 +44,11 @@ async fn a_stage_in_the_kept_end_has_its_place_in_the_stored_log() {
 
 #[tokio::test]
 async fn an_endless_log_and_an_endless_line_are_ended_by_the_hard_limit() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     for script in ["yes 'line after line'", "tr '\\0' x < /dev/zero"] {
         let mut plan = plan(script, 120);
         plan.log = log_caps(MIB, MIB, 20 * MIB);
-        let finished = house.run(plan).await;
+        let finished = harness.run(plan).await;
         let report = finished.report();
         assert!(report.limit_hit == Some(LimitHit::Log), "{script}");
         assert!(
@@ -66,28 +66,28 @@ async fn an_endless_log_and_an_endless_line_are_ended_by_the_hard_limit() {
 
 #[tokio::test]
 async fn silence_ends_a_build_and_output_does_not() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let mut silent = plan("echo begun; sleep 60", 60);
     silent.silence_limit_seconds = Some(2);
-    let finished = house.run(silent).await;
+    let finished = harness.run(silent).await;
     assert!(finished.report().limit_hit == Some(LimitHit::Silence));
     assert!(finished.log.contains("no output for 2 s"));
     assert!(finished.seconds < 10.0, "{} s", finished.seconds);
     let mut talking = plan("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.5; done", 60);
     talking.silence_limit_seconds = Some(2);
-    assert!(house.run(talking).await.report().is_clean());
+    assert!(harness.run(talking).await.report().is_clean());
 }
 
 #[tokio::test]
 async fn a_disk_hog_is_ended_whether_its_file_has_a_name_or_not() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let named = "dd if=/dev/zero of=/var/tmp/hog bs=1M count=3000; sleep 60";
     let unnamed =
         "exec 9>/var/tmp/hog; rm /var/tmp/hog; dd if=/dev/zero bs=1M count=3000 >&9; sleep 60";
     for script in [named, unnamed] {
         let mut plan = plan(script, 100);
         plan.disk_limit_bytes = Some(300 * MIB);
-        let finished = house.run(plan).await;
+        let finished = harness.run(plan).await;
         let report = finished.report();
         assert!(
             report.limit_hit == Some(LimitHit::Disk),
@@ -104,26 +104,26 @@ async fn a_disk_hog_is_ended_whether_its_file_has_a_name_or_not() {
 
 #[tokio::test]
 async fn a_build_below_its_disk_limit_is_left_alone_and_measured() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let script =
         "dd if=/dev/zero of=/var/tmp/some bs=1M count=200; sleep 3; rm /var/tmp/some; sleep 1";
     let mut plan = plan(script, 100);
     plan.disk_limit_bytes = Some(400 * MIB);
-    let finished = house.run(plan).await;
+    let finished = harness.run(plan).await;
     assert!(finished.report().is_clean());
     assert!(finished.report().lowest_free_bytes.is_some());
 }
 
 #[tokio::test]
 async fn what_is_left_after_a_limit_is_not_started() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let mut plan = plan("echo begun; sleep 60", 60);
     plan.silence_limit_seconds = Some(1);
     plan.steps.push(Step {
         name: "second".to_owned(),
         ..shell("echo never")
     });
-    let finished = house.run(plan).await;
+    let finished = harness.run(plan).await;
     assert!(!finished.log.contains("never"));
     assert_eq!(finished.report().steps.len(), 1);
     assert_ne!(finished.report().steps[0].end, StepEnd::Exit(0));

@@ -7,7 +7,7 @@ mod abandoned;
 mod collecting;
 mod cutting;
 mod ending;
-mod house;
+mod harness;
 mod limits;
 mod memory;
 mod running;

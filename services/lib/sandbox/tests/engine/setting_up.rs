@@ -10,12 +10,12 @@ use millrace_sandbox::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::house::{House, client, image, plan, profile, supervisor};
+use crate::harness::{Harness, client, image, plan, profile, supervisor};
 
 #[tokio::test]
 async fn images_of_self_tests_of_other_releases_go() {
-    let house = House::open().await;
-    self_test(&house.engine, profile(), &supervisor())
+    let harness = Harness::open().await;
+    self_test(&harness.engine, profile(), &supervisor())
         .await
         .unwrap();
     let names = async || {
@@ -30,7 +30,7 @@ async fn images_of_self_tests_of_other_releases_go() {
         names.sort();
         names
     };
-    let other = format!("millrace-selftest-{}", house.builder);
+    let other = format!("millrace-selftest-{}", harness.builder);
     let tag = TagImageOptions {
         repo: Some(other.clone()),
         tag: Some("latest".to_owned()),
@@ -44,7 +44,7 @@ async fn images_of_self_tests_of_other_releases_go() {
         Utc::now() + TimeDelta::days(1),
     );
     let remove = async |before| {
-        house
+        harness
             .engine
             .remove_old_self_tests(&keep, before)
             .await
@@ -59,12 +59,12 @@ async fn images_of_self_tests_of_other_releases_go() {
 
 #[tokio::test]
 async fn the_self_test_passes_in_short_time() {
-    let house = House::open().await;
-    let first = self_test(&house.engine, profile(), &supervisor())
+    let harness = Harness::open().await;
+    let first = self_test(&harness.engine, profile(), &supervisor())
         .await
         .unwrap();
     assert_eq!(first.memory_limit_bytes, 64 << 20);
-    let again = self_test(&house.engine, profile(), &supervisor())
+    let again = self_test(&harness.engine, profile(), &supervisor())
         .await
         .unwrap();
     assert!(again.millis < 3000, "{again:?}");
@@ -72,8 +72,8 @@ async fn the_self_test_passes_in_short_time() {
 
 #[tokio::test]
 async fn a_profile_that_the_engine_refuses_is_named_in_one_sentence() {
-    let house = House::open().await;
-    match self_test(&house.engine, Profile::Privileged, &supervisor()).await {
+    let harness = Harness::open().await;
+    match self_test(&harness.engine, Profile::Privileged, &supervisor()).await {
         Ok(_) => println!("this engine accepts privileged containers: nothing is refused"),
         Err(error) => {
             assert!(
@@ -88,22 +88,24 @@ async fn a_profile_that_the_engine_refuses_is_named_in_one_sentence() {
 
 #[tokio::test]
 async fn an_engine_says_who_it_is_and_says_it_again() {
-    let house = House::open().await;
-    let info = house.engine.info().await.unwrap();
+    let harness = Harness::open().await;
+    let info = harness.engine.info().await.unwrap();
     assert!(info.memory_bytes > 0 && info.cpus > 0 && !info.id.is_empty());
-    let other = House::open().await;
+    let other = Harness::open().await;
     assert_eq!(other.engine.info().await.unwrap(), info);
-    let digest = house.engine.image_digest(&image()).await.unwrap();
+    let digest = harness.engine.image_digest(&image()).await.unwrap();
     assert!(digest.contains(|c: char| c.is_ascii_hexdigit()));
 }
 
 #[tokio::test]
 async fn a_missing_image_and_a_missing_engine_are_told_apart() {
-    let house = House::open().await;
-    let runtime = Runtime::Engine(house.engine.clone());
-    let mut spec = house.spec();
+    let harness = Harness::open().await;
+    let runtime = Runtime::Engine(harness.engine.clone());
+    let mut spec = harness.spec();
     spec.image = "millrace-no-such-image:1".into();
-    let error = runtime.start(&spec, &House::files(plan("true", 60))).await;
+    let error = runtime
+        .start(&spec, &Harness::files(plan("true", 60)))
+        .await;
     let error = error.unwrap_err();
     assert!(
         matches!(error, SandboxError::ImageMissing { .. }),
@@ -117,14 +119,14 @@ async fn a_missing_image_and_a_missing_engine_are_told_apart() {
 
 #[tokio::test]
 async fn a_start_that_fails_half_way_leaves_no_container() {
-    let house = House::open().await;
-    let runtime = Runtime::Engine(house.engine.clone());
+    let harness = Harness::open().await;
+    let runtime = Runtime::Engine(harness.engine.clone());
     let folder = tempfile::tempdir().unwrap();
-    let mut files = House::files(plan("true", 60));
+    let mut files = Harness::files(plan("true", 60));
     files.source = Some(folder.path().join("missing"));
-    let error = runtime.start(&house.spec(), &files).await.unwrap_err();
+    let error = runtime.start(&harness.spec(), &files).await.unwrap_err();
     assert!(matches!(error, SandboxError::File { .. }), "{error}");
-    house.assert_empty().await;
+    harness.assert_empty().await;
 }
 
 /// A network that is removed again, however the test ends.
@@ -150,26 +152,26 @@ fn network_name(what: &str) -> String {
 
 #[tokio::test]
 async fn the_network_is_made_once_and_keeps_sandboxes_apart() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let network = NetworkSpec::new(network_name("own"));
-    house.engine.ensure_network(&network).await.unwrap();
+    harness.engine.ensure_network(&network).await.unwrap();
     let _removed = Network(network.name.clone());
-    house.engine.ensure_network(&network).await.unwrap();
-    let runtime = Runtime::Engine(house.engine.clone());
-    let mut spec = house.spec();
+    harness.engine.ensure_network(&network).await.unwrap();
+    let runtime = Runtime::Engine(harness.engine.clone());
+    let mut spec = harness.spec();
     spec.network = Some(network.name.clone());
-    let files = House::files(plan("cat /sys/class/net/*/operstate | wc -l", 60));
+    let files = Harness::files(plan("cat /sys/class/net/*/operstate | wc -l", 60));
     let handle = runtime.start(&spec, &files).await.unwrap();
-    let finished = house.finish(handle).await;
+    let finished = harness.finish(handle).await;
     assert_eq!(finished.log, "2\n");
 }
 
 #[tokio::test]
 async fn builders_that_start_together_make_one_network() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let network = NetworkSpec::new(network_name("race"));
     let _removed = Network(network.name.clone());
-    let made = (0..8).map(|_| house.engine.ensure_network(&network));
+    let made = (0..8).map(|_| harness.engine.ensure_network(&network));
     for made in futures_util::future::join_all(made).await {
         made.unwrap();
     }
@@ -182,8 +184,8 @@ async fn builders_that_start_together_make_one_network() {
 
 #[tokio::test]
 async fn an_open_network_of_somebody_else_is_refused() {
-    let house = House::open().await;
-    if house
+    let harness = Harness::open().await;
+    if harness
         .engine
         .info()
         .await
@@ -202,7 +204,7 @@ async fn an_open_network_of_somebody_else_is_refused() {
     };
     client().create_network(request).await.unwrap();
     let _removed = Network(network.name.clone());
-    let error = house.engine.ensure_network(&network).await.unwrap_err();
+    let error = harness.engine.ensure_network(&network).await.unwrap_err();
     assert!(
         matches!(error, SandboxError::NetworkFailed { .. }),
         "{error}"
@@ -211,10 +213,10 @@ async fn an_open_network_of_somebody_else_is_refused() {
 
 #[tokio::test]
 async fn the_stand_in_succeeds_at_once_and_says_what_it_is() {
-    let house = House::open().await;
+    let harness = Harness::open().await;
     let runtime = Runtime::Noop(NoopEngine::new("test"));
-    let files = House::files(plan("exit 1", 60));
-    let mut handle = runtime.start(&house.spec(), &files).await.unwrap();
+    let files = Harness::files(plan("exit 1", 60));
+    let mut handle = runtime.start(&harness.spec(), &files).await.unwrap();
     let log = handle.take_log().unwrap().recv().await.unwrap();
     assert!(String::from_utf8_lossy(&log).contains("no-op stand-in"));
     assert!(handle.wait().await.unwrap().report.unwrap().is_clean());

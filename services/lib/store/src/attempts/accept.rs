@@ -6,9 +6,9 @@ use millrace_domain::{
 };
 use sqlx::types::Json;
 
-use crate::attempts::heartbeat::FileKey;
 use crate::attempts::raise_limit::{Raise, raise};
 use crate::attempts::transition::{End, Locked, Next, lock, settle};
+use crate::attempts::uploads::FileKey;
 use crate::builders::availability::count_fault;
 use crate::builds::views::FileView;
 use crate::database::Store;

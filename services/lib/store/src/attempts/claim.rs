@@ -7,7 +7,7 @@ use millrace_domain::{AttemptId, AttemptState, BuilderId, TaskState, TokenHash};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::attempts::transition::{End, Locked, Next, hand_back_delay_ms, lock, settle};
+use crate::attempts::transition::{Locked, hand_back_delay_ms, lock, put_back};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
@@ -163,21 +163,6 @@ fn holds(locked: &Locked, builder: BuilderId, lease: Option<&TokenHash>) -> bool
         && lease
             .zip(stored)
             .is_some_and(|(lease, stored)| lease.matches(stored))
-}
-
-/// Revokes a live attempt without counting it.
-pub(crate) async fn put_back(
-    tx: &mut Tx,
-    locked: &Locked,
-    reason: &str,
-    delay_ms: i32,
-) -> Result<(), StoreError> {
-    let end = End {
-        state: AttemptState::Revoked,
-        reason: Some(reason),
-        outcome: None,
-    };
-    settle(tx, locked, end, &Next::handed_back(locked, delay_ms)).await
 }
 
 async fn claim(tx: &mut Tx, input: &ClaimInput) -> Result<ClaimOutcome, StoreError> {

@@ -7,8 +7,7 @@
 use millrace_domain::{AttemptId, AttemptState, Outcome, OutcomeKind, Stage, TaskId};
 use uuid::Uuid;
 
-use crate::attempts::claim::put_back;
-use crate::attempts::transition::{End, Locked, Next, lock, settle};
+use crate::attempts::transition::{End, Next, lock, put_back, settle};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
@@ -192,14 +191,4 @@ fn lost_outcome(builder: &str, stage: Option<Stage>) -> Outcome {
     let message = format!("builder {builder} was not heard of for longer than its lease{last}");
     let outcome = Outcome::new(OutcomeKind::BuilderLost, message);
     Outcome { stage, ..outcome }
-}
-
-impl Locked {
-    /// Whether the attempt can still be taken back.
-    pub(crate) fn is_alive(&self) -> bool {
-        match self.attempt_state {
-            AttemptState::Offered | AttemptState::Claimed => true,
-            AttemptState::Finished | AttemptState::Lost | AttemptState::Revoked => false,
-        }
-    }
 }

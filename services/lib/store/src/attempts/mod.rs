@@ -8,4 +8,5 @@ pub(crate) mod heartbeat;
 pub(crate) mod raise_limit;
 pub(crate) mod revoke_silent;
 pub(crate) mod transition;
+pub(crate) mod uploads;
 pub(crate) mod usage_history;

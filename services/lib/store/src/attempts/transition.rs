@@ -37,6 +37,16 @@ pub(crate) struct Locked {
     pub(crate) lease_token_hash: Option<Vec<u8>>,
 }
 
+impl Locked {
+    /// Whether the attempt can still be taken back.
+    pub(crate) fn is_alive(&self) -> bool {
+        match self.attempt_state {
+            AttemptState::Offered | AttemptState::Claimed => true,
+            AttemptState::Finished | AttemptState::Lost | AttemptState::Revoked => false,
+        }
+    }
+}
+
 /// How the attempt ends.
 pub(crate) struct End<'a> {
     pub(crate) state: AttemptState,
@@ -259,6 +269,21 @@ pub(crate) async fn settle(
             problem,
         ))
     }
+}
+
+/// Revokes a live attempt without counting it.
+pub(crate) async fn put_back(
+    tx: &mut Tx,
+    locked: &Locked,
+    reason: &str,
+    delay_ms: i32,
+) -> Result<(), StoreError> {
+    let end = End {
+        state: AttemptState::Revoked,
+        reason: Some(reason),
+        outcome: None,
+    };
+    settle(tx, locked, end, &Next::handed_back(locked, delay_ms)).await
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Builders that are heard of and take no work: drained by an administrator, or set aside for repeated faults of their
-//! own. Who is ready for work is told by the view `ready_builders` alone.
+//! Availability of builders: drained by an administrator, or set aside for repeated faults of their own. Which builders can be
+//! given work is defined by the database view `ready_builders` alone.
 
 use millrace_domain::{BuilderId, Origin, Outcome, OutcomeKind};
 
@@ -8,19 +8,19 @@ use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{Time, int4};
 
-/// What a builder is told of itself.
+/// Whether a builder may take work, as the answer to its heartbeat tells it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Availability {
-    /// It takes no more work until an administrator says otherwise.
+    /// An administrator drained it: it takes no work until it is undrained.
     pub drained: bool,
-    /// It was set aside at this time, and returns once it has passed its self-test since.
+    /// When it was set aside; it returns after passing a self-test since then.
     pub set_aside_at: Option<Time>,
-    /// It has just returned.
+    /// This call ended its set-aside state.
     pub returns: bool,
 }
 
-/// Whether an outcome says something of the builder: `Some(true)` for a fault of its own. What ended on request, what
-/// was lost with its builder and what another server withheld says nothing.
+/// Whether an outcome counts against the builder (`Some(true)`), in its favour (`Some(false)`), or neither way: attempts that
+/// were cancelled, lost with their builder, or could not be fetched say nothing about it.
 fn is_fault(kind: OutcomeKind) -> Option<bool> {
     match kind {
         OutcomeKind::SandboxFailed | OutcomeKind::BuilderDiskFull | OutcomeKind::InternalError => {
@@ -30,8 +30,8 @@ fn is_fault(kind: OutcomeKind) -> Option<bool> {
     }
 }
 
-/// Counts an attempt's end for or against its builder, which is set aside after `most` faults in a row (0: never). Says
-/// whether it was set aside now. The attempt's row is locked before the builder's, as by a heartbeat.
+/// Counts the end of an attempt for or against its builder, which is set aside after `most` faults in a row (0: never). Returns
+/// whether this call set it aside. The attempt's row is locked before the builder's, as in a heartbeat.
 pub(crate) async fn count_fault(
     tx: &mut Tx,
     builder: Option<BuilderId>,
@@ -41,7 +41,7 @@ pub(crate) async fn count_fault(
     let (Some(builder), Some(fault)) = (builder, is_fault(outcome.kind)) else {
         return Ok(false);
     };
-    // Without faults before, a good end writes nothing.
+    // A success of a builder without faults writes nothing.
     let set_aside: Option<bool> = sqlx::query_scalar(
         "update builders b set
              faults = case when $2 then b.faults + 1 else 0 end,
@@ -63,13 +63,13 @@ pub(crate) async fn count_fault(
 }
 
 impl Store {
-    /// Gives a builder no more work; what it has it finishes. Says whether there is such a builder.
+    /// Drains a builder: it gets no more work and finishes its attempts. Returns whether the builder exists.
     pub async fn drain_builder(&self, builder: BuilderId) -> Result<bool, StoreError> {
         let sql = "update builders set drained_at = coalesce(drained_at, now()) where id = $1";
         self.set_drained(builder, sql).await
     }
 
-    /// Gives a drained builder work again. Says whether there is such a builder.
+    /// Ends the drain of a builder. Returns whether the builder exists.
     pub async fn undrain_builder(&self, builder: BuilderId) -> Result<bool, StoreError> {
         let sql = "update builders set drained_at = null where id = $1";
         self.set_drained(builder, sql).await
@@ -77,14 +77,14 @@ impl Store {
 
     async fn set_drained(&self, builder: BuilderId, sql: &'static str) -> Result<bool, StoreError> {
         self.within(async {
-            let turned = sqlx::query(sql).bind(builder.0).execute(&self.pool).await?;
-            Ok(turned.rows_affected() == 1)
+            let changed = sqlx::query(sql).bind(builder.0).execute(&self.pool).await?;
+            Ok(changed.rows_affected() == 1)
         })
         .await
     }
 
-    /// What a builder is told with each heartbeat. One that has passed its self-test since it was set aside at `passed`
-    /// is ready again.
+    /// A builder's availability, for the answer to its heartbeat. A builder that was set aside at `passed` and reports a passed
+    /// self-test since then becomes available again.
     pub async fn standing(
         &self,
         builder: BuilderId,
@@ -92,7 +92,7 @@ impl Store {
     ) -> Result<Availability, StoreError> {
         self.within(async {
             let returns = match passed {
-                Some(at) => self.take_back(builder, at).await?,
+                Some(at) => self.end_set_aside(builder, at).await?,
                 None => false,
             };
             let row: Option<(bool, Option<Time>)> = sqlx::query_as(
@@ -111,7 +111,11 @@ impl Store {
         .await
     }
 
-    async fn take_back(&self, builder: BuilderId, set_aside_at: Time) -> Result<bool, StoreError> {
+    async fn end_set_aside(
+        &self,
+        builder: BuilderId,
+        set_aside_at: Time,
+    ) -> Result<bool, StoreError> {
         let taken = sqlx::query(
             "update builders set set_aside_at = null, set_aside_reason = null, faults = 0
              where id = $1 and set_aside_at = $2",

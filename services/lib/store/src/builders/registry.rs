@@ -1,100 +1,100 @@
-//! Builders: their identity, their offer and whether they are alive.
+//! Registry of builders: enrolment, lookup by token, and the list for people.
 
 use millrace_domain::{BuilderId, TokenHash};
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use crate::builders::blockers::{Blockers, DiskShort};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::{RowOf, Time, int4};
-use crate::scheduler::image_holds::{Blockers, DiskShort};
 
-/// A builder that enrols.
+/// What a builder sends when it enrols.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBuilder {
-    /// The identity it keeps over restarts.
+    /// Identity that the builder keeps over restarts.
     pub id: BuilderId,
-    /// A name for people.
+    /// Name for people; it need not be unique.
     pub name: String,
-    /// Digest of the token it is given.
+    /// Digest of the token that the builder is given with this enrolment.
     pub token_hash: TokenHash,
-    /// Digest of the token it had; a known id is taken up again only with it.
+    /// Digest of its previous token; a known id can be enrolled again only with it.
     pub previous_token_hash: Option<TokenHash>,
-    /// The engine whose memory it uses.
+    /// Id of the container engine, whose memory all its builders share.
     pub engine_id: String,
-    /// What all sandboxes on that engine may use, in MiB.
+    /// Memory that all sandboxes on that engine may use together, in MiB.
     pub engine_budget_mib: u32,
-    /// Architectures that it can run.
+    /// Architectures whose packages it can build.
     pub archs: Vec<String>,
-    /// Memory that it offers, in MiB.
+    /// Memory that the builder offers to sandboxes, in MiB.
     pub memory_mib: u32,
-    /// Sandboxes that it runs at once.
+    /// The most sandboxes that it runs at once.
     pub sandboxes: u32,
-    /// The program's version.
+    /// Version of the builder program.
     pub version: String,
-    /// It only renews its token: the same process, with all that is known of it.
+    /// Renews the token of a running process: drain state, faults and set-aside state stay as they are.
     pub renewal: bool,
 }
 
-/// What became of an enrolment.
+/// Answer to an enrolment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enrolment {
-    /// The builder is known under its new token.
+    /// The builder is registered under its new token.
     Enrolled {
-        /// It had been set aside and, started anew, is ready again.
+        /// It had been set aside; the restart makes it available again.
         returns: bool,
     },
     /// The id belongs to a builder with another token.
     IdTaken,
 }
 
-/// A builder that showed its token.
+/// A builder that was recognised by its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuilderRow {
-    /// The builder.
+    /// Identity of the builder.
     pub id: BuilderId,
-    /// Its name.
+    /// The builder's name, for people.
     pub name: String,
-    /// Its engine.
+    /// Id of the container engine that it uses.
     pub engine_id: String,
 }
 
-/// A builder as people see it.
+/// A builder as API and CLI show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuilderView {
-    /// The builder.
+    /// Identity of the builder.
     pub id: BuilderId,
-    /// Its name.
+    /// The builder's name, for people.
     pub name: String,
-    /// Its engine.
+    /// Id of the container engine that it uses.
     pub engine_id: String,
-    /// Architectures that it can run.
+    /// Architectures whose packages it can build.
     pub archs: Vec<String>,
-    /// Memory that it offers, in MiB.
+    /// Memory that the builder offers to sandboxes, in MiB.
     pub memory_mib: u32,
-    /// Sandboxes that it runs at once.
+    /// The most sandboxes that it runs at once.
     pub sandboxes: u32,
-    /// Memory left at its last heartbeat, in MiB.
+    /// Memory that was not reserved at its last heartbeat, in MiB.
     pub free_mib: u32,
-    /// Sandboxes left at its last heartbeat.
+    /// Further sandboxes that it could start at its last heartbeat.
     pub free_sandboxes: u32,
-    /// What keeps it from work, as it last said.
-    pub hindered: Blockers,
-    /// The program's version.
+    /// What kept it from taking work at its last heartbeat.
+    pub blockers: Blockers,
+    /// Version of the builder program.
     pub version: String,
     /// When it first enrolled.
     pub enrolled_at: Time,
-    /// When it last spoke.
+    /// When its last heartbeat or enrolment arrived.
     pub last_seen_at: Time,
-    /// Whether that is recent enough to give it work.
+    /// Whether its last heartbeat is at most 25 s old, so that it can be given work.
     pub live: bool,
-    /// It finishes what it has and ends.
+    /// It was asked to stop: it finishes its attempts and exits.
     pub stopping: bool,
-    /// Since when it gets no work because an administrator drained it.
+    /// When an administrator drained it; none if it is not drained.
     pub drained_at: Option<Time>,
-    /// Since when it gets no work because of faults of its own.
+    /// When it was set aside for repeated faults; none if it is not set aside.
     pub set_aside_at: Option<Time>,
-    /// Those faults.
+    /// The faults for which it was set aside, as a sentence.
     pub set_aside_reason: Option<String>,
 }
 
@@ -122,13 +122,15 @@ struct BuilderColumns {
 }
 
 impl Store {
-    /// Enrols a builder, or takes up its identity again.
+    /// Enrols a builder: registers a new identity, or gives a known one, shown by its previous token, a new token.
     pub async fn enrol_builder(&self, new: &NewBuilder) -> Result<Enrolment, StoreError> {
         self.within(async {
             let (enrolled, returned): (i64, i64) = sqlx::query_as(
                 "with before as (
+                    -- Whether this enrolment ends a set-aside state.
                     select id from builders where id = $1 and set_aside_at is not null and not $11
                 ), enrolled as (
+                    -- A known id is updated only if the previous token fits ($4); otherwise no row is returned.
                     insert into builders as b (id, name, token_hash, engine_id, archs, memory_mib, sandboxes,
                         free_mib, free_sandboxes, version)
                     values ($1, $2, $3, $5, $6, $7, $8, $7, $8, $9)
@@ -144,6 +146,7 @@ impl Store {
                     where b.token_hash = $4
                     returning engine_id
                 ), budgeted as (
+                    -- The last enrolment decides the budget of the engine.
                     insert into engines (id, budget_mib) select engine_id, $10 from enrolled
                     on conflict (id) do update set budget_mib = excluded.budget_mib
                 )
@@ -167,7 +170,7 @@ impl Store {
         .await
     }
 
-    /// Who this token belongs to.
+    /// The builder with this token.
     pub async fn builder_by_token(
         &self,
         hash: &TokenHash,
@@ -187,7 +190,7 @@ impl Store {
         .await
     }
 
-    /// All builders by name, those long gone too.
+    /// All builders ordered by name, including those that are not alive.
     pub async fn list_builders(&self) -> Result<Vec<BuilderView>, StoreError> {
         self.within(async {
             let rows: Vec<BuilderColumns> = sqlx::query_as(
@@ -223,7 +226,7 @@ fn builder_view(columns: BuilderColumns) -> Result<BuilderView, StoreError> {
         sandboxes: row.number(columns.sandboxes)?,
         free_mib: row.number(columns.free_mib)?,
         free_sandboxes: row.number(columns.free_sandboxes)?,
-        hindered: Blockers {
+        blockers: Blockers {
             disk,
             missing_images: columns.missing_images,
         },

@@ -1,4 +1,4 @@
-//! From rows to pictures: a page of builds with all that belongs to it, whatever its size, in six queries.
+//! Assembles [`BuildView`]s with their tasks, attempts, packages and files: six queries per page, whatever its size.
 
 use std::collections::HashMap;
 
@@ -144,7 +144,7 @@ pub(crate) async fn complete_builds(
     heads.into_iter().map(build).collect()
 }
 
-/// The sources of these builds, in order.
+/// Sources of these builds, by build and in order of their positions.
 pub(crate) async fn sources_of(
     tx: &mut Tx,
     builds: &[i64],
@@ -197,7 +197,8 @@ pub(crate) async fn complete_tasks(
 ) -> Result<Vec<TaskView>, StoreError> {
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let columns = sqlx::query_as(
-        "select a.*, b.name as builder_name, (select p.name from legacy_pollers p where p.id = a.poller_id) as poller from attempts a left join builders b on b.id = a.builder_id
+        "select a.*, b.name as builder_name, (select p.name from legacy_pollers p where p.id = a.poller_id) as poller
+         from attempts a left join builders b on b.id = a.builder_id
          where a.task_id = any($1) order by a.task_id, a.number",
     )
     .bind(&ids)
@@ -278,7 +279,7 @@ async fn packages_of(
     tx: &mut Tx,
     attempts: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<PackageView>>, StoreError> {
-    // As with every build that was just submitted.
+    // A build that was just submitted has no attempt: two queries less.
     if attempts.is_empty() {
         return Ok(HashMap::new());
     }

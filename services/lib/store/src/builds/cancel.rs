@@ -1,5 +1,5 @@
-//! Cancelling: what no builder has is over at once, what runs is told to stop, and what a silent builder has is taken
-//! back.
+//! Cancelling a build: tasks without a builder end at once, running ones are asked to stop, and attempts of builders that are
+//! silent are revoked.
 
 use millrace_domain::{AttemptId, BuildId, BuildState, BuilderId, Outcome, OutcomeKind, TaskState};
 use sqlx::types::Json;
@@ -12,25 +12,25 @@ use crate::error::StoreError;
 use crate::legacy::finish::cancel_with_poller;
 use crate::row::RowOf;
 
-/// What became of a wish to cancel.
+/// Answer to a request to cancel a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CancelResult {
-    /// Nothing of the build starts any more; what runs is asked to stop.
+    /// No task of the build starts any more; running ones are asked to stop.
     Cancelled {
-        /// Who to hint at what; their next heartbeat tells them anyway.
+        /// Builders to hint at, with their attempts; the answer to their next heartbeat repeats the request.
         hints: Vec<(BuilderId, AttemptId)>,
-        /// Those of them that were taken back at once, because their builders are not heard of.
+        /// Attempts that were revoked at once, because their builders are silent.
         revoked: Vec<AttemptId>,
     },
-    /// The build was over before.
+    /// The build had ended before.
     AlreadyFinished(BuildState),
-    /// There is no such build.
+    /// No build has this number.
     Unknown,
 }
 
 impl Store {
-    /// Cancels what is left of a build. A builder not heard of for `silent_seconds` is not waited for. A repeat is
-    /// harmless and hints again.
+    /// Cancels the tasks of a build that have not ended. Attempts of builders without a heartbeat for `silent_seconds` are revoked
+    /// without waiting for them. A repeat is harmless and returns the hints again.
     pub async fn cancel_build(
         &self,
         id: BuildId,
@@ -62,6 +62,7 @@ impl Store {
     }
 }
 
+/// Locks all tasks of the build, in order of their keys, and returns their states.
 async fn lock_tasks(tx: &mut Tx, id: BuildId) -> Result<Vec<TaskState>, StoreError> {
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "select id, state from tasks where build_id = $1 order by id for no key update",
@@ -74,6 +75,7 @@ async fn lock_tasks(tx: &mut Tx, id: BuildId) -> Result<Vec<TaskState>, StoreErr
         .collect()
 }
 
+/// Ends the tasks that no builder has claimed, and revokes their offers.
 async fn end_unclaimed(tx: &mut Tx, id: BuildId) -> Result<(), StoreError> {
     let outcome = Outcome::new(
         OutcomeKind::Cancelled,
@@ -81,6 +83,7 @@ async fn end_unclaimed(tx: &mut Tx, id: BuildId) -> Result<(), StoreError> {
     );
     sqlx::query(
         "with offers as (
+            -- Attempts after tasks: the tasks are locked already.
             select a.id from attempts a join tasks t on t.id = a.task_id
             where t.build_id = $1 and t.state in ('waiting', 'queued') and a.state in ('offered', 'claimed')
             order by a.id for no key update of a
@@ -88,6 +91,7 @@ async fn end_unclaimed(tx: &mut Tx, id: BuildId) -> Result<(), StoreError> {
             update attempts a set state = 'revoked', reason = 'the build was cancelled', ended_at = now()
             from offers where a.id = offers.id and a.state in ('offered', 'claimed')
         ), unpublished as (
+            -- Orders that were not confirmed yet need not be published any more.
             delete from outbox where attempt_id in (select id from offers)
         )
         update tasks set state = 'cancelled', outcome = $2, ended_at = now(), current_attempt = null
@@ -100,6 +104,7 @@ async fn end_unclaimed(tx: &mut Tx, id: BuildId) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Marks running tasks as cancelled on request, which heartbeats pass on to their builders.
 async fn ask_running(tx: &mut Tx, id: BuildId) -> Result<Vec<(BuilderId, AttemptId)>, StoreError> {
     let rows: Vec<(Option<Uuid>, Uuid)> = sqlx::query_as(
         "with asked as (

@@ -1,4 +1,4 @@
-//! Reading builds, tasks and attempts, each call as they were at one moment.
+//! Reads builds, tasks and attempts; each call sees one moment (a snapshot).
 
 use millrace_domain::{AttemptId, BuildId, BuildState, FileName, ProjectId, TaskId};
 
@@ -7,21 +7,21 @@ use crate::builds::views::{AttemptView, BuildView, TaskView};
 use crate::database::Store;
 use crate::error::StoreError;
 
-/// Which builds to list.
+/// Filter and page of a list of builds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ListQuery {
-    /// Only of this project.
+    /// Only builds of this project.
     pub project: Option<ProjectId>,
-    /// Only in this state.
+    /// Only builds in this state, which is computed from their tasks.
     pub state: Option<BuildState>,
-    /// Only builds older than this one: where the last page ended.
+    /// Only builds older than this one, which was the last of the previous page.
     pub before: Option<BuildId>,
-    /// The most builds returned.
+    /// The most builds in the answer.
     pub limit: u32,
 }
 
 impl Store {
-    /// A build.
+    /// One build with its tasks, attempts, packages and files.
     pub async fn build(&self, id: BuildId) -> Result<Option<BuildView>, StoreError> {
         self.within(async {
             let mut tx = self.snapshot().await?;
@@ -42,13 +42,14 @@ impl Store {
         .await
     }
 
-    /// Builds, newest first.
+    /// Builds that match the query, newest first.
     pub async fn list_builds(&self, query: &ListQuery) -> Result<Vec<BuildView>, StoreError> {
         self.within(async {
             let mut tx = self.snapshot().await?;
             let heads = sqlx::query_as(
                 "select b.id, o.name as owner, p.name as project, b.project_id, s.name as submitter, b.chroots,
                      b.repositories, b.memory_mib, b.timeout_seconds, b.disk_mib, b.priority, b.submitted_at, b.cancelled_at, b.resubmit_of
+                 -- `o` is the owner of the project, `s` the submitter.
                  from builds b join projects p on p.id = b.project_id join accounts o on o.id = p.account_id
                      join accounts s on s.id = b.submitter_id
                  where ($1::bigint is null or b.project_id = $1)
@@ -77,7 +78,7 @@ impl Store {
         .await
     }
 
-    /// A task.
+    /// One task with its attempts.
     pub async fn task(&self, id: TaskId) -> Result<Option<TaskView>, StoreError> {
         self.within(async {
             let mut tx = self.snapshot().await?;
@@ -92,7 +93,7 @@ impl Store {
         .await
     }
 
-    /// An attempt.
+    /// One attempt with its packages and files.
     pub async fn attempt(&self, id: AttemptId) -> Result<Option<AttemptView>, StoreError> {
         self.within(async {
             let mut tx = self.snapshot().await?;
@@ -110,7 +111,7 @@ impl Store {
         .await
     }
 
-    /// Whether some build was made of this uploaded source.
+    /// Whether any build names this uploaded source.
     pub async fn source_exists(&self, sha256: &str) -> Result<bool, StoreError> {
         self.within(async {
             let found = sqlx::query_scalar("select exists (select from sources where sha256 = $1)")
@@ -122,7 +123,7 @@ impl Store {
         .await
     }
 
-    /// Whether some build was made of this uploaded source under this name.
+    /// Whether any build names this uploaded source under this file name.
     pub async fn source_named(&self, sha256: &str, name: &FileName) -> Result<bool, StoreError> {
         self.within(async {
             let found = sqlx::query_scalar(

@@ -1,5 +1,5 @@
-//! Submission: a build with its sources, tasks and key in one statement, so that an answered submission is
-//! stored whole and a repeated one is stored once.
+//! Stores a submission: build, sources, tasks and idempotency key in one statement, so that an answered submission is stored
+//! completely and a repeated one is stored once.
 
 use millrace_domain::{
     BuildId, ChrootName, FileName, IdempotencyKey, Limits, Priority, RepositoryUrl, SourceUrl,
@@ -13,66 +13,66 @@ use crate::error::StoreError;
 use crate::projects::defaults::ProjectRow;
 use crate::row::{RowOf, Time, int4, int8, rank};
 
-/// A source to be built.
+/// A source package of a build to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSource {
-    /// What it is called in logs and results.
+    /// File name of the source package, as logs and results show it.
     pub name: FileName,
-    /// Where its bytes are.
+    /// Uploaded, or to be fetched from an address.
     pub place: SourcePlace,
 }
 
-/// What makes a repeated submission the same one.
+/// Idempotency key of a submission, by which a repeat is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubmissionKey {
-    /// Unique per account, for seven days.
+    /// The client's key, unique per account for seven days.
     pub key: IdempotencyKey,
-    /// Of the request's content: another content under the same key is refused.
+    /// SHA-256 of the request's content; different content under the same key is refused.
     pub digest: [u8; 32],
 }
 
 /// A build to be stored; everything in it is frozen from here on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBuild {
-    /// Where the results belong.
+    /// The project that the results belong to.
     pub project: ProjectRow,
-    /// The account that submits.
+    /// Key of the submitter's account.
     pub submitter: i64,
-    /// What to build, in order; at least one.
+    /// Source packages in the order in which they are built; at least one.
     pub sources: Vec<NewSource>,
-    /// Where to build; at least one, of one release, none twice.
+    /// Chroots; at least one, all of one release, none twice.
     pub chroots: Vec<ChrootName>,
     /// Extra repositories.
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
-    /// Disk space of each package's sandbox in MiB, where its builder gives less by itself.
+    /// Disk space of each package's sandbox in MiB; it counts where it is more than the builder's own setting.
     pub disk_mib: Option<u32>,
-    /// How urgent it is.
+    /// Priority class as submitted.
     pub priority: Priority,
     /// The memory class of these limits.
     pub memory_class: String,
-    /// The build that is tried again.
+    /// The build that this one repeats.
     pub resubmit_of: Option<BuildId>,
-    /// The client's key, where it sent one.
+    /// Idempotency key; none if the client sent none.
     pub key: Option<SubmissionKey>,
 }
 
-/// What became of a submission.
+/// Answer to a submission.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Submission {
     /// The build is stored, as shown.
     Accepted(Box<BuildView>),
     /// An earlier submission under the same key had stored this build.
     Replayed(BuildId),
-    /// Nothing was stored.
+    /// Nothing was stored, for this reason.
     Refused(SubmitRefused),
 }
 
 /// Why a submission was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitRefused {
-    /// The key belongs to a submission of other content.
+    /// The key was used for a submission with different content.
     #[error("this idempotency key was used for another submission")]
     KeyReused,
     /// The chroot does not exist or is disabled.
@@ -80,16 +80,18 @@ pub enum SubmitRefused {
     UnknownChroot(ChrootName),
 }
 
-/// The build appears only when every chroot is enabled; a taken key makes the whole statement fail.
+/// Stores the build only if every chroot is enabled; a key that is taken makes the whole statement fail.
 const SUBMIT: &str = "
     with chosen as (
+        -- The enabled ones among the named chroots.
         select c.name, c.arch, n.position
         from unnest($3::text[]) with ordinality as n(name, position)
         join chroots c on c.name = n.name and c.enabled
     ), dice as materialized (
+        -- Materialized: one random number for the whole statement.
         select floor(random() * 100) as shown
     ), routed as (
-        -- Pollers that want this build divide a hundred sides by their shares; the rest is the queue's.
+        -- Pollers that match the build share the numbers 0 to 99 by their percentages; the rest goes to the queue.
         select p.id from dice cross join (
             select p.id, sum(p.share_percent) over (order by p.id) as upto
             from legacy_pollers p, projects r join accounts o on o.id = r.account_id
@@ -99,26 +101,31 @@ const SUBMIT: &str = "
         ) p
         where dice.shown < p.upto order by p.id limit 1
     ), build as (
+        -- Without a row here nothing below is stored.
         insert into builds (project_id, submitter_id, chroots, repositories, memory_mib, timeout_seconds, resubmit_of, priority, poller_id, disk_mib)
         select $1, $2, $3, $4, $5, $6, $7, $17, (select id from routed), $18
         where (select count(*) from chosen) = cardinality($3::text[])
         returning id, submitted_at, poller_id
     ), named_sources as (
+        -- Positions count from 0 in the order given.
         insert into sources (build_id, position, name, url, sha256, size)
         select build.id, s.position - 1, s.name, s.url, s.sha256, s.size
         from build, unnest($9::text[], $10::text[], $11::text[], $12::bigint[]) with ordinality
             as s(name, url, sha256, size, position)
     ), new_tasks as (
+        -- A build for a poller is held back from the queue.
         insert into tasks (build_id, chroot, arch, memory_class, memory_mib, owner_id, priority, held, delayed)
         select build.id, chosen.name, chosen.arch, $8, $5, p.account_id, $17,
             case when build.poller_id is not null then 'poller' end, build.poller_id is not null
         from build, chosen, projects p where p.id = $1 order by chosen.position
         returning id, chroot
     ), named_routes as (
+        -- A release looks only at routes that have a row; in order of the key against deadlocks.
         insert into routes (arch, memory_class)
         select distinct chosen.arch, $8 from build, chosen order by 1
         on conflict do nothing
     ), named_key as (
+        -- The unique violation of the primary key is how a repeat is found.
         insert into idempotency_keys (account_id, key, digest, build_id)
         select $2, $13, $14, build.id from build where $13::text is not null
     )
@@ -144,7 +151,7 @@ impl Store {
                 Ok(Some(stored)) => Ok(Submission::Accepted(Box::new(view_of(new, stored)?))),
                 Ok(None) => match self.replay(new).await? {
                     Some(earlier) => Ok(earlier),
-                    None => Ok(Submission::Refused(self.name_unknown_chroot(new).await?)),
+                    None => Ok(Submission::Refused(self.find_unknown_chroot(new).await?)),
                 },
                 Err(error) if is_taken_key(&error) => self.replay(new).await?.ok_or_else(|| {
                     StoreError::Unavailable("the idempotency key expired just now".into())
@@ -187,6 +194,7 @@ impl Store {
             .await
     }
 
+    /// The build that an earlier submission stored under the same key; none if there is no such key.
     async fn replay(&self, new: &NewBuild) -> Result<Option<Submission>, StoreError> {
         let Some(key) = &new.key else {
             return Ok(None);
@@ -207,7 +215,7 @@ impl Store {
         }))
     }
 
-    async fn name_unknown_chroot(&self, new: &NewBuild) -> Result<SubmitRefused, StoreError> {
+    async fn find_unknown_chroot(&self, new: &NewBuild) -> Result<SubmitRefused, StoreError> {
         let enabled: Vec<String> = sqlx::query_scalar("select name from chroots where enabled")
             .fetch_all(&self.pool)
             .await?;
@@ -221,7 +229,7 @@ impl Store {
     }
 }
 
-/// The build as it was just stored: whoever submits need not read it back.
+/// The build as it was just stored, without reading it back.
 fn view_of(new: &NewBuild, stored: StoredColumns) -> Result<BuildView, StoreError> {
     let id = BuildId(stored.id);
     let task = |(chroot, task_id): (&ChrootName, i64)| TaskView {

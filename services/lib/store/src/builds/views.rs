@@ -1,4 +1,4 @@
-//! What people and programs are shown of builds, tasks and attempts.
+//! Builds, tasks, attempts, packages and files as the API shows them.
 
 use millrace_domain::{
     AttemptId, AttemptState, BuildId, BuildState, BuilderId, ChrootName, FileName, Limit, Limits,
@@ -8,61 +8,61 @@ use millrace_domain::{
 
 use crate::row::Time;
 
-/// Where the bytes of a source are.
+/// Where the bytes of a source package are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourcePlace {
-    /// Fetched from outside by the builder.
+    /// At an outside address, from which the builder fetches it.
     Url(SourceUrl),
-    /// Uploaded, and kept by digest.
+    /// In the result store, by digest.
     Stored {
         /// SHA-256 in lower-case hexadecimal.
         sha256: String,
-        /// In bytes.
+        /// Size in bytes.
         size: u64,
     },
 }
 
-/// A source of a build.
+/// A source package of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceView {
     /// Position within the build, from 0.
     pub position: u32,
-    /// What it is called.
+    /// File name of the source package.
     pub name: FileName,
-    /// Where its bytes are.
+    /// Uploaded, or at an outside address.
     pub place: SourcePlace,
 }
 
-/// A build with everything that belongs to it.
+/// A build with its sources, tasks, attempts, packages and files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BuildView {
-    /// The build.
+    /// The build's number, as people use it.
     pub id: BuildId,
-    /// The project's owner.
+    /// Name of the project's owner.
     pub owner: Name,
-    /// The project's name.
+    /// The project's name, without its owner.
     pub project: Name,
-    /// The project.
+    /// Key of the project's row.
     pub project_id: ProjectId,
-    /// Who submitted it.
+    /// Name of the account that submitted it.
     pub submitter: Name,
-    /// Where it is built, as submitted.
+    /// Chroots, in the order submitted.
     pub chroots: Vec<ChrootName>,
     /// Extra repositories, as submitted.
     pub repositories: Vec<RepositoryUrl>,
     /// Limits of each package.
     pub limits: Limits,
-    /// Disk space of each package's sandbox in MiB, where its builder gives less by itself.
+    /// Disk space of each package's sandbox in MiB; it counts where it is more than the builder's own setting.
     pub disk_mib: Option<u32>,
-    /// How urgent it is.
+    /// Priority class as submitted; waiting may raise it.
     pub priority: Priority,
     /// When it was submitted.
     pub submitted_at: Time,
     /// When it was first asked to be cancelled.
     pub cancelled_at: Option<Time>,
-    /// The build that it tries again.
+    /// The build that this one repeats.
     pub resubmit_of: Option<BuildId>,
-    /// Its sources, in order.
+    /// Source packages in the order in which they are built.
     pub sources: Vec<SourceView>,
     /// Its tasks, in order of its chroots.
     pub tasks: Vec<TaskView>,
@@ -78,116 +78,116 @@ impl BuildView {
 /// A task with its attempts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskView {
-    /// The task.
+    /// The task's number, unique among all tasks.
     pub id: TaskId,
-    /// Its build.
+    /// The build that it belongs to.
     pub build_id: BuildId,
-    /// Where it is built.
+    /// The chroot in which it is built.
     pub chroot: ChrootName,
-    /// Its state.
+    /// Waiting, queued, running, or how it ended.
     pub state: TaskState,
-    /// How it ended; present in terminal states only.
+    /// Outcome; present in terminal states only.
     pub outcome: Option<Outcome>,
-    /// The limit that it was raised to after it was hit; then its other limits are its build's.
+    /// The limit that was raised for the retry after it had been hit; the other limits stay those of the build.
     pub raised_limit: Option<Limit>,
-    /// Attempts that ended in a fault of ours.
+    /// Attempts that ended in an infrastructure fault; at most three are made.
     pub attempts_counted: u32,
-    /// When it was made.
+    /// When it was stored, with its build.
     pub created_at: Time,
     /// When a builder first claimed it.
     pub started_at: Option<Time>,
-    /// When it ended.
+    /// When it ended; none while it has not.
     pub ended_at: Option<Time>,
-    /// When its work was asked to stop.
+    /// When its builder was first asked to stop, because the build was cancelled.
     pub cancel_requested_at: Option<Time>,
     /// Its attempts, by number.
     pub attempts: Vec<AttemptView>,
 }
 
-/// A builder, as attempts name it.
+/// The builder that claimed an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuilderRef {
-    /// The builder.
+    /// Identity of the builder.
     pub id: BuilderId,
-    /// Its name.
+    /// The builder's name, for people.
     pub name: String,
 }
 
-/// What an attempt was given.
+/// Limits of each package in an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptLimits {
     /// Memory and swap together, in MiB.
     pub memory_mib: u32,
-    /// Wall time in seconds; nothing for attempts of before this was noted.
+    /// Wall time in seconds; none for attempts that are older than this column.
     pub timeout_seconds: Option<u32>,
-    /// Disk space in MiB; nothing where its builder's own setting holds.
+    /// Disk space in MiB; none where the builder's own setting applies.
     pub disk_mib: Option<u32>,
 }
 
 /// An attempt with its packages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptView {
-    /// The attempt.
+    /// Identity of the attempt (`UUIDv7`), the same in messages and logs.
     pub id: AttemptId,
-    /// Its task.
+    /// The task that it is an attempt of.
     pub task_id: TaskId,
-    /// Its number within the task, from 1.
+    /// Number within the task, from 1.
     pub number: u32,
-    /// Its state.
+    /// Offered, claimed, finished, lost or revoked.
     pub state: AttemptState,
-    /// Why it was revoked.
+    /// Why it was revoked, as a sentence.
     pub reason: Option<String>,
-    /// Who claimed it.
+    /// The builder that claimed it; none while it is on offer, and for a poller's attempt.
     pub builder: Option<BuilderRef>,
     /// The poller of 2012 that claimed it in a builder's place.
     pub poller: Option<String>,
-    /// How far the builder is.
+    /// Phase of the builder's work, by its last heartbeat.
     pub phase: Option<Phase>,
-    /// The present or last stage.
+    /// Stage of the sandbox, by the last heartbeat; the last one once it has ended.
     pub stage: Option<Stage>,
-    /// Stages so far.
+    /// Stages with their times, so far.
     pub stages: Vec<StageTime>,
-    /// What it waited for at the builder's last word although its work was done, as a word.
+    /// What finished work waits for, by the builder's last heartbeat; a word such as `spool_space`.
     pub waits_for: Option<String>,
-    /// How it ended; present when it finished or was lost.
+    /// Outcome; present when it finished or was lost.
     pub outcome: Option<Outcome>,
-    /// Bytes of its log that are stored.
+    /// Size of the stored log in bytes.
     pub log_size: u64,
-    /// Digest of the chroot's image.
+    /// Digest of the chroot's image that its sandboxes were made from.
     pub image_digest: Option<String>,
     /// When that image was baked.
     pub image_baked_at: Option<Time>,
-    /// What it was given.
+    /// Limits that applied to each of its packages.
     pub limits: AttemptLimits,
-    /// When it was made.
+    /// When it was created and offered to builders.
     pub offered_at: Time,
-    /// When it was claimed.
+    /// When a builder or poller claimed it.
     pub claimed_at: Option<Time>,
-    /// When it ended.
+    /// When it ended; none while it has not.
     pub ended_at: Option<Time>,
-    /// Its packages; present when it finished.
+    /// Results per source package; present when it finished.
     pub packages: Vec<PackageView>,
 }
 
-/// What became of one source in an attempt.
+/// Result of one source package in an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PackageView {
     /// Position of the source within the build.
     pub position: u32,
-    /// The source's name.
+    /// File name of the source package.
     pub source: FileName,
-    /// How it ended.
+    /// Outcome of this package.
     pub outcome: Outcome,
-    /// Its files, by name.
+    /// Result files, ordered by name.
     pub files: Vec<FileView>,
 }
 
-/// A file of a result.
+/// One file of a package's result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileView {
-    /// Its name.
+    /// File name, without a folder.
     pub name: FileName,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: String,

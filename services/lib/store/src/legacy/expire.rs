@@ -1,37 +1,37 @@
-//! Pollers that are not heard of: what they have not begun goes to the queue, and so does what they began and did not
-//! end in time. A build moves as a whole, and never back.
+//! Pollers that stopped polling: builds that they did not start go to the queue, and so do builds that they started and did
+//! not end in time. A build moves as a whole, and never back to a poller.
 
 use millrace_domain::{AttemptId, AttemptState, BuildId, Outcome, OutcomeKind, TaskState};
 use uuid::Uuid;
 
-use crate::attempts::claim::put_back;
-use crate::attempts::transition::{End, Next, lock, settle};
+use crate::attempts::transition::{End, Next, lock, put_back, settle};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
 
-/// Builds taken back by one sweep at most; the next one goes on.
+/// The most builds that one sweep takes back; the next sweep continues.
 const BATCH: i64 = 200;
 
-/// What a sweep took back.
+/// What one sweep took back from pollers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PollerSwept {
-    /// Builds that were a poller's, with its name; begun ones had been reported as started.
+    /// Builds that a poller had claimed, with that poller's name; some had been reported as started.
     pub returned: Vec<(BuildId, String)>,
-    /// Builds that were routed to a poller and never listed to it.
+    /// Number of builds that were routed to a poller and never listed to it.
     pub rerouted: u64,
-    /// Whether successes wait for their results to be looked for.
+    /// Whether successes wait until their results were verified.
     pub to_believe: bool,
 }
 
-/// Mostly there is nothing to do: that is found out by one statement.
-const ANY: &str = "
+/// One statement that says whether there is anything to do, since mostly there is not.
+const ANYTHING_DUE: &str = "
     select exists (select from attempts a where a.state = 'claimed' and a.poller_id is not null and a.lease_until < now()),
         exists (select from legacy_pollers p cross join lateral (
             select from builds b where b.poller_id = p.id and b.cancelled_at is null and b.first_claim_at is null limit 1) b
             where p.alive_until < now()),
         exists (select from attempts a where a.state = 'claimed' and a.poller_check_at <= now())";
 
+/// Builds with an attempt of a poller whose lease ran out, with the poller's name.
 const EXPIRED: &str = "
     select t.build_id, min(p.name)
     from attempts a join tasks t on t.id = a.task_id and t.current_attempt = a.id
@@ -39,14 +39,14 @@ const EXPIRED: &str = "
     where a.state = 'claimed' and a.poller_id is not null and a.lease_until < now()
     group by t.build_id order by t.build_id limit $1";
 
-/// Builds of pollers that do not poll, as far as nobody has them.
+/// Unclaimed builds that are routed to pollers which stopped polling.
 const UNLISTED: &str = "
     select b.id from legacy_pollers p join builds b on b.poller_id = p.id
     where p.alive_until < now() and b.cancelled_at is null and b.first_claim_at is null
     order by b.id limit $1";
 
-/// Gives tasks that nobody has to the queue.
-const TO_THE_QUEUE: &str = "
+/// Moves unclaimed tasks of these builds to the queue; the caller has locked the tasks.
+const MOVE_TO_QUEUE: &str = "
     with freed as (
         update tasks t set held = null, delayed = t.not_before > now()
         where t.build_id = any($1) and t.state = 'waiting' and t.current_attempt is null and t.held = 'poller'
@@ -55,11 +55,11 @@ const TO_THE_QUEUE: &str = "
     update builds b set poller_id = null where b.id in (select build_id from freed)";
 
 impl Store {
-    /// Takes back what pollers do not renew; to be repeated each second, after [`Store::sweep`], which puts off all leases
-    /// after a gap.
+    /// Takes back builds whose leases pollers do not renew. Called each second, after [`Store::sweep`], which extends all leases
+    /// after an outage.
     pub async fn sweep_pollers(&self) -> Result<PollerSwept, StoreError> {
         let (expired, unlisted, to_believe): (bool, bool, bool) = self
-            .within(async { Ok(sqlx::query_as(ANY).fetch_one(&self.pool).await?) })
+            .within(async { Ok(sqlx::query_as(ANYTHING_DUE).fetch_one(&self.pool).await?) })
             .await?;
         let mut swept = PollerSwept {
             to_believe,
@@ -108,9 +108,9 @@ impl Store {
             return Ok(false);
         }
         for attempt in attempts {
-            lose(&mut tx, AttemptId(attempt), poller).await?;
+            expire_attempt(&mut tx, AttemptId(attempt), poller).await?;
         }
-        sqlx::query(TO_THE_QUEUE)
+        sqlx::query(MOVE_TO_QUEUE)
             .bind([build].as_slice())
             .execute(&mut *tx)
             .await?;
@@ -128,7 +128,7 @@ impl Store {
         }
         let mut tx = self.begin().await?;
         lock_tasks(&mut tx, &found).await?;
-        // A poller may have been heard of meanwhile; then it may keep them.
+        // A poller may have polled meanwhile: then it keeps its builds.
         let still: Vec<i64> = sqlx::query_scalar(
             "select b.id from builds b join legacy_pollers p on p.id = b.poller_id
              where b.id = any($1) and p.alive_until < now() and b.first_claim_at is null",
@@ -136,7 +136,7 @@ impl Store {
         .bind(&found)
         .fetch_all(&mut *tx)
         .await?;
-        let moved = sqlx::query(TO_THE_QUEUE)
+        let moved = sqlx::query(MOVE_TO_QUEUE)
             .bind(&still)
             .execute(&mut *tx)
             .await?;
@@ -153,8 +153,8 @@ async fn lock_tasks(tx: &mut Tx, builds: &[i64]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Ends one attempt of a poller: uncounted where it was never begun, as lost where it was.
-async fn lose(tx: &mut Tx, attempt: AttemptId, poller: &str) -> Result<(), StoreError> {
+/// Ends one attempt of a poller: uncounted if the poller never started it, as lost if it did.
+async fn expire_attempt(tx: &mut Tx, attempt: AttemptId, poller: &str) -> Result<(), StoreError> {
     let Some(locked) = lock(tx, attempt).await? else {
         return Ok(());
     };

@@ -1,4 +1,4 @@
-//! How a poller's attempt ends: by its report, once that is believed, or because the build was cancelled.
+//! Ends a poller's attempt: by its report, once a success was verified, or because the build was cancelled.
 
 use chrono::Utc;
 use millrace_domain::{
@@ -12,31 +12,31 @@ use crate::attempts::transition::{End, Next, lock, settle};
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
-use crate::legacy::report::{PollerReport, time};
+use crate::legacy::types::{PollerReport, time};
 use crate::row::{RowOf, Time, int4};
 
-/// While a success is looked into, the attempt stays the poller's at least so long.
-const LOOK_SECONDS: i32 = 1800;
+/// Lease of an attempt whose reported success is being verified, in seconds.
+const VERIFY_SECONDS: i32 = 1800;
 
-/// A success that a poller reported.
+/// A success that a poller reported and whose results were not verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnverifiedSuccess {
-    /// The attempt.
+    /// The attempt that waits for the verification.
     pub attempt_id: AttemptId,
-    /// Its task.
+    /// The task that ends with it.
     pub task_id: TaskId,
-    /// Where it was built.
+    /// The chroot, which is a part of the address of the results.
     pub chroot: ChrootName,
-    /// Where the poller says that the results are.
+    /// Address of the results as the poller reported it; none if it reported none.
     pub results: Option<SourceUrl>,
-    /// What was built, in order.
+    /// Source packages of the build, in order; each has a folder in the results.
     pub sources: Vec<FileName>,
-    /// How long ago it was reported, in seconds.
+    /// Seconds since the report.
     pub age_seconds: u32,
 }
 
 #[derive(FromRow)]
-struct BelieveColumns {
+struct UnverifiedColumns {
     id: Uuid,
     task_id: i64,
     chroot: String,
@@ -46,18 +46,20 @@ struct BelieveColumns {
 }
 
 impl Store {
-    /// Successes whose results are to be looked for now; they are the caller's for so many seconds.
+    /// Leases reported successes to the caller for `seconds`, so that one frontend verifies each; the longest due first.
     pub async fn take_unverified(
         &self,
         limit: u32,
         seconds: u32,
     ) -> Result<Vec<UnverifiedSuccess>, StoreError> {
         self.within(async {
-            let rows: Vec<BelieveColumns> = sqlx::query_as(
+            let rows: Vec<UnverifiedColumns> = sqlx::query_as(
                 "with due as (
+                    -- Locks what is due; another frontend skips it. Index attempts_to_believe.
                     select id from attempts where state = 'claimed' and poller_check_at <= now()
                     order by poller_check_at limit $1 for no key update skip locked
                 ), taken as (
+                    -- The next look by anybody is after the lease.
                     update attempts a set poller_check_at = now() + $2 * interval '1 second'
                     from due where a.id = due.id and a.state = 'claimed'
                     returning a.id, a.task_id, (a.poller_report->>'at')::float8 as at
@@ -71,12 +73,12 @@ impl Store {
             .bind(int4(seconds))
             .fetch_all(&self.pool)
             .await?;
-            rows.iter().map(to_believe).collect()
+            rows.iter().map(unverified_success).collect()
         })
         .await
     }
 
-    /// Ends a poller's attempt whose success was looked into; false when something else has ended it.
+    /// Ends a poller's attempt with the outcome of the verification; false when something else has ended it.
     pub async fn settle_believed(
         &self,
         attempt: AttemptId,
@@ -87,14 +89,14 @@ impl Store {
             let Some(locked) = lock(&mut tx, attempt).await? else {
                 return Ok(false);
             };
-            let told: Option<Option<i64>> = sqlx::query_scalar(
+            let reported: Option<Option<i64>> = sqlx::query_scalar(
                 "select (poller_report->>'ended_on')::bigint from attempts
                  where id = $1 and state = 'claimed' and poller_report is not null",
             )
             .bind(attempt.0)
             .fetch_optional(&mut *tx)
             .await?;
-            let Some(ended_on) = told.filter(|_| locked.is_current) else {
+            let Some(ended_on) = reported.filter(|_| locked.is_current) else {
                 return Ok(false);
             };
             finish(&mut tx, attempt, outcome, ended_on.map(time)).await?;
@@ -105,7 +107,7 @@ impl Store {
     }
 }
 
-fn to_believe(columns: &BelieveColumns) -> Result<UnverifiedSuccess, StoreError> {
+fn unverified_success(columns: &UnverifiedColumns) -> Result<UnverifiedSuccess, StoreError> {
     let row = RowOf::new("attempts", columns.id);
     Ok(UnverifiedSuccess {
         attempt_id: AttemptId(columns.id),
@@ -117,14 +119,14 @@ fn to_believe(columns: &BelieveColumns) -> Result<UnverifiedSuccess, StoreError>
     })
 }
 
-/// Keeps a reported success until it is believed. The attempt is locked.
+/// Stores a reported success until it was verified. The caller has locked the attempt.
 pub(super) async fn record_success(
     tx: &mut Tx,
     attempt: AttemptId,
     entry: &PollerReport,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "with told as (
+        "with reported as (
             update attempts set phase = 'reported', poller_check_at = now(),
                 poller_report = jsonb_build_object('ended_on', $2::bigint, 'at', extract(epoch from now())),
                 lease_until = greatest(lease_until, now() + $3 * interval '1 second')
@@ -132,17 +134,17 @@ pub(super) async fn record_success(
         )
         -- The report of its start may have been lost.
         update tasks t set state = 'running', started_at = coalesce(t.started_at, now())
-        from told where t.current_attempt = told.id and t.state = 'queued'",
+        from reported where t.current_attempt = reported.id and t.state = 'queued'",
     )
     .bind(attempt.0)
     .bind(entry.ended_on)
-    .bind(LOOK_SECONDS)
+    .bind(VERIFY_SECONDS)
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-/// Ends a poller's live attempt with its task, at the time that it named; the task, if it is over with it.
+/// Ends a poller's live attempt with its task, at the time that the poller named; returns the task if that ended it.
 pub(super) async fn finish(
     tx: &mut Tx,
     attempt: AttemptId,
@@ -185,8 +187,8 @@ pub(super) async fn finish(
     Ok(Some(TaskId(locked.task_id)))
 }
 
-/// Ends what pollers have of a cancelled build whose tasks are locked: nobody can tell a poller to stop, so what it says
-/// from now on is ignored.
+/// Ends the attempts that pollers have of a cancelled build, whose tasks the caller has locked. The protocol of 2012 cannot ask a
+/// poller to stop, so its later reports are ignored.
 pub(crate) async fn cancel_with_poller(tx: &mut Tx, build: BuildId) -> Result<(), StoreError> {
     let attempts: Vec<Uuid> = sqlx::query_scalar(
         "select a.id from attempts a join tasks t on t.id = a.task_id and t.current_attempt = a.id

@@ -1,4 +1,4 @@
-//! What a poller has, for people.
+//! The tasks that a poller holds, for `millrace poller lens`.
 
 use millrace_domain::{BuildId, PollerId, TaskState};
 use sqlx::FromRow;
@@ -7,20 +7,20 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::{RowOf, Time};
 
-/// A task that a poller has.
+/// A task that a poller has claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owned {
-    /// Its build.
+    /// The build, which the poller got as a whole.
     pub build_id: BuildId,
-    /// Where it is built.
+    /// The chroot of the task.
     pub chroot: String,
-    /// `queued` while it is listed and not begun, `running` afterwards.
+    /// `queued` until the poller reports its start, `running` afterwards.
     pub state: TaskState,
-    /// Since when the poller has it.
+    /// When the poller claimed it.
     pub since: Time,
-    /// Until when, unless that is renewed.
+    /// End of the lease, unless it is renewed.
     pub until: Time,
-    /// Whether its success waits for its results to be seen.
+    /// Whether its success was reported and waits to be verified.
     pub is_reported: bool,
 }
 
@@ -35,7 +35,7 @@ struct OwnedColumns {
 }
 
 impl Store {
-    /// What the poller has, oldest build first; the first so many.
+    /// The first `limit` tasks that the poller holds, oldest build first.
     pub async fn owned_by_poller(
         &self,
         poller: PollerId,

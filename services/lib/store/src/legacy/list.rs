@@ -1,4 +1,4 @@
-//! What pollers of 2012 are shown: the oldest builds that nobody has touched.
+//! Rows of the list that pollers of 2012 fetch: the oldest builds of which no task was ever claimed.
 
 use std::collections::HashMap;
 
@@ -15,13 +15,13 @@ use crate::row::{RowOf, Time};
 /// A build as the legacy list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyBuild {
-    /// The build.
+    /// The build's number, which pollers know as `id`.
     pub id: BuildId,
-    /// The submitter's account, under the number that pollers know.
+    /// Number of the submitter's account as pollers know it.
     pub submitter_id: i64,
-    /// What is built, in order.
+    /// Source packages in the order of the build.
     pub sources: Vec<SourceView>,
-    /// Where, as submitted.
+    /// Chroots, in the order submitted.
     pub chroots: Vec<ChrootName>,
     /// Extra repositories, as submitted.
     pub repositories: Vec<RepositoryUrl>,
@@ -29,26 +29,26 @@ pub struct LegacyBuild {
     pub limits: Limits,
     /// When it was submitted.
     pub submitted_at: Time,
-    /// Its project, as it is now.
+    /// The project with its present settings.
     pub project: LegacyProject,
 }
 
 /// A project as the legacy list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyProject {
-    /// The project, under the number that pollers know.
+    /// The project's number as pollers know it.
     pub id: ProjectId,
-    /// Its name.
+    /// The project's name, without its owner.
     pub name: Name,
-    /// The owner's account, under the number that pollers know.
+    /// Number of the owner's account as pollers know it.
     pub owner_id: i64,
-    /// The owner's name.
+    /// Name of the owner's account.
     pub owner: Name,
     /// The project's present chroots.
     pub chroots: Vec<ChrootName>,
     /// The project's present repositories.
     pub repositories: Vec<RepositoryUrl>,
-    /// When it was made.
+    /// When the project was created.
     pub created_at: Time,
 }
 
@@ -70,21 +70,22 @@ struct LegacyColumns {
     project_created_at: Time,
 }
 
-/// Of builds by their ids, in no order.
+/// Builds by their ids, in no order.
 const BUILDS: &str = "
     select b.id, coalesce(s.legacy_id, s.id) as submitter_id, b.chroots, b.repositories, b.memory_mib, b.timeout_seconds,
         b.submitted_at, coalesce(p.legacy_id, p.id) as project_id, p.name as project,
         coalesce(o.legacy_id, o.id) as owner_id, o.name as owner,
         p.chroots as project_chroots, p.repositories as project_repositories, p.created_at as project_created_at
     from unnest($1::bigint[]) as n(id)
-        -- One after the other by key: from a plain join the planner may make a walk through all there are.
+        -- Each row by its primary key: a plain join might be planned as a scan of the whole tables.
+        -- The numbers shown are `legacy_id` where an import gave one, else our own keys.
         cross join lateral (select * from builds where builds.id = n.id limit 1) b
         cross join lateral (select * from projects where projects.id = b.project_id limit 1) p
         cross join lateral (select * from accounts where accounts.id = p.account_id limit 1) o
         cross join lateral (select * from accounts where accounts.id = b.submitter_id limit 1) s";
 
-/// The limit comes before all joins, and a lateral in the place of `not exists`: else the planner may sort, or join, all
-/// that waits.
+/// Ids of the list, oldest first. A lateral join in place of `not exists`, and the limit outside of it, keep the planner from
+/// sorting or joining all waiting builds.
 const WAITING: &str = "
     select b.id from builds b left join lateral (
         select true as one from tasks t
@@ -94,7 +95,7 @@ const WAITING: &str = "
     order by b.submitted_at, b.id limit $1";
 
 impl Store {
-    /// The oldest builds of which no task was ever claimed or is over, and that are not cancelled.
+    /// The oldest builds that are not cancelled and of which no task was ever claimed or has ended.
     pub async fn waiting_builds(&self, limit: u32) -> Result<Vec<LegacyBuild>, StoreError> {
         self.within(async {
             let mut tx = self.snapshot().await?;
@@ -110,7 +111,7 @@ impl Store {
     }
 }
 
-/// These builds, in this order.
+/// The builds with these ids, in this order; unknown ids are left out.
 pub(crate) async fn builds_by_id(tx: &mut Tx, ids: &[i64]) -> Result<Vec<LegacyBuild>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());

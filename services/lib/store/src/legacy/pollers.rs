@@ -1,7 +1,7 @@
-//! Pollers of 2012 that are known by name: who they are, what is routed to them, and what they last said.
+//! Pollers of 2012 as rows: their names and secrets, which builds are routed to them, and their last list and report.
 //!
-//! A build goes as a whole either to one poller that executes or to the queue. That is decided when it is submitted; an
-//! owner that is not heard of gives it to the queue, never the other way.
+//! A build goes as a whole either to one poller in execute mode or to the queue. That is decided when it is submitted. A poller
+//! that stops polling loses its builds to the queue; nothing moves from the queue to a poller.
 
 use millrace_domain::{ChrootName, Fence, Name, PollerId, PollerMode, TokenHash};
 use sqlx::FromRow;
@@ -11,72 +11,72 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::{RowOf, Time, int4};
 
-/// A poller to be made.
+/// A poller to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPoller {
-    /// Its name.
+    /// The poller's name, unique among those not removed.
     pub name: Name,
-    /// What it does.
+    /// Whether it only watches the list, or builds what it is given.
     pub mode: PollerMode,
-    /// Digest of the token in its address.
+    /// Digest of the secret token in its `/legacy/<token>/` address.
     pub token_hash: TokenHash,
-    /// Digest of its password.
+    /// Digest of the password that it sends with reports.
     pub secret_hash: TokenHash,
     /// Only builds of these projects (`owner/name`) are routed to it; of any where it is empty.
     pub projects: Vec<String>,
     /// Only builds in these chroots alone are routed to it; in any where it is empty.
     pub chroots: Vec<ChrootName>,
-    /// So many of a hundred of them.
+    /// Percentage of the matching builds that are routed to it.
     pub share_percent: u32,
-    /// How it is told that a build is not its own any more.
+    /// Answer to a late report of a build that the poller has lost: ignored, or refused with 409.
     pub fence: Fence,
-    /// It counts as polling for so long without a GET.
+    /// Seconds without a GET after which the poller counts as stopped.
     pub silence_seconds: u32,
 }
 
-/// A poller as people see it.
+/// A poller as API and CLI show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PollerView {
-    /// The poller.
+    /// Key of the poller's row.
     pub id: PollerId,
-    /// Its name.
+    /// The poller's name, unique among those not removed.
     pub name: Name,
-    /// What it does.
+    /// Whether it only watches the list, or builds what it is given.
     pub mode: PollerMode,
     /// Projects whose builds are routed to it.
     pub projects: Vec<String>,
     /// Chroots whose builds are routed to it.
     pub chroots: Vec<ChrootName>,
-    /// How many of a hundred.
+    /// Percentage of the matching builds that are routed to it.
     pub share_percent: u32,
-    /// How it is told that a build is not its own any more.
+    /// Answer to a late report of a build that the poller has lost: ignored, or refused with 409.
     pub fence: Fence,
-    /// When it was made.
+    /// When it was added.
     pub created_at: Time,
-    /// Whether builds are routed to it: it polled not long ago, or was made not long ago.
+    /// Whether builds are routed to it: it polled, or was added, within its time of silence.
     pub alive: bool,
-    /// When it last got its list.
+    /// When it last fetched its list.
     pub fetched_at: Option<Time>,
-    /// The builds in it.
+    /// Numbers of the builds in its last list.
     pub fetched: Vec<i64>,
-    /// When it last reported.
+    /// When it last sent a report.
     pub reported_at: Option<Time>,
-    /// What it reported.
+    /// Its last report, as it was understood.
     pub reported: Option<serde_json::Value>,
 }
 
-/// Who polls or reports.
+/// A poller that was recognised by its token or password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollerCaller {
-    /// The poller.
+    /// Key of the poller's row.
     pub id: PollerId,
-    /// Its name.
+    /// The poller's name, unique among those not removed.
     pub name: Name,
-    /// What it does.
+    /// Whether it only watches the list, or builds what it is given.
     pub mode: PollerMode,
-    /// How it is told that a build is not its own any more.
+    /// Answer to a late report of a build that the poller has lost: ignored, or refused with 409.
     pub fence: Fence,
-    /// Digest of its password.
+    /// Digest of the password that it sends with reports.
     pub secret_hash: Vec<u8>,
 }
 
@@ -107,7 +107,7 @@ struct CallerColumns {
 }
 
 impl Store {
-    /// Makes a poller; false where the name is taken.
+    /// Adds a poller; false if the name is taken.
     pub async fn add_poller(&self, new: &NewPoller) -> Result<bool, StoreError> {
         self.within(async {
             let added = sqlx::query(
@@ -131,7 +131,7 @@ impl Store {
         .await
     }
 
-    /// All pollers by name, without those that were removed.
+    /// All pollers ordered by name, without removed ones.
     pub async fn list_pollers(&self) -> Result<Vec<PollerView>, StoreError> {
         self.pollers(None).await
     }
@@ -156,7 +156,7 @@ impl Store {
         .await
     }
 
-    /// Gives a poller another token and password; false where there is no such poller.
+    /// Replaces a poller's token and password; false if there is no such poller.
     pub async fn rotate_poller(
         &self,
         name: &Name,
@@ -177,18 +177,20 @@ impl Store {
         .await
     }
 
-    /// Removes a poller; false where there is no such poller. What it has goes to the queue with the next sweep.
+    /// Removes a poller; false if there is no such poller. Its builds go to the queue with the next sweep.
     pub async fn remove_poller(&self, name: &Name) -> Result<bool, StoreError> {
         self.within(async {
             let removed: i64 = sqlx::query_scalar(
                 "with removed as (
                     update legacy_pollers set removed_at = now(), alive_until = now()
                     where name = $1 and removed_at is null returning id
-                ), held as (
+                ), claimed as (
+                    -- The poller's live attempts, locked in order of their keys as everywhere.
                     select id from attempts where state = 'claimed' and poller_id in (select id from removed)
                     order by id for no key update
                 ), ended as (
-                    update attempts a set lease_until = now() from held where a.id = held.id and a.state = 'claimed'
+                    -- The next sweep finds these leases expired and moves the builds.
+                    update attempts a set lease_until = now() from claimed where a.id = claimed.id and a.state = 'claimed'
                 )
                 select count(*) from removed",
             )
@@ -200,7 +202,7 @@ impl Store {
         .await
     }
 
-    /// Whose address has this token.
+    /// The poller whose `/legacy/<token>/` address has this token.
     pub async fn poller_by_token(
         &self,
         token: &TokenHash,
@@ -208,7 +210,7 @@ impl Store {
         self.poller_where("token_hash = $1", token).await
     }
 
-    /// Whose password this is.
+    /// The poller with this password.
     pub async fn poller_by_secret(
         &self,
         secret: &TokenHash,

@@ -1,10 +1,9 @@
-//! What a poller reports of its builds, in one transaction. Only its own live attempts change; what is over, cancelled
-//! or somebody else's is named and left alone.
+//! Accepts the report of a poller in one transaction. Only the poller's own live attempts change; builds that have ended,
+//! were cancelled or belong to another builder are named in the answer and left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::DateTime;
-use millrace_domain::{AttemptId, Outcome, OutcomeKind, PollerId, SourceUrl, TaskId};
+use millrace_domain::{AttemptId, Outcome, OutcomeKind, PollerId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -12,70 +11,41 @@ use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
 use crate::legacy::finish::{finish, record_success};
+use crate::legacy::types::{PollerReport, Reported, time};
 use crate::row::int4;
-
-/// What is said of one build. None leaves alone.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PollerReport {
-    /// The build's number, which may be anything.
-    pub id: i64,
-    /// Where its results are.
-    pub results: Option<SourceUrl>,
-    /// When it began, in seconds since 1970.
-    pub started_on: Option<i64>,
-    /// When it ended, in seconds since 1970.
-    pub ended_on: Option<i64>,
-    /// 1: success, 0: failure. Others are no end by themselves.
-    pub status: Option<i64>,
-}
-
-/// What became of a report.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reported {
-    /// Builds that were changed, in the order of the report.
-    pub updated: Vec<i64>,
-    /// Numbers that no build has.
-    pub unknown: Vec<i64>,
-    /// Builds that are over, cancelled, or not the poller's.
-    pub ignored: Vec<i64>,
-    /// Whether the start of an ignored build was reported.
-    pub fenced: bool,
-    /// Tasks that ended with it.
-    pub ended: Vec<TaskId>,
-    /// Whether a success waits for its results to be seen.
-    pub to_believe: bool,
-}
 
 /// A poller's live attempt.
 #[derive(Debug, Clone, Copy)]
 struct PollerAttempt {
-    attempt: AttemptId,
+    id: AttemptId,
+    /// Its success was reported and waits to be verified.
     is_reported: bool,
 }
 
 impl Store {
-    /// Takes a report; of several entries for one build the last one counts. `margin_seconds` is what a begun build gets
-    /// beyond all its packages' times; with `believes`, a success counts at once.
+    /// Accepts a report; of several entries for one build the last one counts. `margin_seconds` is the lease of a started
+    /// build beyond the sum of its packages' time limits. With `trusts_success` a success counts at once; otherwise the
+    /// attempt waits until its results were verified.
     pub async fn report_of_poller(
         &self,
         poller: PollerId,
         entries: &[PollerReport],
         margin_seconds: u32,
-        believes: bool,
+        trusts_success: bool,
     ) -> Result<Reported, StoreError> {
         let last = last_of_each(entries);
         let ids: Vec<i64> = last.iter().map(|entry| entry.id).collect();
         self.within(async {
             let mut tx = self.begin().await?;
             let known = lock_builds(&mut tx, &ids).await?;
-            let held = lock_held(&mut tx, poller, &ids).await?;
+            let attempts_of = lock_attempts(&mut tx, poller, &ids).await?;
             let mut reported = Reported::default();
             for entry in &last {
-                let attempts: Vec<PollerAttempt> = held
+                let attempts: Vec<PollerAttempt> = attempts_of
                     .get(&entry.id)
                     .map(|all| {
                         all.iter()
-                            .filter(|held| !held.is_reported)
+                            .filter(|attempt| !attempt.is_reported)
                             .copied()
                             .collect()
                     })
@@ -88,7 +58,7 @@ impl Store {
                 } else {
                     reported.updated.push(entry.id);
                     note_start(&mut tx, poller, entry, margin_seconds).await?;
-                    end(&mut tx, entry, &attempts, believes, &mut reported).await?;
+                    end(&mut tx, entry, &attempts, trusts_success, &mut reported).await?;
                 }
             }
             tx.commit().await?;
@@ -97,18 +67,18 @@ impl Store {
         .await
     }
 
-    /// Keeps what a poller said, for people.
+    /// Stores a poller's last report, which `millrace poller lens` shows.
     pub async fn note_report(
         &self,
         poller: PollerId,
-        said: &serde_json::Value,
+        report: &serde_json::Value,
     ) -> Result<(), StoreError> {
         self.within(async {
             sqlx::query(
                 "update legacy_pollers set reported_at = now(), reported = $2 where id = $1",
             )
             .bind(poller.0)
-            .bind(Json(said))
+            .bind(Json(report))
             .execute(&self.pool)
             .await?;
             Ok(())
@@ -132,7 +102,7 @@ fn last_of_each(entries: &[PollerReport]) -> Vec<&PollerReport> {
         .collect()
 }
 
-/// Locks all tasks of these builds; which of the builds there are.
+/// Locks all tasks of these builds and returns the builds that exist.
 async fn lock_builds(tx: &mut Tx, ids: &[i64]) -> Result<BTreeSet<i64>, StoreError> {
     let rows: Vec<i64> = sqlx::query_scalar(
         "select t.build_id from tasks t where t.build_id = any($1) order by t.id for no key update",
@@ -143,7 +113,8 @@ async fn lock_builds(tx: &mut Tx, ids: &[i64]) -> Result<BTreeSet<i64>, StoreErr
     Ok(rows.into_iter().collect())
 }
 
-async fn lock_held(
+/// Locks the poller's live attempts of these builds, by build.
+async fn lock_attempts(
     tx: &mut Tx,
     poller: PollerId,
     ids: &[i64],
@@ -158,17 +129,18 @@ async fn lock_held(
     .bind(ids)
     .fetch_all(&mut **tx)
     .await?;
-    let mut held: BTreeMap<i64, Vec<PollerAttempt>> = BTreeMap::new();
+    let mut found: BTreeMap<i64, Vec<PollerAttempt>> = BTreeMap::new();
     for (build, attempt, is_reported) in rows {
-        held.entry(build).or_default().push(PollerAttempt {
-            attempt: AttemptId(attempt),
+        found.entry(build).or_default().push(PollerAttempt {
+            id: AttemptId(attempt),
             is_reported,
         });
     }
-    Ok(held)
+    Ok(found)
 }
 
-/// From its start on, a build is the poller's for as long as all its packages may take, however often it polls.
+/// Records the start of a build. From then on its lease lasts as long as all its packages may take, however often the poller
+/// polls.
 async fn note_start(
     tx: &mut Tx,
     poller: PollerId,
@@ -187,12 +159,14 @@ async fn note_start(
     };
     sqlx::query(
         "with begun as (
+            -- Tasks of the build that the poller has and has not started; locked by `lock_builds`.
             update tasks t set state = 'running', started_at = least($3, now())
             from attempts a
             where t.build_id = $1 and t.state = 'queued' and a.id = t.current_attempt and a.state = 'claimed'
                 and a.poller_id = $2
             returning t.current_attempt
         ), size as (
+            -- Packages × chroots × time limit + margin.
             select (select count(*) from sources s where s.build_id = b.id) * cardinality(b.chroots) * b.timeout_seconds
                 + $4 as seconds
             from builds b where b.id = $1
@@ -213,26 +187,26 @@ async fn end(
     tx: &mut Tx,
     entry: &PollerReport,
     attempts: &[PollerAttempt],
-    believes: bool,
+    trusts_success: bool,
     reported: &mut Reported,
 ) -> Result<(), StoreError> {
     let Some(outcome) = outcome_of(entry) else {
         return Ok(());
     };
-    for held in attempts {
-        if outcome.kind.is_success() && !believes {
-            record_success(tx, held.attempt, entry).await?;
+    for attempt in attempts {
+        if outcome.kind.is_success() && !trusts_success {
+            record_success(tx, attempt.id, entry).await?;
             reported.to_believe = true;
         } else {
             let ended_at = entry.ended_on.map(time);
-            let ended = finish(tx, held.attempt, &outcome, ended_at).await?;
+            let ended = finish(tx, attempt.id, &outcome, ended_at).await?;
             reported.ended.extend(ended);
         }
     }
     Ok(())
 }
 
-/// How the build ended, if it did: `status` says it, and an end without a status is one that nobody can vouch for.
+/// Outcome of the build, if the entry ends it: by `status`, or by `ended_on` without a status, which counts as a failure.
 fn outcome_of(entry: &PollerReport) -> Option<Outcome> {
     match (entry.status, entry.ended_on) {
         (Some(1), _) => Some(Outcome::new(
@@ -249,12 +223,6 @@ fn outcome_of(entry: &PollerReport) -> Option<Outcome> {
         )),
         (_, None) => None,
     }
-}
-
-/// A poller's time. What lies outside of all calendars counts as its beginning.
-pub(super) fn time(seconds: i64) -> DateTime<chrono::Utc> {
-    let within = seconds.clamp(0, 253_402_300_799);
-    DateTime::from_timestamp(within, 0).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,83 +1,22 @@
-//! What builds refer to: the default account and project, and the operator's chroots.
+//! What a new installation begins with: the default account and project, and the chroots of the operator's file.
 
-use millrace_domain::{ChrootName, Name, ProjectId};
-use sqlx::FromRow;
+use millrace_domain::{Name, ProjectId};
 
+use crate::chroots::ChrootDef;
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::row::{RowOf, Time};
-
-/// A chroot as the operator configures it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChrootDef {
-    /// Its name, which also tells the architecture.
-    pub name: ChrootName,
-    /// The image with the initialised chroot.
-    pub image: String,
-    /// The name of mock's configuration inside the image.
-    pub mock_root: ChrootName,
-    /// The image that builders bake it from; none when the image is made elsewhere.
-    pub base: Option<String>,
-}
-
-/// A chroot as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChrootRow {
-    /// Its name.
-    pub name: ChrootName,
-    /// Its architecture.
-    pub arch: String,
-    /// The image with the initialised chroot.
-    pub image: String,
-    /// The name of mock's configuration inside the image.
-    pub mock_root: ChrootName,
-    /// Whether new builds may name it.
-    pub enabled: bool,
-    /// The image that builders bake it from; none when the image is made elsewhere.
-    pub base: Option<String>,
-    /// When a fresh image was last asked for.
-    pub refresh_asked_at: Option<Time>,
-}
 
 /// A project with its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectRow {
-    /// The project.
+    /// Key of the project's row; never changes.
     pub id: ProjectId,
-    /// The owner's account.
+    /// Key of the owner's row in `accounts`.
     pub account_id: i64,
-    /// The owner's name.
+    /// The owner's name, the first part of `owner/project`.
     pub owner: Name,
-    /// The project's name.
+    /// The project's name, the second part of `owner/project`.
     pub name: Name,
-}
-
-#[derive(FromRow)]
-pub(crate) struct ChrootColumns {
-    pub(crate) name: String,
-    pub(crate) arch: String,
-    pub(crate) image: String,
-    pub(crate) mock_root: String,
-    pub(crate) enabled: bool,
-    pub(crate) base: Option<String>,
-    pub(crate) refresh_asked_at: Option<Time>,
-}
-
-impl TryFrom<ChrootColumns> for ChrootRow {
-    type Error = StoreError;
-
-    fn try_from(columns: ChrootColumns) -> Result<Self, StoreError> {
-        let row = RowOf::new("chroots", &columns.name);
-        Ok(Self {
-            name: row.parse(&columns.name)?,
-            mock_root: row.parse(&columns.mock_root)?,
-            arch: columns.arch,
-            image: columns.image,
-            enabled: columns.enabled,
-            base: columns.base,
-            refresh_asked_at: columns.refresh_asked_at,
-        })
-    }
 }
 
 impl Store {
@@ -129,19 +68,6 @@ impl Store {
                 owner: account.clone(),
                 name: project.clone(),
             })
-        })
-        .await
-    }
-
-    /// All chroots by name, disabled ones too.
-    pub async fn list_chroots(&self) -> Result<Vec<ChrootRow>, StoreError> {
-        self.within(async {
-            let rows: Vec<ChrootColumns> = sqlx::query_as(
-                "select name, arch, image, mock_root, enabled, base, refresh_asked_at from chroots order by name",
-            )
-            .fetch_all(&self.pool)
-            .await?;
-            rows.into_iter().map(ChrootRow::try_from).collect()
         })
         .await
     }

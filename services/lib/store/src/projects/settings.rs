@@ -1,4 +1,4 @@
-//! What a project has set.
+//! Settings of a project, which its owner can change.
 
 use millrace_domain::Name;
 
@@ -8,11 +8,11 @@ use crate::error::StoreError;
 /// A project's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectView {
-    /// Its owner.
+    /// The owner's name, the first part of `owner/project`.
     pub owner: Name,
-    /// Its name.
+    /// The project's name, the second part of `owner/project`.
     pub name: Name,
-    /// A task that hit a limit is released once more with a larger one.
+    /// Whether a task that hit a limit is retried once with a larger one.
     pub auto_raise: bool,
 }
 
@@ -25,7 +25,7 @@ const READ: &str = "
     where name = $2 and account_id = (select id from accounts where name = $1) and $3::boolean is null";
 
 impl Store {
-    /// A project's settings, after those that are given were set.
+    /// Changes the given settings of a project and returns all its settings; none if the project does not exist.
     pub async fn project(
         &self,
         owner: &Name,

@@ -13,8 +13,7 @@ use crate::error::StoreError;
 use crate::row::int4;
 use crate::scheduler::cursor::{Purpose, Rota, Walk};
 use crate::scheduler::fair_share::{Line, Rest, UnderWay, Waiting};
-use crate::scheduler::release::ReleaseConfig;
-use crate::scheduler::reservations::Ready;
+use crate::scheduler::types::{Ready, ReleaseConfig};
 use crate::scheduler::window::Window;
 
 /// Classes of priority as stored, the highest first.

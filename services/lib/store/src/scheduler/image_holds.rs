@@ -5,44 +5,17 @@
 //! declined again and again. A sweep puts back what can start: as many as builders with the image have room for, or all
 //! once no builder lacks it any more.
 
-use millrace_domain::{AttemptId, AttemptState, BuilderId};
+use millrace_domain::{AttemptId, AttemptState};
 
-use crate::attempts::claim::put_back;
-use crate::attempts::transition::{hand_back_delay_ms, image_delay_ms, lock};
+use crate::attempts::transition::{hand_back_delay_ms, image_delay_ms, lock, put_back};
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::row::int4;
 use crate::scheduler::room::room;
 
 /// Tasks taken out of the line, or put back, by one statement at most.
 const BATCH: i64 = 1000;
 /// How long an order that a builder has no disk space for stays away from the broker, the first time.
 const DISK_DELAY_MS: i32 = 1000;
-
-/// What keeps a builder from work.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Blockers {
-    /// Its spool's disk is short of space.
-    pub disk: Option<DiskShort>,
-    /// Images that its engine lacks, as far as orders asked for them.
-    pub missing_images: Vec<String>,
-}
-
-/// How short of space a disk is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DiskShort {
-    /// Free space, in MiB.
-    pub free_mib: u32,
-    /// Below this the builder takes no work, in MiB.
-    pub floor_mib: u32,
-}
-
-impl Blockers {
-    /// Whether nothing does.
-    pub fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
-}
 
 /// Takes everything out of the line that needs the image of this task's chroot and more room than builders with the image
 /// have free.
@@ -90,27 +63,6 @@ const UNHOLD: &str = concat!(
 );
 
 impl Store {
-    /// Notes what keeps a builder from work; its next heartbeat says it again, or something else.
-    pub async fn note_blockers(
-        &self,
-        builder: BuilderId,
-        hindered: &Blockers,
-    ) -> Result<(), StoreError> {
-        self.within(async {
-            sqlx::query(
-                "update builders set disk_free_mib = $2, disk_floor_mib = $3, missing_images = $4 where id = $1",
-            )
-            .bind(builder.0)
-            .bind(hindered.disk.map(|disk| int4(disk.free_mib)))
-            .bind(hindered.disk.map(|disk| int4(disk.floor_mib)))
-            .bind(&hindered.missing_images)
-            .execute(&self.pool)
-            .await?;
-            Ok(())
-        })
-        .await
-    }
-
     /// Takes back an order that a builder cannot take because its disk is short, or because its engine lacks the image.
     /// Says whether the task was put back.
     pub async fn decline_hindered(

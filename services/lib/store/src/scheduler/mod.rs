@@ -8,5 +8,7 @@ pub(crate) mod more_candidates;
 pub(crate) mod release;
 pub(crate) mod reservations;
 pub(crate) mod room;
+pub(crate) mod routes;
 pub(crate) mod select;
+pub(crate) mod types;
 pub(crate) mod window;

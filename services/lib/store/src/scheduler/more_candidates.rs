@@ -8,7 +8,7 @@ use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::int4;
 use crate::scheduler::fair_share::{Line, Rest, Waiting};
-use crate::scheduler::release::ReleaseConfig;
+use crate::scheduler::types::ReleaseConfig;
 use crate::scheduler::window::Window;
 
 /// Of each of these lines the `$6` oldest tasks (`is_old`), and as many of its smallest need.

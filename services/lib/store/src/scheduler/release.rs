@@ -6,93 +6,20 @@
 
 use std::collections::HashMap;
 
-use millrace_domain::{AttemptId, BuildId, Limits, Name, RepositoryUrl, TaskId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::attempts::finished_packages::FinishedEarlier;
-use crate::builds::views::SourceView;
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
+use crate::outbox::LEASE_SECONDS;
 use crate::outbox::OutboxEntry;
-use crate::outbox::TAKEN_SECONDS;
-use crate::projects::defaults::ChrootRow;
 use crate::row::int4;
 use crate::scheduler::reservations::take_kept;
+use crate::scheduler::routes::{ANY_WAITING, REQUEUE_DUE, lock_routes};
 use crate::scheduler::select::take_tasks;
-use crate::scheduler::window::{ANY_WAITING, REJOIN, lock_routes, open_windows};
-
-/// How much to release.
-#[derive(Debug, Clone, Copy)]
-pub struct ReleaseConfig {
-    /// Released and unclaimed orders for each sandbox that could start now.
-    pub window_factor: u32,
-    /// The most tasks released by one call.
-    pub max_batch: u32,
-    /// Waiting this long raises a task by one class of priority.
-    pub age_seconds: u32,
-    /// Tasks of one owner on offer or running at once, where its account says nothing else.
-    pub owner_running: u32,
-}
-
-impl ReleaseConfig {
-    /// Tasks released at once where nothing else is said. A look at a long backlog takes time for each task that it
-    /// releases, and nothing else of those routes goes meanwhile: several smaller releases reach a free builder sooner
-    /// than one large one (`make bench relay`).
-    pub const BATCH: u32 = 50;
-}
-
-impl Default for ReleaseConfig {
-    fn default() -> Self {
-        Self {
-            window_factor: 1,
-            max_batch: Self::BATCH,
-            age_seconds: 3600,
-            owner_running: 100_000,
-        }
-    }
-}
-
-/// A task that is being released, with all that its order says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReleasedTask {
-    /// The attempt made for it.
-    pub attempt_id: AttemptId,
-    /// That attempt's number, from 1.
-    pub attempt_number: u32,
-    /// The task.
-    pub task_id: TaskId,
-    /// Its build.
-    pub build_id: BuildId,
-    /// The project's owner.
-    pub owner: Name,
-    /// The project.
-    pub project: Name,
-    /// Where to build.
-    pub chroot: ChrootRow,
-    /// The memory class; with the architecture it names the route.
-    pub memory_class: String,
-    /// What to build, in order.
-    pub sources: Vec<SourceView>,
-    /// What earlier attempts made of some of them.
-    pub finished: Vec<FinishedEarlier>,
-    /// Extra repositories.
-    pub repositories: Vec<RepositoryUrl>,
-    /// Limits of each package.
-    pub limits: Limits,
-    /// Disk space of each package in MiB, where the task was raised to it.
-    pub disk_mib: Option<u32>,
-}
-
-/// What one call released.
-#[derive(Debug, Default)]
-pub struct Release {
-    /// The orders, the caller's to publish for ten seconds.
-    pub entries: Vec<OutboxEntry>,
-    /// Whether tasks were held back: they wait for room.
-    pub held_back: bool,
-}
+use crate::scheduler::types::{Release, ReleaseConfig, ReleasedTask};
+use crate::scheduler::window::open_windows;
 
 impl Store {
     /// Releases waiting tasks of each route as far as its window is open: an attempt and an outbox row each. The
@@ -111,7 +38,7 @@ impl Store {
             let (any, any_due): (bool, bool) =
                 sqlx::query_as(ANY_WAITING).fetch_one(&self.pool).await?;
             if any_due {
-                sqlx::query(REJOIN).execute(&self.pool).await?;
+                sqlx::query(REQUEUE_DUE).execute(&self.pool).await?;
             }
             if !any && !any_due {
                 return Ok(Release::default());
@@ -179,7 +106,7 @@ async fn offer(
     .bind(tasks.iter().map(|t| t.attempt_id.0).collect::<Vec<_>>())
     .bind(tasks.iter().map(|t| t.task_id.0).collect::<Vec<_>>())
     .bind(bodies.iter().map(Json).collect::<Vec<_>>())
-    .bind(TAKEN_SECONDS)
+    .bind(LEASE_SECONDS)
     .bind(tasks.iter().map(|t| int4(t.limits.timeout_seconds)).collect::<Vec<_>>())
     .bind(tasks.iter().map(|t| t.disk_mib.map(int4)).collect::<Vec<_>>())
     .fetch_all(&mut **tx)

@@ -12,9 +12,9 @@ use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
 use crate::row::{RowOf, int4};
-use crate::scheduler::release::ReleaseConfig;
 use crate::scheduler::room::room;
-use crate::scheduler::window::Routes;
+use crate::scheduler::routes::Routes;
+use crate::scheduler::types::{Ready, ReleaseConfig};
 
 /// Names the lock that one sweeper at a time has.
 const LOCK: i64 = 0x6d69_6c6c_6b65_7074;
@@ -148,15 +148,6 @@ const KEPT_FREE: &str = concat!(
     " select max(k.memory_mib) from room r join kept k on k.engine_id = r.engine_id
     where r.id = $1 and (k.builder_id = r.id or r.engine_mib <= 0)"
 );
-
-/// A task that a builder was kept free for and that can start now.
-#[derive(Debug, FromRow)]
-pub(crate) struct Ready {
-    pub(crate) task_id: i64,
-    pub(crate) owner_id: i64,
-    /// As many tasks as its owner may have under way.
-    pub(crate) most: i64,
-}
 
 #[derive(FromRow)]
 struct LargeTask {

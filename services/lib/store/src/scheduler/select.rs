@@ -9,16 +9,15 @@ use sqlx::types::Json;
 use crate::attempts::finished_packages::{FinishedEarlier, finished_before};
 use crate::builds::assemble::sources_of;
 use crate::builds::views::SourceView;
+use crate::chroots::ChrootColumns;
 use crate::database::Tx;
 use crate::error::StoreError;
-use crate::projects::defaults::ChrootColumns;
 use crate::row::RowOf;
 use crate::scheduler::candidates::Found;
 use crate::scheduler::cursor::Rota;
 use crate::scheduler::fair_share::{Choice, choose};
 use crate::scheduler::more_candidates::read_on;
-use crate::scheduler::release::{ReleaseConfig, ReleasedTask};
-use crate::scheduler::reservations::Ready;
+use crate::scheduler::types::{Ready, ReleaseConfig, ReleasedTask};
 use crate::scheduler::window::Window;
 
 /// Each time lines are read at least twice as far, up to the size of their window.

@@ -1,4 +1,4 @@
-//! A look at the tables from outside, as a person with `psql` has it.
+//! Direct access to the tables from outside, as a person with `psql` has it.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -8,12 +8,12 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 /// Reads and changes tables past the store's own functions; for checks of what the store holds.
 #[derive(Debug, Clone)]
-pub struct Look {
+pub struct Inspector {
     pool: PgPool,
 }
 
-impl Look {
-    /// On this database; nothing is connected yet.
+impl Inspector {
+    /// An inspector of this database; nothing is connected yet.
     pub fn at(url: &SecretString) -> Result<Self, sqlx::Error> {
         let pool = PgPoolOptions::new()
             .max_connections(2)
@@ -30,7 +30,7 @@ impl Look {
         Ok(rows.into_iter().map(|row| row.0).collect())
     }
 
-    /// Runs a statement and tells how many rows it touched.
+    /// Runs a statement and returns how many rows it touched.
     pub async fn execute(&self, sql: &str) -> Result<u64, sqlx::Error> {
         let done = sqlx::query(AssertSqlSafe(sql.to_owned()))
             .execute(&self.pool)

@@ -2,6 +2,7 @@
 
 pub(crate) mod backlog;
 pub(crate) mod inspector;
+pub(crate) mod template;
 
 use std::str::FromStr;
 
@@ -30,47 +31,36 @@ pub struct TestDatabase {
     reason = "everything here panics, as the type says"
 )]
 impl TestDatabase {
-    /// A new database with the present schema.
+    /// A new database with the present schema, cloned from the server's template.
     pub async fn create() -> Self {
-        Self::create_empty().await.migrated().await
+        Self::create_with(Schema::Present, StoreConfig::DEFAULT_CONNECTIONS).await
     }
 
-    /// One whose store has a single connection, so that statements share their plans and the server's counters.
+    /// As [`TestDatabase::create`], with a store of a single connection, so that statements share their plans and the
+    /// server's counters.
     pub async fn create_narrow() -> Self {
-        Self::create_with(1).await.migrated().await
+        Self::create_with(Schema::Present, 1).await
     }
 
-    async fn migrated(self) -> Self {
-        let database = self;
-        if let Err(error) = database.store.migrate().await {
-            panic!("the test database could not be migrated: {error}");
-        }
-        database
-    }
-
-    /// A new database without any table.
+    /// A new database without any table, for tests of migrations and of programs that migrate.
     pub async fn create_empty() -> Self {
-        Self::create_with(StoreConfig::DEFAULT_CONNECTIONS).await
+        Self::create_with(Schema::None, StoreConfig::DEFAULT_CONNECTIONS).await
     }
 
-    async fn create_with(max_connections: u32) -> Self {
+    async fn create_with(schema: Schema, max_connections: u32) -> Self {
         let url = std::env::var(SERVER).unwrap_or_else(|_| DEFAULT_SERVER.to_owned());
         let server = PgConnectOptions::from_str(&url)
             .unwrap_or_else(|error| panic!("{SERVER} is no PostgreSQL URL: {error}"));
         let name = format!("millrace_test_{}", Uuid::new_v4().simple());
-        administer(&server, format!("create database {name}"))
+        create_for_test(&server, &url, &name, schema)
             .await
             .unwrap_or_else(|error| {
                 panic!(
                     "no PostgreSQL for tests ({error}); start one with scripts/test-postgres start, or name one in {SERVER}"
                 )
             });
-        let url = SecretString::from(with_database(&url, &name));
-        let config = StoreConfig {
-            max_connections,
-            ..StoreConfig::new(url.clone())
-        };
-        let store = Store::connect(&config).unwrap_or_else(|error| panic!("{error}"));
+        let url = address_of(&url, &name);
+        let store = store_on(&url, max_connections);
         Self {
             server,
             name,
@@ -106,6 +96,56 @@ impl TestDatabase {
             .unwrap_or_else(|error| panic!("{sql}: {error}"))
             .flatten()
     }
+}
+
+/// What a new database holds.
+#[derive(Debug, Clone, Copy)]
+enum Schema {
+    /// All tables, without rows.
+    Present,
+    /// Nothing.
+    None,
+}
+
+async fn create_for_test(
+    server: &PgConnectOptions,
+    url: &str,
+    name: &str,
+    schema: Schema,
+) -> Result<(), sqlx::Error> {
+    match schema {
+        Schema::Present => {
+            let template = template::ensure(server, url).await?;
+            create_database(server, name, Some(&template)).await
+        }
+        Schema::None => create_database(server, name, None).await,
+    }
+}
+
+async fn create_database(
+    server: &PgConnectOptions,
+    name: &str,
+    template: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    let template = template.unwrap_or("template1");
+    administer(
+        server,
+        format!("create database {name} template {template}"),
+    )
+    .await
+}
+
+/// A store on the database at this address; nothing is connected yet.
+fn store_on(url: &SecretString, max_connections: u32) -> Store {
+    let config = StoreConfig {
+        max_connections,
+        ..StoreConfig::new(url.clone())
+    };
+    Store::connect(&config).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn address_of(server: &str, name: &str) -> SecretString {
+    SecretString::from(with_database(server, name))
 }
 
 /// The same URL with another database's name as its path.

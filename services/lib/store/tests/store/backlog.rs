@@ -4,7 +4,7 @@
 use millrace_domain::{OutcomeKind, Phase, Priority};
 use millrace_store::{Backlog, ReserveConfig, TestDatabase};
 
-use crate::house::{CHROOT, House};
+use crate::harness::{CHROOT, Harness};
 
 const WAITING: u32 = 20_000;
 /// Rows and index entries that a step may read; a pass over one route of the backlog would be thousands.
@@ -23,12 +23,12 @@ fn backlog(tasks: u32, owners: u32) -> Backlog<'static> {
 }
 
 /// Rows and index entries read in this database so far, by its one connection.
-async fn reads(house: &House) -> i64 {
+async fn reads(harness: &Harness) -> i64 {
     let flush = "select pg_stat_force_next_flush()::text";
-    house.database.fetch_text(flush).await;
+    harness.database.fetch_text(flush).await;
     let sum = "select ((select sum(idx_tup_read) from pg_stat_user_indexes)
         + (select sum(seq_tup_read) from pg_stat_user_tables))::bigint::text";
-    house
+    harness
         .database
         .fetch_text(sum)
         .await
@@ -38,13 +38,13 @@ async fn reads(house: &House) -> i64 {
 }
 
 /// One task's way, and what each step of it has read.
-async fn one_way(house: &House) -> Vec<(&'static str, i64)> {
-    let builder = house.builder("b1").await;
-    let store = house.store();
+async fn one_way(harness: &Harness) -> Vec<(&'static str, i64)> {
+    let builder = harness.builder("b1").await;
+    let store = harness.store();
     let mut steps = Vec::new();
-    let mut before = reads(house).await;
+    let mut before = reads(harness).await;
     let mut done = async |step| {
-        let now = reads(house).await;
+        let now = reads(harness).await;
         steps.push((step, now - before));
         before = now;
     };
@@ -52,23 +52,23 @@ async fn one_way(house: &House) -> Vec<(&'static str, i64)> {
         after_seconds: 300,
         owner_running: 100,
     };
-    let build = house.submit().await;
+    let build = harness.submit().await;
     done("submit").await;
     store.reserve(&reserve).await.unwrap();
     done("reserve").await;
-    let released = house.release().await;
+    let released = harness.release().await;
     assert!(!released.is_empty());
     done("release").await;
     store.confirm_published(&released).await.unwrap();
     done("confirm").await;
-    let claimed = house.claim(builder, released[0].attempt_id).await;
+    let claimed = harness.claim(builder, released[0].attempt_id).await;
     done("claim").await;
     assert_eq!(store.kept_free(builder).await.unwrap(), None);
-    house.beat(claimed, Phase::Building).await;
+    harness.beat(claimed, Phase::Building).await;
     done("heartbeat").await;
-    house.accept(claimed, OutcomeKind::Succeeded).await;
+    harness.accept(claimed, OutcomeKind::Succeeded).await;
     done("accept").await;
-    house.sweep().await;
+    harness.sweep().await;
     done("sweep").await;
     store.cancel_build(build, 20).await.unwrap();
     done("cancel").await;
@@ -82,20 +82,20 @@ async fn one_way(house: &House) -> Vec<(&'static str, i64)> {
     // Nothing of it is in the way of the next one.
     let sql = "update tasks set state = 'cancelled', ended_at = now(), outcome = '{\"kind\": \"cancelled\", \"message\": \"\"}'
         where state in ('queued', 'running')";
-    house.database.execute(sql).await;
-    house
+    harness.database.execute(sql).await;
+    harness
         .database
         .execute("update attempts set state = 'revoked' where state in ('offered', 'claimed')")
         .await;
-    house
+    harness
         .database
         .execute("update builders set last_seen_at = '-infinity'")
         .await;
     steps
 }
 
-async fn assert_nothing_reads_the_backlog(house: &House, scene: &str) {
-    let steps = one_way(house).await;
+async fn assert_nothing_reads_the_backlog(harness: &Harness, scene: &str) {
+    let steps = one_way(harness).await;
     let too_much = |(_, read): &&(&str, i64)| *read >= MOST_READ;
     let found: Vec<_> = steps.iter().filter(too_much).collect();
     assert!(
@@ -105,23 +105,26 @@ async fn assert_nothing_reads_the_backlog(house: &House, scene: &str) {
 }
 
 async fn a_long_backlog(owners: u32) {
-    let house = House::on(TestDatabase::create_narrow().await).await;
-    assert_nothing_reads_the_backlog(&house, "plans made for an empty database").await;
+    let harness = Harness::on(TestDatabase::create_narrow().await).await;
+    assert_nothing_reads_the_backlog(&harness, "plans made for an empty database").await;
     // Much has ended and nothing waits: by the statistics an index of what waits is empty.
-    house.database.add_backlog(&backlog(2_000, owners)).await;
+    harness.database.add_backlog(&backlog(2_000, owners)).await;
     let sql = "update tasks set state = 'failed', ended_at = now(), outcome = '{\"kind\": \"build_failed\", \"message\": \"\"}'
         where state = 'waiting'";
-    house.database.execute(sql).await;
-    house
+    harness.database.execute(sql).await;
+    harness
         .database
         .execute("update builds set first_claim_at = now()")
         .await;
-    house.database.execute("vacuum analyze").await;
-    assert_nothing_reads_the_backlog(&house, "much has ended").await;
-    house.database.add_backlog(&backlog(WAITING, owners)).await;
-    assert_nothing_reads_the_backlog(&house, "statistics of a time when nothing waited").await;
-    house.database.execute("analyze").await;
-    assert_nothing_reads_the_backlog(&house, "statistics of now").await;
+    harness.database.execute("vacuum analyze").await;
+    assert_nothing_reads_the_backlog(&harness, "much has ended").await;
+    harness
+        .database
+        .add_backlog(&backlog(WAITING, owners))
+        .await;
+    assert_nothing_reads_the_backlog(&harness, "statistics of a time when nothing waited").await;
+    harness.database.execute("analyze").await;
+    assert_nothing_reads_the_backlog(&harness, "statistics of now").await;
 }
 
 #[tokio::test]
@@ -136,17 +139,17 @@ async fn no_step_reads_a_long_backlog_of_many_owners() {
 
 #[tokio::test]
 async fn no_step_reads_a_backlog_with_plans_made_for_small_tables() {
-    let house = House::on(TestDatabase::create_narrow().await).await;
-    house.database.add_backlog(&backlog(30, 5)).await;
-    house.database.execute("vacuum analyze").await;
-    assert_nothing_reads_the_backlog(&house, "small tables").await;
-    house.database.add_backlog(&backlog(WAITING, 500)).await;
-    assert_nothing_reads_the_backlog(&house, "plans made for small tables").await;
+    let harness = Harness::on(TestDatabase::create_narrow().await).await;
+    harness.database.add_backlog(&backlog(30, 5)).await;
+    harness.database.execute("vacuum analyze").await;
+    assert_nothing_reads_the_backlog(&harness, "small tables").await;
+    harness.database.add_backlog(&backlog(WAITING, 500)).await;
+    assert_nothing_reads_the_backlog(&harness, "plans made for small tables").await;
 }
 
 #[tokio::test]
 async fn no_step_reads_a_backlog_that_came_before_any_statistics() {
-    let house = House::on(TestDatabase::create_narrow().await).await;
-    house.database.add_backlog(&backlog(WAITING, 1)).await;
-    assert_nothing_reads_the_backlog(&house, "no statistics").await;
+    let harness = Harness::on(TestDatabase::create_narrow().await).await;
+    harness.database.add_backlog(&backlog(WAITING, 1)).await;
+    assert_nothing_reads_the_backlog(&harness, "no statistics").await;
 }

@@ -3,7 +3,7 @@
 use chrono::DateTime;
 use millrace_store::{ChrootAdded, ChrootDef, ImageReport, ImageStanding};
 
-use crate::house::{CHROOT, House, OTHER_CHROOT};
+use crate::harness::{CHROOT, Harness, OTHER_CHROOT};
 
 fn chroot(name: &str, image: &str, base: Option<&str>) -> ChrootDef {
     ChrootDef {
@@ -28,15 +28,18 @@ fn told(name: &str, standing: ImageStanding) -> ImageReport {
 
 #[tokio::test]
 async fn the_operators_file_adds_chroots_and_changes_none() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     let main = || "main".parse().unwrap();
     let seed = async |list: &[ChrootDef]| {
-        let seeded = house.store().ensure_defaults(&main(), &main(), list).await;
-        assert_eq!(seeded.unwrap(), house.project);
-        house.store().list_chroots().await.unwrap()
+        let seeded = harness
+            .store()
+            .ensure_defaults(&main(), &main(), list)
+            .await;
+        assert_eq!(seeded.unwrap(), harness.project);
+        harness.store().list_chroots().await.unwrap()
     };
     let other = OTHER_CHROOT.parse().unwrap();
-    assert!(house.store().enable_chroot(&other, false).await.unwrap());
+    assert!(harness.store().enable_chroot(&other, false).await.unwrap());
     let image = format!("image/{CHROOT}");
     let list = [
         chroot(CHROOT, &image, Some("base:1")),
@@ -62,27 +65,33 @@ async fn the_operators_file_adds_chroots_and_changes_none() {
 
 #[tokio::test]
 async fn a_chroot_is_added_once_and_shares_its_image_with_none() {
-    let house = House::new().await;
-    let add = async |new: &ChrootDef, most| house.store().add_chroot(new, most).await.unwrap();
+    let harness = Harness::new().await;
+    let add = async |new: &ChrootDef, most| harness.store().add_chroot(new, most).await.unwrap();
     let new = chroot("new-1-x86_64", "new", Some("base:1"));
     assert_eq!(add(&new, 2).await, ChrootAdded::Full);
     assert_eq!(add(&new, 9).await, ChrootAdded::Added);
     assert_eq!(add(&new, 9).await, ChrootAdded::NameTaken);
     let twin = chroot("twin-1-x86_64", "new", Some("base:1"));
     assert_eq!(add(&twin, 9).await, ChrootAdded::ImageTaken);
-    assert!(house.store().refresh_chroot(&new.name).await.unwrap());
+    assert!(harness.store().refresh_chroot(&new.name).await.unwrap());
     let made_elsewhere = CHROOT.parse().unwrap();
-    assert!(!house.store().refresh_chroot(&made_elsewhere).await.unwrap());
+    assert!(
+        !harness
+            .store()
+            .refresh_chroot(&made_elsewhere)
+            .await
+            .unwrap()
+    );
     let unknown = "x-1-x86_64".parse().unwrap();
-    assert!(!house.store().enable_chroot(&unknown, true).await.unwrap());
+    assert!(!harness.store().enable_chroot(&unknown, true).await.unwrap());
 }
 
 #[tokio::test]
 async fn a_builder_keeps_images_of_enabled_chroots_and_of_those_that_builds_still_need() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
     let names = async || {
-        let wanted = house.store().wanted_images(builder, 500).await.unwrap();
+        let wanted = harness.store().wanted_images(builder, 500).await.unwrap();
         wanted
             .into_iter()
             .map(|wanted| (wanted.chroot.name.to_string(), wanted.refresh_asked_ms_ago))
@@ -94,13 +103,13 @@ async fn a_builder_keeps_images_of_enabled_chroots_and_of_those_that_builds_stil
         "the other is of another architecture"
     );
     let name = CHROOT.parse().unwrap();
-    house.store().enable_chroot(&name, false).await.unwrap();
+    harness.store().enable_chroot(&name, false).await.unwrap();
     assert_eq!(names().await, []);
-    house.store().enable_chroot(&name, true).await.unwrap();
-    house.submit().await;
-    house.store().enable_chroot(&name, false).await.unwrap();
+    harness.store().enable_chroot(&name, true).await.unwrap();
+    harness.submit().await;
+    harness.store().enable_chroot(&name, false).await.unwrap();
     assert_eq!(names().await.len(), 1, "what was accepted goes on");
-    house
+    harness
         .database
         .execute("update chroots set base = 'b', refresh_asked_at = now() - interval '5 seconds'")
         .await;
@@ -110,28 +119,28 @@ async fn a_builder_keeps_images_of_enabled_chroots_and_of_those_that_builds_stil
 
 #[tokio::test]
 async fn a_task_waits_for_a_bake_and_says_how_it_goes() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    house
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    harness
         .database
         .execute("update chroots set base = 'b'")
         .await;
-    let build = house.submit().await;
-    let attempt = house.offer().await;
+    let build = harness.submit().await;
+    let attempt = harness.offer().await;
     let lacking = millrace_store::Blockers {
         disk: None,
         missing_images: vec![format!("image/{CHROOT}")],
     };
-    house
+    harness
         .store()
         .note_blockers(builder, &lacking)
         .await
         .unwrap();
-    let declined = house.store().decline_hindered(attempt, true, "no image");
+    let declined = harness.store().decline_hindered(attempt, true, "no image");
     assert!(declined.await.unwrap());
-    let task = house.build(build).await.tasks[0].id;
+    let task = harness.build(build).await.tasks[0].id;
     let wait = async || {
-        house
+        harness
             .store()
             .wait_facts(&[task], 100)
             .await
@@ -143,26 +152,26 @@ async fn a_task_waits_for_a_bake_and_says_how_it_goes() {
 
     let tell = async |standing| {
         let all = [told(CHROOT, standing), told("unknown-1-x", standing)];
-        house.store().record_images(builder, &all).await.unwrap();
+        harness.store().record_images(builder, &all).await.unwrap();
     };
     tell(ImageStanding::Baking).await;
     let bake = wait().await.bake.unwrap();
     assert_eq!((bake.builder.as_str(), bake.has_failed), ("b1", false));
-    assert_eq!(house.store().counts().await.unwrap().bakes_running, 1);
+    assert_eq!(harness.store().counts().await.unwrap().bakes_running, 1);
     tell(ImageStanding::Failed).await;
     let bake = wait().await.bake.unwrap();
     assert_eq!(
         (bake.has_failed, bake.error.as_deref()),
         (true, Some("no mirror"))
     );
-    assert_eq!(house.store().counts().await.unwrap().bakes_failing, 1);
+    assert_eq!(harness.store().counts().await.unwrap().bakes_failing, 1);
     tell(ImageStanding::Ready).await;
     assert_eq!(wait().await.bake, None);
-    let images = house.store().list_images().await.unwrap();
+    let images = harness.store().list_images().await.unwrap();
     assert_eq!(
-        (images.len(), images[0].told.standing),
+        (images.len(), images[0].report.standing),
         (1, ImageStanding::Ready)
     );
-    house.store().record_images(builder, &[]).await.unwrap();
-    assert_eq!(house.store().list_images().await.unwrap(), []);
+    harness.store().record_images(builder, &[]).await.unwrap();
+    assert_eq!(harness.store().list_images().await.unwrap(), []);
 }

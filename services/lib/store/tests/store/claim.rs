@@ -1,20 +1,20 @@
 use millrace_domain::{AttemptId, AttemptState, BuilderId, OutcomeKind, Phase, TaskState, Token};
 use millrace_store::{ClaimInput, ClaimOutcome, Enrolment, NewBuilder};
 
-use crate::house::{House, lease_of, new_builder};
+use crate::harness::{Harness, lease_of, new_builder};
 
 #[tokio::test]
 async fn of_twenty_claimants_at_once_one_is_granted_the_attempt() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     let mut builders = Vec::new();
     for number in 0..20 {
-        builders.push(house.builder(&format!("b{number}")).await);
+        builders.push(harness.builder(&format!("b{number}")).await);
     }
     for _ in 0..3 {
-        let build = house.submit().await;
-        let attempt = house.offer().await;
+        let build = harness.submit().await;
+        let attempt = harness.offer().await;
         let claimants = builders.iter().map(|builder| {
-            let (store, builder) = (house.store().clone(), *builder);
+            let (store, builder) = (harness.store().clone(), *builder);
             tokio::spawn(async move {
                 let input = ClaimInput {
                     builder_id: builder,
@@ -34,9 +34,9 @@ async fn of_twenty_claimants_at_once_one_is_granted_the_attempt() {
             }
         }
         assert_eq!(winners.len(), 1);
-        let held = house.attempt(attempt).await;
+        let held = harness.attempt(attempt).await;
         assert_eq!(held.builder.unwrap().id, winners[0]);
-        house
+        harness
             .assert_states(build, TaskState::Running, AttemptState::Claimed)
             .await;
     }
@@ -44,11 +44,11 @@ async fn of_twenty_claimants_at_once_one_is_granted_the_attempt() {
 
 #[tokio::test]
 async fn the_same_nonce_gets_the_same_answer_and_any_other_nonce_none() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    house.submit().await;
-    let attempt = house.offer().await;
-    let claim = |nonce| house.try_claim(builder, attempt, nonce);
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    harness.submit().await;
+    let attempt = harness.offer().await;
+    let claim = |nonce| harness.try_claim(builder, attempt, nonce);
     assert_eq!(
         claim("first").await,
         ClaimOutcome::Granted { already: false }
@@ -59,69 +59,70 @@ async fn the_same_nonce_gets_the_same_answer_and_any_other_nonce_none() {
     );
     assert_eq!(claim("second").await, ClaimOutcome::Taken);
     let lease = lease_of(builder, attempt, "first");
-    assert!(house.store().lease_holds(attempt, &lease).await.unwrap());
+    assert!(harness.store().lease_holds(attempt, &lease).await.unwrap());
     let other = lease_of(builder, attempt, "second");
-    assert!(!house.store().lease_holds(attempt, &other).await.unwrap());
+    assert!(!harness.store().lease_holds(attempt, &other).await.unwrap());
 }
 
 #[tokio::test]
 async fn what_never_existed_or_is_over_cannot_be_claimed() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    let unknown = house
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    let unknown = harness
         .try_claim(builder, AttemptId::generate(), "nonce")
         .await;
     assert_eq!(unknown, ClaimOutcome::Revoked);
-    let (_, claimed) = house.running(builder).await;
-    house.accept(claimed, OutcomeKind::Succeeded).await;
-    let over = house.try_claim(builder, claimed.attempt, "nonce").await;
+    let (_, claimed) = harness.running(builder).await;
+    harness.accept(claimed, OutcomeKind::Succeeded).await;
+    let over = harness.try_claim(builder, claimed.attempt, "nonce").await;
     assert_eq!(over, ClaimOutcome::Revoked);
 }
 
 #[tokio::test]
 async fn a_claim_before_the_confirm_holds_and_the_confirm_leaves_it_alone() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    let build = house.submit().await;
-    let entries = house.release().await;
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    let build = harness.submit().await;
+    let entries = harness.release().await;
     // The relay still waits for the broker while the builder has the message.
-    house.claim(builder, entries[0].attempt_id).await;
-    house
+    harness.claim(builder, entries[0].attempt_id).await;
+    harness
         .assert_states(build, TaskState::Running, AttemptState::Claimed)
         .await;
-    house.store().confirm_published(&entries).await.unwrap();
-    house
+    harness.store().confirm_published(&entries).await.unwrap();
+    harness
         .assert_states(build, TaskState::Running, AttemptState::Claimed)
         .await;
-    assert_eq!(house.store().counts().await.unwrap().outbox, 0);
+    assert_eq!(harness.store().counts().await.unwrap().outbox, 0);
 }
 
 #[tokio::test]
 async fn an_order_claimed_while_its_relay_died_is_not_published_again() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    house.submit().await;
-    let attempt = house.release().await[0].attempt_id;
-    house.claim(builder, attempt).await;
-    assert_eq!(house.take_all().await, []);
-    assert_eq!(house.store().counts().await.unwrap().outbox, 0);
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    harness.submit().await;
+    let attempt = harness.release().await[0].attempt_id;
+    harness.claim(builder, attempt).await;
+    assert_eq!(harness.take_all().await, []);
+    assert_eq!(harness.store().counts().await.unwrap().outbox, 0);
 }
 
 #[tokio::test]
 async fn confirms_and_claims_side_by_side_never_wait_for_each_other() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     let mut builders = Vec::new();
     for number in 0..4 {
-        builders.push(house.builder(&format!("b{number}")).await);
+        builders.push(harness.builder(&format!("b{number}")).await);
     }
     for _ in 0..10 {
         for _ in 0..8 {
-            house.submit().await;
+            harness.submit().await;
         }
-        let entries = house.release().await;
+        let entries = harness.release().await;
         let attempts: Vec<_> = entries.iter().map(|entry| entry.attempt_id).collect();
         let claims = attempts.iter().enumerate().map(|(index, attempt)| {
-            let (store, builder, attempt) = (house.store().clone(), builders[index % 4], *attempt);
+            let (store, builder, attempt) =
+                (harness.store().clone(), builders[index % 4], *attempt);
             tokio::spawn(async move {
                 let input = ClaimInput {
                     builder_id: builder,
@@ -134,16 +135,16 @@ async fn confirms_and_claims_side_by_side_never_wait_for_each_other() {
             })
         });
         let claims: Vec<_> = claims.collect();
-        house.store().confirm_published(&entries).await.unwrap();
+        harness.store().confirm_published(&entries).await.unwrap();
         for claim in claims {
             assert_eq!(
                 claim.await.unwrap(),
                 ClaimOutcome::Granted { already: false }
             );
         }
-        let counts = house.store().counts().await.unwrap();
+        let counts = harness.store().counts().await.unwrap();
         assert_eq!((counts.queued, counts.outbox), (0, 0));
-        house
+        harness
             .database
             .execute("update attempts set phase = 'spooled' where state = 'claimed'")
             .await;
@@ -152,53 +153,53 @@ async fn confirms_and_claims_side_by_side_never_wait_for_each_other() {
 
 #[tokio::test]
 async fn another_builder_goes_first_after_a_fault_on_this_one() {
-    let house = House::new().await;
-    let (first, second) = (house.builder("b1").await, house.builder("b2").await);
-    let (build, claimed) = house.running(first).await;
-    house.accept(claimed, OutcomeKind::SandboxFailed).await;
-    let attempt = house.offer().await;
-    let refused = house.try_claim(first, attempt, "nonce").await;
+    let harness = Harness::new().await;
+    let (first, second) = (harness.builder("b1").await, harness.builder("b2").await);
+    let (build, claimed) = harness.running(first).await;
+    harness.accept(claimed, OutcomeKind::SandboxFailed).await;
+    let attempt = harness.offer().await;
+    let refused = harness.try_claim(first, attempt, "nonce").await;
     assert_eq!(refused, ClaimOutcome::Avoid);
-    house
+    harness
         .assert_states(build, TaskState::Waiting, AttemptState::Revoked)
         .await;
     assert!(
-        house.release().await.is_empty(),
+        harness.release().await.is_empty(),
         "it stays away from the broker for a moment"
     );
-    let attempt = house.offer().await;
-    house.claim(second, attempt).await;
-    assert_eq!(house.task(build).await.attempts_counted, 1);
+    let attempt = harness.offer().await;
+    harness.claim(second, attempt).await;
+    assert_eq!(harness.task(build).await.attempts_counted, 1);
 }
 
 #[tokio::test]
 async fn the_avoided_builder_gets_the_task_when_nobody_else_can_take_it_or_did_for_a_minute() {
-    let house = House::new().await;
-    let first = house.builder("b1").await;
+    let harness = Harness::new().await;
+    let first = harness.builder("b1").await;
     let too_small = NewBuilder {
         memory_mib: 1024,
         ..new_builder("b2")
     };
-    house.enrol(too_small).await;
-    let (build, claimed) = house.running(first).await;
-    house.accept(claimed, OutcomeKind::SandboxFailed).await;
-    let attempt = house.offer().await;
-    let claimed = house.claim(first, attempt).await;
+    harness.enrol(too_small).await;
+    let (build, claimed) = harness.running(first).await;
+    harness.accept(claimed, OutcomeKind::SandboxFailed).await;
+    let attempt = harness.offer().await;
+    let claimed = harness.claim(first, attempt).await;
 
-    house.builder("b3").await;
-    house.accept(claimed, OutcomeKind::SandboxFailed).await;
-    house
+    harness.builder("b3").await;
+    harness.accept(claimed, OutcomeKind::SandboxFailed).await;
+    harness
         .database
         .execute("update tasks set waiting_since = now() - interval '61 seconds'")
         .await;
-    let attempt = house.offer().await;
-    house.claim(first, attempt).await;
-    assert_eq!(house.task(build).await.attempts_counted, 2);
+    let attempt = harness.offer().await;
+    harness.claim(first, attempt).await;
+    assert_eq!(harness.task(build).await.attempts_counted, 2);
 }
 
 #[tokio::test]
 async fn grants_on_one_engine_stay_within_its_memory_also_at_once() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     let mut builders = Vec::new();
     for name in ["b1", "b2", "b3", "b4"] {
         let shared = NewBuilder {
@@ -206,15 +207,20 @@ async fn grants_on_one_engine_stay_within_its_memory_also_at_once() {
             engine_budget_mib: 5000,
             ..new_builder(name)
         };
-        builders.push(house.enrol(shared).await);
+        builders.push(harness.enrol(shared).await);
     }
     for _ in 0..4 {
-        house.submit().await;
+        harness.submit().await;
     }
-    let attempts: Vec<_> = house.release().await.iter().map(|r| r.attempt_id).collect();
+    let attempts: Vec<_> = harness
+        .release()
+        .await
+        .iter()
+        .map(|r| r.attempt_id)
+        .collect();
     assert_eq!(attempts.len(), 4);
     let claims = attempts.iter().zip(&builders).map(|(attempt, builder)| {
-        let (store, attempt, builder) = (house.store().clone(), *attempt, *builder);
+        let (store, attempt, builder) = (harness.store().clone(), *attempt, *builder);
         tokio::spawn(async move {
             let input = ClaimInput {
                 builder_id: builder,
@@ -239,33 +245,33 @@ async fn grants_on_one_engine_stay_within_its_memory_also_at_once() {
             .count(),
         2
     );
-    let counts = house.store().counts().await.unwrap();
+    let counts = harness.store().counts().await.unwrap();
     assert_eq!((counts.running, counts.waiting, counts.outbox), (2, 2, 0));
 }
 
 #[tokio::test]
 async fn memory_comes_back_to_the_engine_when_results_are_safe() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     let narrow = NewBuilder {
         engine_budget_mib: 2048,
         ..new_builder("b1")
     };
-    let builder = house.enrol(narrow).await;
-    let (_, claimed) = house.running(builder).await;
-    house.submit().await;
-    house.beat(claimed, Phase::Spooled).await;
-    let attempt = house.offer().await;
-    house.claim(builder, attempt).await;
+    let builder = harness.enrol(narrow).await;
+    let (_, claimed) = harness.running(builder).await;
+    harness.submit().await;
+    harness.beat(claimed, Phase::Spooled).await;
+    let attempt = harness.offer().await;
+    harness.claim(builder, attempt).await;
 }
 
 #[tokio::test]
 async fn a_declined_offer_is_put_back_uncounted_and_a_stale_decline_changes_nothing() {
-    let house = House::new().await;
-    let (first, second) = (house.builder("b1").await, house.builder("b2").await);
-    let build = house.submit().await;
-    let attempt = house.offer().await;
+    let harness = Harness::new().await;
+    let (first, second) = (harness.builder("b1").await, harness.builder("b2").await);
+    let build = harness.submit().await;
+    let attempt = harness.offer().await;
     let decline = |builder: BuilderId, lease| {
-        let store = house.store();
+        let store = harness.store();
         async move {
             store
                 .decline(builder, attempt, lease, "no room")
@@ -274,36 +280,36 @@ async fn a_declined_offer_is_put_back_uncounted_and_a_stale_decline_changes_noth
         }
     };
     assert!(decline(first, None).await);
-    house
+    harness
         .assert_states(build, TaskState::Waiting, AttemptState::Revoked)
         .await;
     assert_eq!(
-        house.attempt(attempt).await.reason.as_deref(),
+        harness.attempt(attempt).await.reason.as_deref(),
         Some("no room")
     );
     assert!(!decline(first, None).await, "it was put back before");
-    let attempt = house.offer().await;
-    house.claim(second, attempt).await;
-    let stale = house
+    let attempt = harness.offer().await;
+    harness.claim(second, attempt).await;
+    let stale = harness
         .store()
         .decline(first, attempt, None, "no room")
         .await
         .unwrap();
     assert!(!stale, "another builder has it");
-    house
+    harness
         .assert_states(build, TaskState::Running, AttemptState::Claimed)
         .await;
-    assert_eq!(house.task(build).await.attempts_counted, 0);
+    assert_eq!(harness.task(build).await.attempts_counted, 0);
 }
 
 #[tokio::test]
 async fn a_claim_is_handed_back_only_with_its_lease_token() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    let (build, claimed) = house.running(builder).await;
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    let (build, claimed) = harness.running(builder).await;
     let wrong = Token::new("wrong").hash();
     let decline = |lease| {
-        let store = house.store();
+        let store = harness.store();
         async move {
             store
                 .decline(builder, claimed.attempt, lease, "stopping")
@@ -314,13 +320,13 @@ async fn a_claim_is_handed_back_only_with_its_lease_token() {
     assert!(!decline(None).await);
     assert!(!decline(Some(&wrong)).await);
     assert!(decline(Some(&claimed.lease)).await);
-    house
+    harness
         .assert_states(build, TaskState::Waiting, AttemptState::Revoked)
         .await;
-    let task = house.task(build).await;
+    let task = harness.task(build).await;
     assert_eq!(task.attempts_counted, 0);
     assert_eq!(
-        house.release().await.len(),
+        harness.release().await.len(),
         1,
         "it is offered again at once"
     );
@@ -328,16 +334,16 @@ async fn a_claim_is_handed_back_only_with_its_lease_token() {
 
 #[tokio::test]
 async fn an_identity_is_taken_up_again_only_with_its_token() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     let first = new_builder("b1");
-    house.enrol(first.clone()).await;
+    harness.enrol(first.clone()).await;
     let thief = NewBuilder {
         name: "thief".to_owned(),
         token_hash: Token::new("stolen").hash(),
         engine_budget_mib: 1,
         ..first.clone()
     };
-    let store = house.store();
+    let store = harness.store();
     assert_eq!(
         store.enrol_builder(&thief).await.unwrap(),
         Enrolment::IdTaken
@@ -351,7 +357,7 @@ async fn an_identity_is_taken_up_again_only_with_its_token() {
         Enrolment::IdTaken
     );
     let budget = "select budget_mib::text from engines";
-    assert_eq!(house.database.fetch_text(budget).await.unwrap(), "8192");
+    assert_eq!(harness.database.fetch_text(budget).await.unwrap(), "8192");
     let again = NewBuilder {
         previous_token_hash: Some(first.token_hash),
         token_hash: Token::new("new").hash(),

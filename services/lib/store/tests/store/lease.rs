@@ -3,24 +3,24 @@ use millrace_store::{
     Acceptance, Blockers, FileKey, Heartbeat, HeartbeatVerdict, LogAppend, UploadedFile,
 };
 
-use crate::house::{House, file, held, report};
+use crate::harness::{Harness, file, held, report};
 
 #[tokio::test]
 async fn a_heartbeat_extends_the_lease_and_tells_how_far_the_builder_is() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    let (_, claimed) = house.running(builder).await;
-    house
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    let (_, claimed) = harness.running(builder).await;
+    harness
         .database
         .execute("update attempts set lease_until = now() + interval '1 second'")
         .await;
-    house
+    harness
         .database
         .execute("update builders set last_seen_at = now() - interval '1 hour'")
         .await;
     let stages = vec![StageTime {
         name: Stage::Prep,
-        start: house.attempt(claimed.attempt).await.offered_at,
+        start: harness.attempt(claimed.attempt).await.offered_at,
         seconds: Some(1.5),
     }];
     let mut beating = held(claimed, Phase::Building);
@@ -36,18 +36,18 @@ async fn a_heartbeat_extends_the_lease_and_tells_how_far_the_builder_is() {
         lease_seconds: 45,
         finish_lease_seconds: 1800,
     };
-    let verdicts = house.store().heartbeat(&beat).await.unwrap();
+    let verdicts = harness.store().heartbeat(&beat).await.unwrap();
     assert_eq!(verdicts, [(claimed.attempt, HeartbeatVerdict::Continue)]);
     let lease = "select (lease_until > now() + interval '40 seconds'
         and lease_until < now() + interval '50 seconds')::text from attempts";
-    assert_eq!(house.database.fetch_text(lease).await.unwrap(), "true");
-    let attempt = house.attempt(claimed.attempt).await;
+    assert_eq!(harness.database.fetch_text(lease).await.unwrap(), "true");
+    let attempt = harness.attempt(claimed.attempt).await;
     assert_eq!(
         (attempt.phase, attempt.stage),
         (Some(Phase::Building), Some(Stage::Build))
     );
     assert_eq!(attempt.stages, stages);
-    let builder = &house.store().list_builders().await.unwrap()[0];
+    let builder = &harness.store().list_builders().await.unwrap()[0];
     assert_eq!(
         (builder.free_mib, builder.free_sandboxes, builder.live),
         (11, 3, true)
@@ -56,71 +56,71 @@ async fn a_heartbeat_extends_the_lease_and_tells_how_far_the_builder_is() {
 
 #[tokio::test]
 async fn safe_results_get_the_finish_line_lease() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    let (_, claimed) = house.running(builder).await;
-    house.beat(claimed, Phase::Spooled).await;
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    let (_, claimed) = harness.running(builder).await;
+    harness.beat(claimed, Phase::Spooled).await;
     let lease = "select (lease_until > now() + interval '29 minutes')::text from attempts";
-    assert_eq!(house.database.fetch_text(lease).await.unwrap(), "true");
-    house.beat(claimed, Phase::Spooled).await;
-    house.sweep().await;
+    assert_eq!(harness.database.fetch_text(lease).await.unwrap(), "true");
+    harness.beat(claimed, Phase::Spooled).await;
+    harness.sweep().await;
     assert_eq!(
-        house.beat(claimed, Phase::Reported).await,
+        harness.beat(claimed, Phase::Reported).await,
         HeartbeatVerdict::Continue
     );
 }
 
 #[tokio::test]
 async fn only_the_holder_of_the_lease_extends_it() {
-    let house = House::new().await;
-    let (first, second) = (house.builder("b1").await, house.builder("b2").await);
-    let (_, claimed) = house.running(first).await;
-    house
+    let harness = Harness::new().await;
+    let (first, second) = (harness.builder("b1").await, harness.builder("b2").await);
+    let (_, claimed) = harness.running(first).await;
+    harness
         .database
         .execute("update attempts set lease_until = now() + interval '1 second'")
         .await;
     let mut forged = claimed;
     forged.lease = Token::new("guess").hash();
     assert_eq!(
-        house.beat(forged, Phase::Building).await,
+        harness.beat(forged, Phase::Building).await,
         HeartbeatVerdict::Revoked
     );
     let mut stolen = claimed;
     stolen.builder = second;
     assert_eq!(
-        house.beat(stolen, Phase::Building).await,
+        harness.beat(stolen, Phase::Building).await,
         HeartbeatVerdict::Revoked
     );
     let mut unknown = claimed;
     unknown.attempt = millrace_domain::AttemptId::generate();
     assert_eq!(
-        house.beat(unknown, Phase::Building).await,
+        harness.beat(unknown, Phase::Building).await,
         HeartbeatVerdict::Revoked
     );
     let lease = "select (lease_until < now() + interval '2 seconds')::text from attempts";
-    assert_eq!(house.database.fetch_text(lease).await.unwrap(), "true");
+    assert_eq!(harness.database.fetch_text(lease).await.unwrap(), "true");
 }
 
 #[tokio::test]
 async fn each_attempt_of_a_heartbeat_gets_its_own_verdict_in_the_order_asked() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    let (_, accepted) = house.running(builder).await;
-    house.accept(accepted, OutcomeKind::Succeeded).await;
-    let (_, lost) = house.running(builder).await;
-    house.let_lease_run_out(lost.attempt).await;
-    house.sweep().await;
-    house
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    let (_, accepted) = harness.running(builder).await;
+    harness.accept(accepted, OutcomeKind::Succeeded).await;
+    let (_, lost) = harness.running(builder).await;
+    harness.let_lease_run_out(lost.attempt).await;
+    harness.sweep().await;
+    harness
         .database
         .execute("update tasks set not_before = now() + interval '1 hour' where state = 'waiting'")
         .await;
-    let build = house.submit().await;
-    let attempt = house.release().await[0].attempt_id;
-    let cancelled = house.claim(builder, attempt).await;
-    house.cancel(build).await;
-    house.submit().await;
-    let attempt = house.release().await[0].attempt_id;
-    let working = house.claim(builder, attempt).await;
+    let build = harness.submit().await;
+    let attempt = harness.release().await[0].attempt_id;
+    let cancelled = harness.claim(builder, attempt).await;
+    harness.cancel(build).await;
+    harness.submit().await;
+    let attempt = harness.release().await[0].attempt_id;
+    let working = harness.claim(builder, attempt).await;
     let beat = Heartbeat {
         stopping: false,
         builder_id: builder,
@@ -138,7 +138,7 @@ async fn each_attempt_of_a_heartbeat_gets_its_own_verdict_in_the_order_asked() {
         lease_seconds: 45,
         finish_lease_seconds: 1800,
     };
-    let verdicts: Vec<_> = house.store().heartbeat(&beat).await.unwrap();
+    let verdicts: Vec<_> = harness.store().heartbeat(&beat).await.unwrap();
     let words: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
     assert_eq!(
         words,
@@ -156,13 +156,13 @@ async fn each_attempt_of_a_heartbeat_gets_its_own_verdict_in_the_order_asked() {
 
 #[tokio::test]
 async fn a_report_without_its_files_asks_for_them_and_is_accepted_once_they_came() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    let (build, claimed) = house.running(builder).await;
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    let (build, claimed) = harness.running(builder).await;
     let mut full = report(claimed, OutcomeKind::Succeeded);
     full.packages[0].files = vec![file("a.rpm", 'a'), file("b.rpm", 'b')];
     let upload = |name: &'static str, digit: char| {
-        let store = house.store();
+        let store = harness.store();
         let file = file(name, digit);
         let uploaded = UploadedFile {
             position: 0,
@@ -184,42 +184,42 @@ async fn a_report_without_its_files_asks_for_them_and_is_accepted_once_they_came
         position: 0,
         name: "b.rpm".parse().unwrap(),
     }];
-    let answer = house.store().accept(&full).await.unwrap();
+    let answer = harness.store().accept(&full).await.unwrap();
     assert_eq!(answer, Acceptance::Missing(missing.clone()));
     assert_eq!(
-        house.beat(claimed, Phase::Reported).await,
+        harness.beat(claimed, Phase::Reported).await,
         HeartbeatVerdict::Missing(missing)
     );
     assert_eq!(
-        house.beat(claimed, Phase::Spooled).await,
+        harness.beat(claimed, Phase::Spooled).await,
         HeartbeatVerdict::Continue
     );
     assert!(upload("b.rpm", 'b').await);
     assert_eq!(
-        house.beat(claimed, Phase::Reported).await,
+        harness.beat(claimed, Phase::Reported).await,
         HeartbeatVerdict::Continue
     );
-    let answer = house.store().accept(&full).await.unwrap();
+    let answer = harness.store().accept(&full).await.unwrap();
     assert!(matches!(answer, Acceptance::Accepted { .. }));
     assert!(!upload("late.rpm", 'd').await, "the lease is over");
-    let package = house.task(build).await.attempts[0].packages[0].clone();
+    let package = harness.task(build).await.attempts[0].packages[0].clone();
     assert_eq!(
         package.files, full.packages[0].files,
         "no stray file is a result"
     );
     assert_eq!(
-        house.beat(claimed, Phase::Reported).await,
+        harness.beat(claimed, Phase::Reported).await,
         HeartbeatVerdict::Accepted
     );
 }
 
 #[tokio::test]
 async fn a_log_grows_only_at_its_end_and_only_under_the_lease() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    let (_, claimed) = house.running(builder).await;
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    let (_, claimed) = harness.running(builder).await;
     let append = |offset, len| {
-        house
+        harness
             .store()
             .append_log_size(claimed.attempt, &claimed.lease, offset, len)
     };
@@ -230,13 +230,13 @@ async fn a_log_grows_only_at_its_end_and_only_under_the_lease() {
     );
     assert_eq!(append(10, 5).await.unwrap(), LogAppend::Stored { size: 15 });
     let wrong = Token::new("wrong").hash();
-    let refused = house
+    let refused = harness
         .store()
         .append_log_size(claimed.attempt, &wrong, 15, 1)
         .await
         .unwrap();
     assert_eq!(refused, LogAppend::NoLease);
-    house.accept(claimed, OutcomeKind::Succeeded).await;
+    harness.accept(claimed, OutcomeKind::Succeeded).await;
     assert_eq!(append(15, 1).await.unwrap(), LogAppend::NoLease);
-    assert_eq!(house.attempt(claimed.attempt).await.log_size, 15);
+    assert_eq!(harness.attempt(claimed.attempt).await.log_size, 15);
 }

@@ -2,27 +2,27 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod accept;
-mod aside;
+mod availability;
 mod backlog;
 mod cancel;
 mod chroots;
 mod claim;
-mod fairness;
-mod hindrance;
-mod house;
-mod keep;
+mod fair_share;
+mod fair_share_many_owners;
+mod harness;
+mod image_holds;
 mod lease;
 mod migrations;
 mod pollers;
 mod pollers_lost;
 mod raise;
+mod random_operations;
 mod reads;
 mod release;
 mod reservation;
-mod silence;
+mod retention;
+mod revoke_silent;
 mod submit;
 mod sweep;
-mod turns;
 mod unavailable;
 mod usage;
-mod walk;

@@ -1,51 +1,51 @@
 use millrace_domain::{BuildId, BuildState, Name, OutcomeKind};
 use millrace_store::{ListQuery, StoreError};
 
-use crate::house::{CHROOT, House, OTHER_CHROOT};
+use crate::harness::{CHROOT, Harness, OTHER_CHROOT};
 
-async fn listed(house: &House, query: ListQuery) -> Vec<i64> {
-    let builds = house.store().list_builds(&query).await.unwrap();
+async fn listed(harness: &Harness, query: ListQuery) -> Vec<i64> {
+    let builds = harness.store().list_builds(&query).await.unwrap();
     builds.iter().map(|build| build.id.0).collect()
 }
 
 #[tokio::test]
 async fn builds_are_paged_newest_first() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     for _ in 0..5 {
-        house.submit().await;
+        harness.submit().await;
     }
     let page = |before: Option<i64>| ListQuery {
         before: before.map(BuildId),
         limit: 2,
         ..ListQuery::default()
     };
-    assert_eq!(listed(&house, page(None)).await, [5, 4]);
-    assert_eq!(listed(&house, page(Some(4))).await, [3, 2]);
-    assert_eq!(listed(&house, page(Some(2))).await, [1]);
-    assert!(listed(&house, page(Some(1))).await.is_empty());
+    assert_eq!(listed(&harness, page(None)).await, [5, 4]);
+    assert_eq!(listed(&harness, page(Some(4))).await, [3, 2]);
+    assert_eq!(listed(&harness, page(Some(2))).await, [1]);
+    assert!(listed(&harness, page(Some(1))).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_list_by_state_agrees_with_the_state_that_is_shown() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
     for kind in [OutcomeKind::Succeeded, OutcomeKind::BuildFailed] {
-        let (_, claimed) = house.running(builder).await;
-        house.accept(claimed, kind).await;
+        let (_, claimed) = harness.running(builder).await;
+        harness.accept(claimed, kind).await;
     }
-    house.running(builder).await;
-    let cancelled = house.submit().await;
-    house.cancel(cancelled).await;
+    harness.running(builder).await;
+    let cancelled = harness.submit().await;
+    harness.cancel(cancelled).await;
     // One of its tasks succeeds, the other one waits for a builder that is not there.
-    let mixed = house
-        .submit_this(&house.new_build(&[CHROOT, OTHER_CHROOT]))
+    let mixed = harness
+        .submit_this(&harness.new_build(&[CHROOT, OTHER_CHROOT]))
         .await;
-    let attempt = house.offer().await;
-    let claimed = house.claim(builder, attempt).await;
-    house.accept(claimed, OutcomeKind::Succeeded).await;
-    house.submit().await;
-    house.offer().await;
-    assert_eq!(house.build(mixed).await.state(), BuildState::Waiting);
+    let attempt = harness.offer().await;
+    let claimed = harness.claim(builder, attempt).await;
+    harness.accept(claimed, OutcomeKind::Succeeded).await;
+    harness.submit().await;
+    harness.offer().await;
+    assert_eq!(harness.build(mixed).await.state(), BuildState::Waiting);
     let mut found = 0;
     for state in BuildState::ALL {
         let query = ListQuery {
@@ -53,7 +53,7 @@ async fn a_list_by_state_agrees_with_the_state_that_is_shown() {
             limit: 100,
             ..ListQuery::default()
         };
-        let builds = house.store().list_builds(&query).await.unwrap();
+        let builds = harness.store().list_builds(&query).await.unwrap();
         assert!(builds.iter().all(|build| build.state() == *state));
         assert_eq!(builds.len(), 1, "{state}");
         found += builds.len();
@@ -62,15 +62,15 @@ async fn a_list_by_state_agrees_with_the_state_that_is_shown() {
         limit: 100,
         ..ListQuery::default()
     };
-    assert_eq!(listed(&house, all).await.len(), found);
+    assert_eq!(listed(&harness, all).await.len(), found);
 }
 
 #[tokio::test]
 async fn a_list_of_another_project_is_empty_and_unknown_ids_are_none() {
-    let house = House::new().await;
-    house.submit().await;
+    let harness = Harness::new().await;
+    harness.submit().await;
     let other: Name = "other".parse().unwrap();
-    let project = house
+    let project = harness
         .store()
         .ensure_defaults(&other, &other, &[])
         .await
@@ -80,8 +80,8 @@ async fn a_list_of_another_project_is_empty_and_unknown_ids_are_none() {
         limit: 10,
         ..ListQuery::default()
     };
-    assert!(listed(&house, query).await.is_empty());
-    let store = house.store();
+    assert!(listed(&harness, query).await.is_empty());
+    let store = harness.store();
     assert!(store.build(BuildId(99)).await.unwrap().is_none());
     assert!(
         store
@@ -96,32 +96,32 @@ async fn a_list_of_another_project_is_empty_and_unknown_ids_are_none() {
 
 #[tokio::test]
 async fn a_task_and_an_attempt_read_alone_are_those_of_their_build() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    let (build, claimed) = house.running(builder).await;
-    house.accept(claimed, OutcomeKind::Succeeded).await;
-    let whole = house.build(build).await;
-    let task = house.store().task(whole.tasks[0].id).await.unwrap();
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    let (build, claimed) = harness.running(builder).await;
+    harness.accept(claimed, OutcomeKind::Succeeded).await;
+    let whole = harness.build(build).await;
+    let task = harness.store().task(whole.tasks[0].id).await.unwrap();
     assert_eq!(task.as_ref(), Some(&whole.tasks[0]));
     assert_eq!(
-        house.attempt(claimed.attempt).await,
+        harness.attempt(claimed.attempt).await,
         whole.tasks[0].attempts[0]
     );
 }
 
 #[tokio::test]
 async fn a_row_that_no_state_can_have_is_an_error_that_names_it() {
-    let house = House::new().await;
-    let build = house.submit().await;
-    house
+    let harness = Harness::new().await;
+    let build = harness.submit().await;
+    harness
         .database
         .execute("alter table tasks drop constraint tasks_state_check")
         .await;
-    house
+    harness
         .database
         .execute("update tasks set state = 'done'")
         .await;
-    let error = house.store().build(build).await.unwrap_err();
+    let error = harness.store().build(build).await.unwrap_err();
     assert!(matches!(
         error,
         StoreError::Inconsistent { table: "tasks", .. }
@@ -132,30 +132,30 @@ async fn a_row_that_no_state_can_have_is_an_error_that_names_it() {
     );
 }
 
-async fn waiting(house: &House, limit: u32) -> Vec<i64> {
-    let builds = house.store().waiting_builds(limit).await.unwrap();
+async fn waiting(harness: &Harness, limit: u32) -> Vec<i64> {
+    let builds = harness.store().waiting_builds(limit).await.unwrap();
     builds.iter().map(|build| build.id.0).collect()
 }
 
 #[tokio::test]
 async fn the_legacy_list_shows_the_oldest_untouched_builds_by_time_then_id() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     for _ in 0..4 {
-        house.submit().await;
+        harness.submit().await;
     }
-    house
+    harness
         .database
         .execute("update builds set submitted_at = '2026-01-02' where id in (1, 3)")
         .await;
-    house
+    harness
         .database
         .execute("update builds set submitted_at = '2026-01-01' where id = 4")
         .await;
-    assert_eq!(waiting(&house, 10).await, [4, 1, 3, 2]);
-    assert_eq!(waiting(&house, 2).await, [4, 1]);
-    let first = house.store().waiting_builds(1).await.unwrap().remove(0);
+    assert_eq!(waiting(&harness, 10).await, [4, 1, 3, 2]);
+    assert_eq!(waiting(&harness, 2).await, [4, 1]);
+    let first = harness.store().waiting_builds(1).await.unwrap().remove(0);
     assert_eq!(first.project.owner.as_str(), "main");
-    assert_eq!(first.project.id, house.project.id);
+    assert_eq!(first.project.id, harness.project.id);
     assert_eq!(first.project.chroots.len(), 2);
     assert_eq!(first.sources.len(), 1);
     assert_eq!(first.limits.memory_mib, 2048);
@@ -163,36 +163,42 @@ async fn the_legacy_list_shows_the_oldest_untouched_builds_by_time_then_id() {
 
 #[tokio::test]
 async fn a_build_leaves_the_legacy_list_with_its_first_claim_its_cancel_or_its_end_for_good() {
-    let house = House::new().await;
-    let builder = house.builder("b1").await;
-    let cancelled = house.submit().await;
-    house.cancel(cancelled).await;
-    let (_, claimed) = house.running(builder).await;
-    assert!(waiting(&house, 10).await.is_empty());
-    house.accept(claimed, OutcomeKind::SandboxFailed).await;
-    assert!(waiting(&house, 10).await.is_empty(), "it was claimed once");
-    let attempt = house.offer().await;
-    let claimed = house.claim(builder, attempt).await;
-    house.accept(claimed, OutcomeKind::Succeeded).await;
-    let never_claimed = house.submit().await;
-    let attempt = house.offer().await;
+    let harness = Harness::new().await;
+    let builder = harness.builder("b1").await;
+    let cancelled = harness.submit().await;
+    harness.cancel(cancelled).await;
+    let (_, claimed) = harness.running(builder).await;
+    assert!(waiting(&harness, 10).await.is_empty());
+    harness.accept(claimed, OutcomeKind::SandboxFailed).await;
+    assert!(
+        waiting(&harness, 10).await.is_empty(),
+        "it was claimed once"
+    );
+    let attempt = harness.offer().await;
+    let claimed = harness.claim(builder, attempt).await;
+    harness.accept(claimed, OutcomeKind::Succeeded).await;
+    let never_claimed = harness.submit().await;
+    let attempt = harness.offer().await;
     assert_eq!(
-        waiting(&house, 10).await,
+        waiting(&harness, 10).await,
         [never_claimed.0],
         "waiting and queued alike"
     );
-    house
+    harness
         .store()
         .revoke_attempt(attempt, "poison")
         .await
         .unwrap();
     for _ in 0..2 {
-        let attempt = house.offer().await;
-        house
+        let attempt = harness.offer().await;
+        harness
             .store()
             .revoke_attempt(attempt, "poison")
             .await
             .unwrap();
     }
-    assert!(waiting(&house, 10).await.is_empty(), "it failed unclaimed");
+    assert!(
+        waiting(&harness, 10).await.is_empty(),
+        "it failed unclaimed"
+    );
 }

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use millrace_store::{Store, StoreConfig};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::house::{House, SILENT_SECONDS};
+use crate::harness::{Harness, SILENT_SECONDS};
 
 #[tokio::test]
 async fn a_database_that_is_away_is_unavailable_within_the_acquire_timeout() {
@@ -42,15 +42,15 @@ async fn a_server_that_never_answers_is_unavailable_within_the_acquire_timeout()
 
 #[tokio::test]
 async fn a_statement_that_waits_too_long_is_unavailable_and_harms_no_later_one() {
-    let house = House::new().await;
-    let build = house.submit().await;
+    let harness = Harness::new().await;
+    let build = harness.submit().await;
     let config = StoreConfig {
         statement_timeout: Duration::from_millis(300),
-        ..StoreConfig::new(house.database.url())
+        ..StoreConfig::new(harness.database.url())
     };
     let impatient = Store::connect(&config).unwrap();
-    let blocker = house.store().clone();
-    let locked = house
+    let blocker = harness.store().clone();
+    let locked = harness
         .database
         .execute("do $$ begin perform from tasks for update; perform pg_sleep(2); end $$");
     let (_, error) = tokio::join!(locked, async {
@@ -59,7 +59,7 @@ async fn a_statement_that_waits_too_long_is_unavailable_and_harms_no_later_one()
         let working = "select pid::text from pg_stat_activity
             where query like 'do $$%' and state = 'active' and wait_event = 'PgSleep'
                 and datname = current_database()";
-        while house.database.fetch_text(working).await.is_none() {
+        while harness.database.fetch_text(working).await.is_none() {
             assert!(Instant::now() < deadline, "the lock was never taken");
             tokio::task::yield_now().await;
         }
@@ -75,13 +75,13 @@ async fn a_statement_that_waits_too_long_is_unavailable_and_harms_no_later_one()
 
 #[tokio::test]
 async fn calls_that_are_dropped_midway_leave_no_connection_in_a_transaction() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     let config = StoreConfig {
         max_connections: 2,
-        ..StoreConfig::new(house.database.url())
+        ..StoreConfig::new(harness.database.url())
     };
     let store = Store::connect(&config).unwrap();
-    let build = house.submit().await;
+    let build = harness.submit().await;
     for round in 0..300_u64 {
         let patience = Duration::from_micros(20 * (round % 60));
         // Whether it ends in time does not matter here.
@@ -89,16 +89,16 @@ async fn calls_that_are_dropped_midway_leave_no_connection_in_a_transaction() {
         let parked = store.park("queue", "reason", "body").await;
         parked.unwrap();
     }
-    assert_eq!(house.store().counts().await.unwrap().parked, 300);
+    assert_eq!(harness.store().counts().await.unwrap().parked, 300);
 }
 
 #[tokio::test]
 async fn connections_that_the_server_ended_are_replaced_without_an_error() {
-    let house = House::new().await;
-    house.submit().await;
-    let other = Store::connect(&StoreConfig::new(house.database.url())).unwrap();
+    let harness = Harness::new().await;
+    harness.submit().await;
+    let other = Store::connect(&StoreConfig::new(harness.database.url())).unwrap();
     other.ping().await.unwrap();
-    house
+    harness
         .database
         .execute(
             "select pg_terminate_backend(pid) from pg_stat_activity
@@ -110,7 +110,7 @@ async fn connections_that_the_server_ended_are_replaced_without_an_error() {
     other.ping().await.unwrap();
     assert_eq!(other.counts().await.unwrap().waiting, 1);
     assert!(
-        house
+        harness
             .database
             .url()
             .expose_secret()
@@ -120,12 +120,12 @@ async fn connections_that_the_server_ended_are_replaced_without_an_error() {
 
 #[tokio::test]
 async fn a_connection_is_used_again_by_later_calls() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     let mut backends = std::collections::HashSet::new();
     for _ in 0..50 {
-        house.submit().await;
+        harness.submit().await;
         let backend = "select pg_backend_pid()::text";
-        backends.insert(house.database.fetch_text(backend).await);
+        backends.insert(harness.database.fetch_text(backend).await);
     }
     assert!(
         backends.len() <= 8,

@@ -4,7 +4,7 @@ use super::*;
 
 /// What a log as mock and its tools write it told.
 fn facts_of(log: &str) -> LogFacts {
-    let mut reader = LogReader::default();
+    let mut reader = LogScanner::default();
     reader.feed(0, log.as_bytes());
     reader.finish()
 }
@@ -162,7 +162,7 @@ fn every_exit_code_that_was_observed_has_its_judgement() {
     for (code, stage, log, kind) in OBSERVED {
         let outcome = exit(*code, stage)
             .with(|case| case.facts = facts_of(log))
-            .judge();
+            .classify();
         assert_eq!(outcome.kind, *kind, "{code} in {stage}: {log}{outcome:?}");
         assert_eq!(outcome.exit_code, Some(*code));
         let text = outcome.exit_text.unwrap();

@@ -75,7 +75,7 @@ pub async fn load_all(state: &AppState) -> Result<Vec<Chroot>, ApiError> {
     let chroots = state.store.list_chroots().await?;
     let mut images: HashMap<ChrootName, Vec<ChrootImage>> = HashMap::new();
     for view in state.store.list_images().await? {
-        let of_chroot = images.entry(view.told.chroot.clone()).or_default();
+        let of_chroot = images.entry(view.report.chroot.clone()).or_default();
         of_chroot.push(view.into());
     }
     let with_images = chroots.into_iter().map(|row| {
@@ -112,17 +112,17 @@ impl From<ImageView> for ChrootImage {
         Self {
             builder: view.builder,
             builder_id: view.builder_id,
-            state: match view.told.standing {
+            state: match view.report.standing {
                 ImageStanding::Ready => ChrootImageState::Ready,
                 ImageStanding::Missing => ChrootImageState::Missing,
                 ImageStanding::Baking => ChrootImageState::Baking,
                 ImageStanding::Failed => ChrootImageState::Failed,
             },
-            digest: view.told.digest,
-            baked_at: view.told.baked_at,
-            since: view.told.since,
-            error: view.told.error,
-            next_try_at: view.told.next_try_at,
+            digest: view.report.digest,
+            baked_at: view.report.baked_at,
+            since: view.report.since,
+            error: view.report.error,
+            next_try_at: view.report.next_try_at,
         }
     }
 }

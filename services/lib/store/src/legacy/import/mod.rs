@@ -1,92 +1,33 @@
-//! Builds of another site, with their numbers, times, owners and ends. They are listed to pollers as they were there, and
-//! nobody builds them until they are released.
+//! Import of another site's builds with their numbers, times, owners and outcomes. They are listed to pollers under the same
+//! numbers as before, and are not built until they are released.
 //!
-//! Accounts and projects keep the numbers by which pollers know them; one of ours that has such a number is shown under a
-//! new one from then on. Our own keys never change.
+//! Accounts and projects keep the numbers by which pollers know them. When an account or project of our own has such a number, it
+//! is shown under a new one from then on; our own keys never change.
 
+pub(crate) mod numbers;
 pub(crate) mod owners;
+pub(crate) mod types;
 
 use std::collections::BTreeSet;
 
 use millrace_domain::{
-    ChrootName, FileName, Limits, Name, Outcome, OutcomeKind, PollerId, RepositoryUrl, SourceUrl,
-    TaskState,
+    ChrootName, Outcome, OutcomeKind, PollerId, RepositoryUrl, SourceUrl, TaskState,
 };
 use sqlx::types::Json;
 
 use crate::database::Store;
 use crate::database::Tx;
 use crate::error::StoreError;
-use crate::row::{Time, int4};
+use crate::legacy::import::numbers::reserve_numbers;
+use crate::legacy::import::owners::Owners;
+use crate::legacy::import::types::{Imported, ImportedBuild};
+use crate::row::int4;
 
-use crate::legacy::import::owners::{Owners, make_room};
-
-/// Serialises imports; any number that nobody else locks.
+/// Advisory lock that serialises imports; an arbitrary number that nothing else locks.
 const LOCK: i64 = 0x6d69_6c6c_696d_706f;
 
-/// A build as another site has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportedBuild {
-    /// Its number there and here.
-    pub id: i64,
-    /// Its project there.
-    pub project: ImportedProject,
-    /// Who submitted it there; the name is made up where none is given.
-    pub submitter_id: i64,
-    /// What was to be built, in order; at least one.
-    pub sources: Vec<(FileName, SourceUrl)>,
-    /// Where, as submitted.
-    pub chroots: Vec<ChrootName>,
-    /// Extra repositories, as submitted.
-    pub repositories: Vec<RepositoryUrl>,
-    /// Limits of each package.
-    pub limits: Limits,
-    /// The memory class of these limits.
-    pub memory_class: String,
-    /// When it was submitted.
-    pub submitted_at: Time,
-    /// When it began.
-    pub started_at: Option<Time>,
-    /// When it ended.
-    pub ended_at: Option<Time>,
-    /// `waiting`, or how it ended.
-    pub state: TaskState,
-    /// Where its results are.
-    pub results: Option<SourceUrl>,
-}
-
-/// A project as another site has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportedProject {
-    /// Its number there.
-    pub id: i64,
-    /// Its name.
-    pub name: Name,
-    /// Its owner's number there.
-    pub owner_id: i64,
-    /// Its owner's name; made up where it is not known.
-    pub owner: Option<Name>,
-    /// Its chroots.
-    pub chroots: Vec<ChrootName>,
-    /// Its repositories.
-    pub repositories: Vec<RepositoryUrl>,
-    /// When it was made.
-    pub created_at: Option<Time>,
-}
-
-/// What became of an import.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Imported {
-    /// Builds that are new here.
-    pub imported: Vec<i64>,
-    /// Builds that had been imported before.
-    pub known: Vec<i64>,
-    /// Builds of our own that have such a number; with one of them nothing is imported.
-    pub taken: Vec<i64>,
-}
-
 impl Store {
-    /// Stores builds of another site, all or none.
+    /// Stores builds of another site, all or none of them.
     pub async fn import_builds(&self, builds: &[ImportedBuild]) -> Result<Imported, StoreError> {
         self.within(async {
             let mut tx = self.begin().await?;
@@ -94,11 +35,11 @@ impl Store {
                 .bind(LOCK)
                 .execute(&mut *tx)
                 .await?;
-            let mut done = sort_out(&mut tx, builds).await?;
+            let mut done = sort_by_known_number(&mut tx, builds).await?;
             if !done.taken.is_empty() {
                 return Ok(done);
             }
-            make_room(&mut tx, builds).await?;
+            reserve_numbers(&mut tx, builds).await?;
             let mut owners = Owners::default();
             for build in builds {
                 if !done.known.contains(&build.id) && !done.imported.contains(&build.id) {
@@ -114,8 +55,8 @@ impl Store {
         .await
     }
 
-    /// Gives waiting imported builds to the queue, or to a poller; which of them it did. The queue takes those alone all
-    /// of whose chroots are offered here.
+    /// Releases waiting imported builds to the queue, or to `poller`, and returns those that were released. The queue takes only
+    /// builds all of whose chroots are enabled here.
     pub async fn release_imported(
         &self,
         builds: &[i64],
@@ -129,18 +70,22 @@ impl Store {
                 .await?;
             let released: Vec<i64> = sqlx::query_scalar(
                 "with ready as (
+                    -- Imported builds that may be built here; the tasks were locked above.
                     select b.id from builds b where b.id = any($1) and b.imported_at is not null
                         and ($2::bigint is not null or not exists (
                             select from tasks t join chroots c on c.name = t.chroot where t.build_id = b.id and not c.enabled))
                 ), freed as (
+                    -- Ends the hold `import`; guarded by state and hold.
                     update tasks t set held = case when $2::bigint is not null then 'poller' end,
                         delayed = $2::bigint is not null or t.not_before > now(), waiting_since = now()
                     where t.build_id in (select id from ready) and t.state = 'waiting' and t.held = 'import'
                     returning t.build_id, t.arch, t.memory_class
                 ), named_routes as (
+                    -- A release looks only at routes that have a row.
                     insert into routes (arch, memory_class) select distinct arch, memory_class from freed order by 1, 2
                     on conflict do nothing
                 ), routed as (
+                    -- Null routes the build to the queue.
                     update builds b set poller_id = $2 where b.id in (select build_id from freed)
                 )
                 select distinct build_id from freed order by build_id",
@@ -156,8 +101,11 @@ impl Store {
     }
 }
 
-/// Which of these numbers are ours already.
-async fn sort_out(tx: &mut Tx, builds: &[ImportedBuild]) -> Result<Imported, StoreError> {
+/// Splits the builds' numbers into those imported before and those that builds of our own have.
+async fn sort_by_known_number(
+    tx: &mut Tx,
+    builds: &[ImportedBuild],
+) -> Result<Imported, StoreError> {
     let ids: BTreeSet<i64> = builds.iter().map(|build| build.id).collect();
     let rows: Vec<(i64, bool)> = sqlx::query_as(
         "select id, imported_at is not null from builds where id = any($1) order by id",
@@ -174,6 +122,7 @@ async fn sort_out(tx: &mut Tx, builds: &[ImportedBuild]) -> Result<Imported, Sto
     })
 }
 
+/// Inserts one build with its sources and tasks, in its final state where it has ended.
 async fn insert(
     tx: &mut Tx,
     build: &ImportedBuild,
@@ -190,15 +139,18 @@ async fn insert(
     });
     sqlx::query(
         "with build as (
+            -- The number of the other site becomes our key; `imported_at` marks the origin.
             insert into builds (id, project_id, submitter_id, chroots, repositories, memory_mib, timeout_seconds, submitted_at,
                 cancelled_at, first_claim_at, results_url, imported_at)
             overriding system value
             values ($1, $2, $3, $4, $6, $7, $8, $9, case when $10 = 'cancelled' then $12::timestamptz end,
                 case when $10 in ('succeeded', 'failed') then coalesce($11, $12) end, $14, now())
         ), named_sources as (
+            -- Positions count from 0 in the order given.
             insert into sources (build_id, position, name, url)
             select $1, s.position - 1, s.name, s.url from unnest($15::text[], $16::text[]) with ordinality as s(name, url, position)
         )
+        -- One task per chroot, held back with the reason `import` while it waits.
         insert into tasks (build_id, chroot, arch, memory_class, memory_mib, owner_id, priority, state, outcome, created_at,
             started_at, ended_at, held, delayed)
         select $1, c.name, c.arch, $17, $7, p.account_id, 1, $10, $13, $9, $11, $12,
@@ -227,6 +179,7 @@ async fn insert(
     Ok(())
 }
 
+/// The outcome that stands for an end at the other site; none while the build waits.
 fn outcome(state: TaskState) -> Option<Outcome> {
     let ended = |kind, how: &str| {
         Some(Outcome::new(

@@ -1,0 +1,35 @@
+//! Any object as text, one field a line, for answers that are read by field name: the status, projects, pollers.
+
+use serde_json::Value;
+
+use crate::render::text::push_line;
+
+/// One line `name: value` for each field; names of fields inside of others are joined by dots, and items of lists are
+/// named by their position.
+pub fn lines(object: &Value) -> String {
+    let mut out = String::new();
+    flatten(&mut out, "", object);
+    out
+}
+
+fn flatten(out: &mut String, name: &str, value: &Value) {
+    let child = |key: &str| {
+        if name.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{name}.{key}")
+        }
+    };
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .for_each(|(key, v)| flatten(out, &child(key), v)),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .for_each(|(i, v)| flatten(out, &child(&i.to_string()), v)),
+        Value::String(text) => push_line(out, &format!("{name}: {text}")),
+        Value::Null => push_line(out, &format!("{name}: -")),
+        Value::Bool(_) | Value::Number(_) => push_line(out, &format!("{name}: {value}")),
+    }
+}

@@ -118,9 +118,7 @@ fn open_api() -> OpenApiRouter<AppState> {
 }
 
 fn result_router() -> Router<AppState> {
-    use result_folders::{
-        build_file, build_folder, chroot_folder, package_file, project_folder, source_file,
-    };
+    use result_folders::{build_file, build_folder, chroot_folder, project_folder, source_file};
     Router::new()
         .route("/results/{owner}/{project}/", get(project_folder))
         .route("/results/{owner}/{project}/{chroot}/", get(chroot_folder))
@@ -134,7 +132,7 @@ fn result_router() -> Router<AppState> {
         )
         .route(
             "/results/{owner}/{project}/{chroot}/{build}/{position}/{file}",
-            get(package_file),
+            get(build_file),
         )
         .route(
             "/results/{owner}/{project}/sources/{sha256}/{name}",

@@ -1,4 +1,4 @@
-//! Whatever comes in wrong is a problem that names the field; nothing of it is stored, and nothing is a 500.
+//! Invalid requests are answered with a problem that names the field, never with a 500, and nothing of them is stored.
 
 use crate::support::{ADMIN, ENROL, Frontend, send};
 use millrace_chassis::Method;
@@ -150,9 +150,9 @@ async fn a_wrong_submission_names_its_field_and_stores_nothing() {
         (with("owner", json!("x")), "owner"),
     ];
     for (body, field) in cases {
-        let told: String = body.to_string().chars().take(120).collect();
+        let context: String = body.to_string().chars().take(120).collect();
         let reply = frontend.post("/api/v1/builds", &body).await;
-        reply.assert_problem(422, field, &told);
+        reply.assert_problem(422, field, &context);
     }
     assert_eq!(frontend.stored().await, before);
     frontend.stop().await;

@@ -1,4 +1,4 @@
-//! From submission to result, with a builder that the test scripts.
+//! From submission to result, with a scripted builder.
 
 use millrace_bus::testing::TestVhost;
 use millrace_bus::{EVENTS_QUEUE, Parking};
@@ -7,7 +7,7 @@ use millrace_domain::{Outcome, OutcomeKind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::scripted_builder::{Builder, HoldReason, PATIENCE, task, until_state};
+use crate::scripted_builder::{HeldAttempt, PATIENCE, ScriptedBuilder, task, until_state};
 use crate::support::{Frontend, send};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,7 +15,7 @@ use crate::support::{Frontend, send};
 async fn a_submission_becomes_a_job_a_log_files_and_a_result() {
     let vhost = TestVhost::create().await;
     let frontend = Frontend::start_on(&vhost).await;
-    let mut builder = Builder::start(&frontend, &vhost).await;
+    let mut builder = ScriptedBuilder::start(&frontend, &vhost).await;
     let build = frontend
         .submit(json!({"repositories": ["http://example.org/$basearch/"]}))
         .await;
@@ -37,7 +37,7 @@ async fn a_submission_becomes_a_job_a_log_files_and_a_result() {
         (409, &json!("taken"))
     );
     let lease = first.json()["lease_token"].as_str().unwrap().to_owned();
-    let held = HoldReason { job, lease };
+    let held = HeldAttempt { job, lease };
     let list = frontend.get("/waiting_builds/").await.json();
     assert_eq!(
         list,
@@ -46,16 +46,22 @@ async fn a_submission_becomes_a_job_a_log_files_and_a_result() {
     );
 
     assert_eq!(
-        builder.log(&frontend, &held, 0, "one\n").await.json()["size"],
+        builder
+            .append_log(&frontend, &held, 0, "one\n")
+            .await
+            .json()["size"],
         4
     );
-    let repeated = builder.log(&frontend, &held, 0, "one\ntwo\n").await;
+    let repeated = builder.append_log(&frontend, &held, 0, "one\ntwo\n").await;
     assert_eq!(
         (repeated.status, &repeated.json()["size"]),
         (409, &json!(4))
     );
     assert_eq!(
-        builder.log(&frontend, &held, 4, "two\n").await.json()["size"],
+        builder
+            .append_log(&frontend, &held, 4, "two\n")
+            .await
+            .json()["size"],
         8
     );
 
@@ -66,14 +72,14 @@ async fn a_submission_becomes_a_job_a_log_files_and_a_result() {
     };
     assert_eq!(
         builder
-            .upload(&frontend, &held, "a-1-1.x86_64.rpm", "package")
+            .upload_file(&frontend, &held, "a-1-1.x86_64.rpm", "package")
             .await
             .status,
         204
     );
     assert_eq!(
         builder
-            .upload(&frontend, &held, "build.log", "log")
+            .upload_file(&frontend, &held, "build.log", "log")
             .await
             .status,
         204
@@ -85,7 +91,10 @@ async fn a_submission_becomes_a_job_a_log_files_and_a_result() {
         "not accepted yet"
     );
     assert_eq!(
-        builder.log(&frontend, &held, 8, "three\n").await.json()["size"],
+        builder
+            .append_log(&frontend, &held, 8, "three\n")
+            .await
+            .json()["size"],
         14
     );
     assert_eq!(
@@ -114,7 +123,13 @@ async fn a_submission_becomes_a_job_a_log_files_and_a_result() {
         builder.verdict(&frontend, &held, "reported").await,
         json!({"verdict": "accepted"})
     );
-    assert_eq!(builder.log(&frontend, &held, 14, "late").await.status, 410);
+    assert_eq!(
+        builder
+            .append_log(&frontend, &held, 14, "late")
+            .await
+            .status,
+        410
+    );
     results_are_readable(&frontend, &build, attempt).await;
     frontend.stop().await;
     vhost.delete().await;
@@ -161,9 +176,9 @@ async fn results_are_readable(frontend: &Frontend, build: &Value, attempt: &Valu
 async fn a_report_without_its_files_asks_for_them() {
     let vhost = TestVhost::create().await;
     let frontend = Frontend::start_on(&vhost).await;
-    let mut builder = Builder::start(&frontend, &vhost).await;
+    let mut builder = ScriptedBuilder::start(&frontend, &vhost).await;
     frontend.submit(json!({})).await;
-    let held = builder.take(&frontend).await;
+    let held = builder.claim_next(&frontend).await;
     let files = [("build.log", "log")];
     builder
         .report(&held, Outcome::new(OutcomeKind::BuildFailed, "no"), &files)
@@ -176,7 +191,7 @@ async fn a_report_without_its_files_asks_for_them() {
         .await;
     assert_eq!(
         builder
-            .upload(&frontend, &held, "build.log", "log")
+            .upload_file(&frontend, &held, "build.log", "log")
             .await
             .status,
         204
@@ -194,11 +209,11 @@ async fn a_report_without_its_files_asks_for_them() {
 async fn a_report_that_was_given_up_is_taken_in_after_all() {
     let vhost = TestVhost::create().await;
     let frontend = Frontend::start_on(&vhost).await;
-    let mut builder = Builder::start(&frontend, &vhost).await;
+    let mut builder = ScriptedBuilder::start(&frontend, &vhost).await;
     frontend.submit(json!({})).await;
-    let held = builder.take(&frontend).await;
+    let held = builder.claim_next(&frontend).await;
     let outcome = Outcome::new(OutcomeKind::BuildFailed, "no");
-    let body = builder.words(&held, outcome, &[]);
+    let body = builder.report_message(&held, outcome, &[]);
     // As the broker does it with a report that outlasted its deliveries.
     let dead_letter = Parking {
         queue: EVENTS_QUEUE,
@@ -221,10 +236,10 @@ async fn a_report_that_was_given_up_is_taken_in_after_all() {
 async fn a_wrong_lease_and_a_broken_message_change_nothing_but_the_parked_list() {
     let vhost = TestVhost::create().await;
     let frontend = Frontend::start_on(&vhost).await;
-    let mut builder = Builder::start(&frontend, &vhost).await;
+    let mut builder = ScriptedBuilder::start(&frontend, &vhost).await;
     frontend.submit(json!({})).await;
-    let held = builder.take(&frontend).await;
-    let forged = HoldReason {
+    let held = builder.claim_next(&frontend).await;
+    let forged = HeldAttempt {
         job: held.job.clone(),
         lease: "f".repeat(64),
     };
@@ -276,9 +291,9 @@ async fn a_wrong_lease_and_a_broken_message_change_nothing_but_the_parked_list()
 async fn a_running_build_is_cancelled_through_its_builder() {
     let vhost = TestVhost::create().await;
     let frontend = Frontend::start_on(&vhost).await;
-    let mut builder = Builder::start(&frontend, &vhost).await;
+    let mut builder = ScriptedBuilder::start(&frontend, &vhost).await;
     let build = frontend.submit(json!({})).await["id"].clone();
-    let held = builder.take(&frontend).await;
+    let held = builder.claim_next(&frontend).await;
     assert_eq!(
         builder.verdict(&frontend, &held, "building").await["verdict"],
         "continue"
@@ -307,7 +322,7 @@ async fn a_running_build_is_cancelled_through_its_builder() {
 async fn a_declined_job_is_offered_again_and_a_parked_one_is_taken_back() {
     let vhost = TestVhost::create().await;
     let frontend = Frontend::start_on(&vhost).await;
-    let mut builder = Builder::start(&frontend, &vhost).await;
+    let mut builder = ScriptedBuilder::start(&frontend, &vhost).await;
     frontend.submit(json!({})).await;
     let first = builder.receive().await;
     let decline = json!({"attempt_id": first.attempt_id, "reason": "no_room"});
@@ -315,7 +330,7 @@ async fn a_declined_job_is_offered_again_and_a_parked_one_is_taken_back() {
         .post_as(&builder.token, "/builder/v1/decline", &decline)
         .await;
     assert_eq!(reply.status, 204);
-    let held = builder.take(&frontend).await;
+    let held = builder.claim_next(&frontend).await;
     assert_eq!(
         (held.job.task_id, held.job.attempt_number),
         (first.task_id, 2)

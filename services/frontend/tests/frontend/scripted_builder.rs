@@ -1,4 +1,4 @@
-//! A builder that a test scripts: it speaks to frontend and broker, and runs nothing.
+//! A scripted builder: the test makes its requests and publishes its reports, and nothing is built.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::support::{ENROL, Frontend, Reply, send};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A builder without a sandbox.
-pub struct Builder {
+/// An enrolled builder without sandboxes, which consumes one job queue.
+pub struct ScriptedBuilder {
     pub id: BuilderId,
     pub token: String,
     pub bus: Bus,
@@ -25,13 +25,14 @@ pub struct Builder {
     _consumer: JobConsumer,
 }
 
-/// An attempt that the builder has claimed.
-pub struct HoldReason {
+/// An attempt that the builder has claimed, with its lease.
+pub struct HeldAttempt {
     pub job: JobV1,
     pub lease: String,
 }
 
-impl Builder {
+impl ScriptedBuilder {
+    /// Enrols, consumes the smallest job queue, and sends a first heartbeat so that work is released to it.
     pub async fn start(frontend: &Frontend, vhost: &TestVhost) -> Self {
         let id = BuilderId::generate();
         let enrol = json!({"builder_id": id, "name": "scripted", "engine_id": "engine", "engine_budget_mib": 16384,
@@ -51,11 +52,12 @@ impl Builder {
             deliveries,
             _consumer: consumer,
         };
-        builder.beat(frontend, json!([])).await;
+        builder.heartbeat(frontend, json!([])).await;
         builder
     }
 
-    pub async fn beat(&self, frontend: &Frontend, attempts: Value) -> Value {
+    /// Sends a heartbeat with these attempts, and returns the answer.
+    pub async fn heartbeat(&self, frontend: &Frontend, attempts: Value) -> Value {
         let body = json!({"free_mib": 16384, "free_sandboxes": 4, "attempts": attempts});
         let reply = frontend
             .post_as(&self.token, "/builder/v1/heartbeat", &body)
@@ -64,12 +66,14 @@ impl Builder {
         reply.json()
     }
 
-    pub async fn verdict(&self, frontend: &Frontend, held: &HoldReason, phase: &str) -> Value {
+    /// Sends a heartbeat with this attempt, and returns the verdict on it.
+    pub async fn verdict(&self, frontend: &Frontend, held: &HeldAttempt, phase: &str) -> Value {
         let attempt =
             json!({"attempt_id": held.job.attempt_id, "lease_token": held.lease, "phase": phase});
-        self.beat(frontend, json!([attempt])).await["attempts"][0]["verdict"].clone()
+        self.heartbeat(frontend, json!([attempt])).await["attempts"][0]["verdict"].clone()
     }
 
+    /// Receives the next job message.
     pub async fn receive(&mut self) -> JobV1 {
         let received = tokio::time::timeout(PATIENCE, self.deliveries.recv()).await;
         let delivery = received.expect("a job in time").unwrap();
@@ -85,19 +89,19 @@ impl Builder {
             .await
     }
 
-    /// Takes the next job.
-    pub async fn take(&mut self, frontend: &Frontend) -> HoldReason {
+    /// Receives the next job message and claims its attempt.
+    pub async fn claim_next(&mut self, frontend: &Frontend) -> HeldAttempt {
         let job = self.receive().await;
         let reply = self.claim(frontend, job.attempt_id, "nonce").await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         let lease = reply.json()["lease_token"].as_str().unwrap().to_owned();
-        HoldReason { job, lease }
+        HeldAttempt { job, lease }
     }
 
-    pub async fn log(
+    pub async fn append_log(
         &self,
         frontend: &Frontend,
-        held: &HoldReason,
+        held: &HeldAttempt,
         offset: usize,
         text: &str,
     ) -> Reply {
@@ -110,10 +114,10 @@ impl Builder {
         send(request.body(text.to_owned())).await
     }
 
-    pub async fn upload(
+    pub async fn upload_file(
         &self,
         frontend: &Frontend,
-        held: &HoldReason,
+        held: &HeldAttempt,
         name: &str,
         text: &str,
     ) -> Reply {
@@ -128,12 +132,18 @@ impl Builder {
         send(request.body(text.to_owned())).await
     }
 
-    pub async fn report(&self, held: &HoldReason, outcome: Outcome, files: &[(&str, &str)]) {
-        self.publish(self.words(held, outcome, files)).await;
+    pub async fn report(&self, held: &HeldAttempt, outcome: Outcome, files: &[(&str, &str)]) {
+        self.publish(self.report_message(held, outcome, files))
+            .await;
     }
 
-    /// The message of a report.
-    pub fn words(&self, held: &HoldReason, outcome: Outcome, files: &[(&str, &str)]) -> Vec<u8> {
+    /// The report of an attempt's end as it goes to the broker.
+    pub fn report_message(
+        &self,
+        held: &HeldAttempt,
+        outcome: Outcome,
+        files: &[(&str, &str)],
+    ) -> Vec<u8> {
         let files = files
             .iter()
             .map(|(name, text)| ManifestFile {
@@ -182,12 +192,12 @@ pub fn digest(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-pub async fn task(frontend: &Frontend, held: &HoldReason) -> Value {
+pub async fn task(frontend: &Frontend, held: &HeldAttempt) -> Value {
     let path = format!("/api/v1/tasks/{}", held.job.task_id);
     frontend.get(&path).await.json()
 }
 
-pub async fn until_state(frontend: &Frontend, held: &HoldReason, state: &str) -> Value {
+pub async fn until_state(frontend: &Frontend, held: &HeldAttempt, state: &str) -> Value {
     frontend
         .until(state, async |f| task(f, held).await["state"] == state)
         .await;

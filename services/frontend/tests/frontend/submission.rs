@@ -1,4 +1,4 @@
-//! Submitting, listing, cancelling and repeating, all without a broker: the truth is the database's.
+//! Submit, list, cancel and resubmit, all without a broker: the state of builds is the database's.
 
 use std::time::Instant;
 
@@ -289,7 +289,7 @@ async fn the_kept_openapi_document_is_the_served_one() {
     let frontend = Frontend::start_without_database().await;
     let served = frontend.get("/api/v1/openapi.json").await.json();
     let kept = include_str!("../../../../schemas/http/openapi.json");
-    // Both are pages long: only that they differ is told.
+    // Both are pages long, so a failure only says that they differ.
     assert!(
         served == serde_json::from_str::<Value>(kept).unwrap(),
         "run make schemas"

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 pub const ADMIN: &str = "the-admin-token";
 pub const ENROL: &str = "the-enrolment-token";
-/// Nothing listens there.
+/// Address of a broker that does not exist.
 pub const NOWHERE: &str = "amqp://u:p@127.0.0.1:1/none";
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -39,7 +39,7 @@ image = "image-of-fedora"
 mock_root = "fedora-44-x86_64"
 "#;
 
-/// A running frontend.
+/// A running frontend, with its database and its folder of results.
 pub struct Frontend {
     address: SocketAddr,
     pub database: Option<TestDatabase>,
@@ -49,7 +49,7 @@ pub struct Frontend {
     _folder: TempDir,
 }
 
-/// An answer, read whole.
+/// An answer whose body was read to its end.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
@@ -59,17 +59,17 @@ pub struct Reply {
 }
 
 impl Frontend {
-    /// With a database and no broker.
+    /// Starts with a database and no broker.
     pub async fn start() -> Self {
         Self::start_with(NOWHERE, &[]).await
     }
 
-    /// With a database and a broker.
+    /// Starts with a database and a broker.
     pub async fn start_on(vhost: &TestVhost) -> Self {
         Self::start_with(vhost.frontend_url().expose_secret(), &[]).await
     }
 
-    /// With a database, this broker and more flags.
+    /// Starts with a database, this broker and these command-line flags.
     pub async fn start_with(amqp: &str, flags: &[&str]) -> Self {
         let database = TestDatabase::create().await;
         let url = database.url();
@@ -81,7 +81,7 @@ impl Frontend {
         frontend
     }
 
-    /// With a database that is not there.
+    /// Starts with the address of a database that does not exist.
     pub async fn start_without_database() -> Self {
         Self::launch("postgres://u:p@127.0.0.1:1/none", NOWHERE, &[]).await
     }
@@ -121,7 +121,7 @@ impl Frontend {
         }
     }
 
-    /// Stops it as a signal would, and checks that it ended in peace.
+    /// Stops the frontend as a signal would, and asserts that it ended without an error.
     pub async fn stop(self) {
         self.shutdown.stop();
         let code = self.running.await.unwrap();
@@ -132,7 +132,7 @@ impl Frontend {
         self.database.as_ref().unwrap()
     }
 
-    /// A request with a token; an empty one stands for none.
+    /// A request with a bearer token, or without one where `token` is empty.
     pub fn request(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
         if token.is_empty() {
             return self.client.request(method, path);
@@ -145,7 +145,7 @@ impl Frontend {
         send(self.request(Method::GET, path, "")).await
     }
 
-    /// A GET as a browser sends it; the whole answer as text.
+    /// A GET on a connection of its own, as a browser sends it; returns head and body as text.
     pub async fn browse(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -155,7 +155,7 @@ impl Frontend {
         answer
     }
 
-    /// POST with the admin token.
+    /// Sends a POST with the admin token.
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
         self.post_as(ADMIN, path, body).await
     }
@@ -164,7 +164,7 @@ impl Frontend {
         send(self.request(Method::POST, path, token).json(body)).await
     }
 
-    /// Submits with defaults and returns the build.
+    /// Submits a build of one source in one chroot, with these fields changed, and returns it.
     pub async fn submit(&self, more: Value) -> Value {
         let mut body = json!({"sources": ["http://example.org/a-1-1.src.rpm"], "chroots": ["debian-13-x86_64"]});
         for (key, value) in more.as_object().unwrap() {
@@ -175,12 +175,12 @@ impl Frontend {
         reply.json()
     }
 
-    /// Where it listens.
+    /// Address that the frontend listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits for a condition.
+    /// Waits until a condition holds; panics after 20 s.
     pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
         let begun = Instant::now();
         while !holds(self).await {
@@ -189,7 +189,7 @@ impl Frontend {
         }
     }
 
-    /// Rows in all tables that a submission writes to.
+    /// Counts of rows in all tables that a submission writes to.
     pub async fn stored(&self) -> String {
         let sql =
             "select concat_ws(' ', (select count(*) from builds), (select count(*) from sources),
@@ -212,14 +212,14 @@ impl Reply {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Checks that this is a problem with this status that names this field.
-    pub fn assert_problem(&self, status: u16, field: &str, told: &str) {
-        assert_eq!(self.status, status, "{told}: {}", self.text());
-        assert_eq!(self.content_type, "application/problem+json", "{told}");
+    /// Asserts that this is a problem with this status that names this field; `context` goes into the failure.
+    pub fn assert_problem(&self, status: u16, field: &str, context: &str) {
+        assert_eq!(self.status, status, "{context}: {}", self.text());
+        assert_eq!(self.content_type, "application/problem+json", "{context}");
         let problem = self.json();
-        assert_eq!(problem["status"], status, "{told}");
+        assert_eq!(problem["status"], status, "{context}");
         let named = problem["field"].as_str().unwrap_or_default();
-        assert_eq!(named, field, "{told}: {}", self.text());
+        assert_eq!(named, field, "{context}: {}", self.text());
     }
 }
 

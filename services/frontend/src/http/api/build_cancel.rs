@@ -1,4 +1,4 @@
-//! `POST /api/v1/builds/{id}/cancel`.
+//! `POST /api/v1/builds/{id}/cancel`: what runs is stopped through its builder.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,12 +13,12 @@ use crate::http::auth::Admin;
 use crate::http::extract::IdPath;
 use crate::state::AppState;
 
-/// Cancel a build
+/// Cancel a build and stop its tasks
 #[utoipa::path(
     post,
     path = "/api/v1/builds/{id}/cancel",
     tag = "builds",
-    params(("id" = i64, Path, description = "The build")),
+    params(("id" = i64, Path, description = "Number of the build")),
     responses(
         (status = 200, description = "The build; what runs is stopped within seconds", body = Build),
         (status = "default", description = "There is no such build, or it has ended", body = Problem, content_type = "application/problem+json"),

@@ -1,42 +1,42 @@
-//! `POST /api/v1/imports`: builds of another site, with their numbers, times and owners.
+//! `POST /api/v1/imports`: imports builds of another site, which keep their numbers, times and owners.
 
 use axum::Json;
 use axum::extract::State;
 use millrace_chassis::Problem;
-use millrace_domain::{Name, PollerMode};
+use millrace_domain::{Name, PollerId, PollerMode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, FieldError};
 use crate::http::auth::Admin;
 use crate::http::extract::ApiJson;
-use crate::http::legacy::import::{ImportEntry, Measures, check_import};
+use crate::http::legacy::import::{ImportEntry, ImportRules, validate_import};
 use crate::state::AppState;
 
-/// Builds of one request at most.
+/// Builds in one request at most.
 const MAX_BUILDS: usize = 500;
 
-/// Builds to be moved here.
+/// Builds of another site to be imported.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ImportRequest {
-    /// As the legacy list shows them, with `state`; 1 to 500.
+    /// Builds as the legacy list shows them, with `state` added; 1 to 500.
     pub builds: Vec<ImportEntry>,
-    /// Gives those that wait to the queue, also those that were imported before.
+    /// Whether waiting builds among them go to the queue, including those that were imported earlier.
     #[serde(default)]
     pub release: bool,
-    /// Gives those that wait to this poller, which must be one that executes.
+    /// Name of a poller that executes, which gets the waiting builds among them; to none when absent.
     #[serde(default)]
     pub poller: Option<String>,
 }
 
-/// What became of an import.
+/// The result of an import, by numbers of builds.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ImportAnswer {
-    /// Builds that are new here.
+    /// Builds that this request imported.
     pub imported: Vec<i64>,
-    /// Builds that had been imported before; they stay as they are.
+    /// Builds that had been imported earlier; they stay as they are.
     pub known: Vec<i64>,
-    /// Waiting builds that the queue or the poller has from now on.
+    /// Waiting builds that were given to the queue or the poller.
     pub released: Vec<i64>,
 }
 
@@ -45,7 +45,7 @@ pub struct ImportAnswer {
     post, path = "/api/v1/imports", tag = "pollers",
     request_body = ImportRequest,
     responses(
-        (status = 200, description = "All are here; those that wait are listed to pollers that watch, and nobody builds them unless they are released", body = ImportAnswer),
+        (status = 200, description = "All builds are imported; waiting ones are listed to pollers that watch, and are built only when they are released", body = ImportAnswer),
         (status = "default", description = "Refused; nothing was stored", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))
@@ -65,7 +65,7 @@ pub async fn import_builds(
         Some(name) => Some(find_poller(&state, name).await?),
         None => None,
     };
-    let measures = Measures {
+    let rules = ImportRules {
         limits: &state.settings.limits,
         classes: &state.settings.memory_classes,
         max_sources: state.settings.config.caps.max_sources,
@@ -74,10 +74,10 @@ pub async fn import_builds(
         .builds
         .iter()
         .enumerate()
-        .map(|(at, entry)| check_import(at, entry, &measures))
+        .map(|(at, entry)| validate_import(at, entry, &rules))
         .collect::<Result<Vec<_>, _>>()?;
-    let done = state.store.import_builds(&builds).await?;
-    if let Some(first) = done.taken.first() {
+    let import = state.store.import_builds(&builds).await?;
+    if let Some(first) = import.taken.first() {
         let detail = format!("build {first} is one of this site's own; nothing was imported");
         return Err(ApiError::Conflict { detail });
     }
@@ -89,19 +89,20 @@ pub async fn import_builds(
     };
     state.relay_wake.notify_one();
     tracing::info!(
-        imported = done.imported.len(),
-        known = done.known.len(),
+        imported = import.imported.len(),
+        known = import.known.len(),
         released = released.len(),
         "builds imported"
     );
     Ok(Json(ImportAnswer {
-        imported: done.imported,
-        known: done.known,
+        imported: import.imported,
+        known: import.known,
         released,
     }))
 }
 
-async fn find_poller(state: &AppState, name: &str) -> Result<millrace_domain::PollerId, ApiError> {
+/// Finds the poller that waiting builds are given to.
+async fn find_poller(state: &AppState, name: &str) -> Result<PollerId, ApiError> {
     let refused =
         |reason: &str| FieldError::new("poller", reason).accepted("a poller that executes");
     let name: Name = name

@@ -1,4 +1,5 @@
-//! `POST /api/v1/builds/{id}/resubmit`: the same again, with other limits where asked.
+//! `POST /api/v1/builds/{id}/resubmit`: submits the sources and chroots of an earlier build again, with other limits
+//! where the request names any.
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -22,11 +23,11 @@ use crate::state::AppState;
     tag = "builds",
     request_body = Option<ResubmitRequest>,
     params(
-        ("id" = i64, Path, description = "The earlier build"),
-        ("Idempotency-Key" = Option<String>, Header, description = "As with a submission"),
+        ("id" = i64, Path, description = "Number of the earlier build"),
+        ("Idempotency-Key" = Option<String>, Header, description = "As for a submission"),
     ),
     responses(
-        (status = 201, description = "The new build", body = Build),
+        (status = 201, description = "The new build, stored", body = Build),
         (status = "default", description = "Refused; nothing was stored", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))

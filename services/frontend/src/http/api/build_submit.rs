@@ -1,4 +1,4 @@
-//! `POST /api/v1/builds`: the way in.
+//! `POST /api/v1/builds`: accepts a build.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +16,7 @@ use crate::http::auth::Admin;
 use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
-/// Submit a build
+/// Submit a build of source packages
 #[utoipa::path(
     post,
     path = "/api/v1/builds",
@@ -24,7 +24,7 @@ use crate::state::AppState;
     request_body = SubmitRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 visible characters; a repeat with the same key and body gets the same build")),
     responses(
-        (status = 201, description = "The build, stored", body = Build),
+        (status = 201, description = "The stored build", body = Build),
         (status = "default", description = "Refused; nothing was stored", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))
@@ -40,14 +40,14 @@ pub async fn submit_build(
     Ok(created(&state, view))
 }
 
-/// The answer to a submission: 201 with the build.
+/// The answer to a submission or resubmission: 201 with the build and its address.
 pub fn created(state: &AppState, view: BuildView) -> Response {
     let location = format!("/api/v1/builds/{}", view.id);
     let build = Json(Build::new(view, &state.settings.links));
     (StatusCode::CREATED, [("location", location)], build).into_response()
 }
 
-/// Reads the header `Idempotency-Key`.
+/// Reads the header `Idempotency-Key`; none when it is absent.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
     const NAME: HeaderName = HeaderName::from_static("idempotency-key");
     let Some(value) = headers.get(NAME) else {

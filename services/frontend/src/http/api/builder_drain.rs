@@ -1,4 +1,4 @@
-//! `POST /api/v1/builders/{id}/drain` and `/undrain`: a builder gets no more work, or gets work again.
+//! `POST /api/v1/builders/{id}/drain` and `/undrain`: a drained builder gets no more work, over restarts too.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,14 +11,14 @@ use crate::http::auth::Admin;
 use crate::http::extract::IdPath;
 use crate::state::AppState;
 
-/// Drain a builder
+/// Drain a builder: it gets no more work
 #[utoipa::path(
     post,
     path = "/api/v1/builders/{id}/drain",
     tag = "service",
-    params(("id" = String, Path, description = "The builder")),
+    params(("id" = String, Path, description = "Id of the builder")),
     responses(
-        (status = 200, description = "The builder; it finishes what it has and gets no more, over restarts too, until it is undrained", body = Builder),
+        (status = 200, description = "The builder; it finishes its attempts and gets no more work, over restarts too, until it is undrained", body = Builder),
         (status = "default", description = "There is no such builder", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))
@@ -32,12 +32,12 @@ pub async fn drain_builder(
     answer(&state, id, known, "builder drained").await
 }
 
-/// Undrain a builder
+/// Undrain a builder: it gets work again
 #[utoipa::path(
     post,
     path = "/api/v1/builders/{id}/undrain",
     tag = "service",
-    params(("id" = String, Path, description = "The builder")),
+    params(("id" = String, Path, description = "Id of the builder")),
     responses(
         (status = 200, description = "The builder; it gets work again", body = Builder),
         (status = "default", description = "There is no such builder", body = Problem, content_type = "application/problem+json"),
@@ -53,17 +53,18 @@ pub async fn undrain_builder(
     answer(&state, id, known, "builder undrained").await
 }
 
+/// Notifies the builder and the relay of the change, and answers with the builder.
 async fn answer(
     state: &AppState,
     id: BuilderId,
-    known: bool,
-    what: &'static str,
+    is_known: bool,
+    event: &'static str,
 ) -> Result<Json<Builder>, ApiError> {
     let unknown = || ApiError::unknown("builder", id);
-    if !known {
+    if !is_known {
         return Err(unknown());
     }
-    tracing::info!(builder.id = %id, "{what}");
+    tracing::info!(builder.id = %id, "{event}");
     state.hints.heartbeat(id);
     state.relay_wake.notify_one();
     let builders = state.store.list_builders().await?;

@@ -1,4 +1,4 @@
-//! `GET /api/v1/builders`: who builds.
+//! `GET /api/v1/builders`: the builders, with their offers and what keeps them from work.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,52 +12,53 @@ use crate::error::ApiError;
 use crate::http::api::model::page::List;
 use crate::state::AppState;
 
-/// A builder as it last described itself.
+/// A builder, as its enrolment and its last heartbeat describe it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Builder {
-    /// Its id, kept over restarts.
+    /// Identity of the builder, kept over restarts.
     pub id: BuilderId,
-    /// Its name.
+    /// Name of the builder, for people; need not be unique.
     pub name: String,
-    /// Whether it was heard of lately.
+    /// Whether it was last heard from less than 25 seconds ago; only such builders get work.
     pub live: bool,
-    /// The engine whose memory it shares with others.
+    /// Identity of the container engine; builders with the same one share its memory.
     pub engine_id: String,
     /// Architectures that it can build.
     pub archs: Vec<String>,
     /// Memory that it offers, in MiB.
     pub memory_mib: u32,
-    /// What is left of it, in MiB.
+    /// Memory that was free at its last heartbeat, in MiB.
     pub free_mib: u32,
-    /// Sandboxes that it runs at once.
+    /// Sandboxes that it runs at once, at most.
     pub sandboxes: u32,
-    /// What is left of them.
+    /// Sandboxes that it could start at its last heartbeat.
     pub free_sandboxes: u32,
     /// Whether it takes no work because its spool's disk is short of space.
     pub short_of_disk: bool,
-    /// Then what is free there, in MiB; 0 when a write failed.
+    /// Space that is free on that disk, in MiB; 0 when a write failed, null unless it is short.
     pub disk_free_mib: Option<u32>,
-    /// Then what it wants to be free, in MiB (`MILLRACE_SPOOL_FLOOR_MB`).
+    /// Space that must be free there for it to take work, in MiB (`MILLRACE_SPOOL_FLOOR_MB`); null unless it is short.
     pub disk_floor_mib: Option<u32>,
-    /// Images of chroots that were asked for and that its engine lacks.
+    /// Images of chroots that job messages asked for and that its engine lacks.
     pub missing_images: Vec<String>,
-    /// Its program's version.
+    /// Version of the builder program.
     pub version: String,
-    /// Whether it stops: it finishes what it has and takes nothing more.
+    /// Whether it is stopping: it finishes its attempts and takes no more.
     pub stopping: bool,
-    /// Since when it gets no work because an administrator drained it.
+    /// When an administrator drained it, so that it gets no work; null unless it is drained.
     pub drained_at: Option<DateTime<Utc>>,
-    /// Since when it gets no work because of repeated faults of its own; it returns when its self-test has passed.
+    /// When it was set aside because of repeated faults, so that it gets no work; null unless it is. It returns when
+    /// its self-test has passed.
     pub set_aside_at: Option<DateTime<Utc>>,
-    /// Those faults.
+    /// The faults for which it was set aside; null unless it is.
     pub set_aside_reason: Option<String>,
-    /// When it first came.
+    /// When it first enrolled.
     pub enrolled_at: DateTime<Utc>,
-    /// When it was last heard of.
+    /// When it last enrolled or sent a heartbeat.
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// List builders
+/// List builders with their offers
 #[utoipa::path(
     get,
     path = "/api/v1/builders",
@@ -66,13 +67,13 @@ pub struct Builder {
 )]
 pub async fn list_builders(State(state): State<AppState>) -> Result<Json<List<Builder>>, ApiError> {
     let days = i64::from(state.settings.config.keep.keep_builders_days);
-    let forgotten = TimeDelta::try_days(days).and_then(|kept| Utc::now().checked_sub_signed(kept));
+    let oldest = TimeDelta::try_days(days).and_then(|kept| Utc::now().checked_sub_signed(kept));
     let builders = state.store.list_builders().await?;
-    // Attempts may name a builder for ever; nobody wants to see it for as long.
-    let known = |view: &BuilderView| forgotten.is_none_or(|since| view.last_seen_at >= since);
+    // Attempts that name a builder keep its row for ever; the list shows recent builders only.
+    let is_recent = |view: &BuilderView| oldest.is_none_or(|oldest| view.last_seen_at >= oldest);
     let items = builders
         .into_iter()
-        .filter(known)
+        .filter(is_recent)
         .map(Builder::from)
         .collect();
     Ok(Json(List { items }))

@@ -1,4 +1,4 @@
-//! `GET /api/v1/builds` and `/api/v1/builds/{id}`: list and show.
+//! `GET /api/v1/builds` and `/api/v1/builds/{id}`: list and show, each task with the reason why it waits.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +16,7 @@ use crate::http::api::wait_reason::explain;
 use crate::http::extract::{ApiQuery, IdPath, page_limit};
 use crate::state::AppState;
 
-/// What to list.
+/// Query of the list; each part narrows it.
 #[derive(Debug, Deserialize)]
 pub struct Filter {
     project: Option<String>,
@@ -25,12 +25,12 @@ pub struct Filter {
     limit: Option<i64>,
 }
 
-/// Show a build
+/// Show a build with its tasks
 #[utoipa::path(
     get,
     path = "/api/v1/builds/{id}",
     tag = "builds",
-    params(("id" = i64, Path, description = "The build")),
+    params(("id" = i64, Path, description = "Number of the build")),
     responses(
         (status = 200, description = "The build", body = Build),
         (status = "default", description = "There is no such build", body = Problem, content_type = "application/problem+json"),
@@ -49,13 +49,13 @@ pub async fn show_build(
     path = "/api/v1/builds",
     tag = "builds",
     params(
-        ("project" = Option<String>, Query, description = "Only of this project: owner/name"),
-        ("state" = Option<BuildState>, Query, description = "Only in this state"),
-        ("before" = Option<i64>, Query, description = "Only older ones: `next` of the page before"),
-        ("limit" = Option<i64>, Query, description = "1 to 100, 20 when absent"),
+        ("project" = Option<String>, Query, description = "Only builds of this project, given as owner/name"),
+        ("state" = Option<BuildState>, Query, description = "Only builds in this state"),
+        ("before" = Option<i64>, Query, description = "Only entries older than this one; give `next` of the previous page"),
+        ("limit" = Option<i64>, Query, description = "Entries of the page at most: 1 to 100, 20 when absent"),
     ),
     responses(
-        (status = 200, description = "A page", body = Page<Build>),
+        (status = 200, description = "A page, newest first", body = Page<Build>),
         (status = "default", description = "A parameter cannot be accepted", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -68,13 +68,13 @@ pub async fn list_builds(
         project: project(&state, filter.project.as_deref()).await?,
         state: filter.state.as_deref().map(build_state).transpose()?,
         before: filter.before.map(BuildId),
-        // One more than asked for tells whether another page follows.
+        // One more than asked for, to know whether another page follows.
         limit: limit + 1,
     };
     let mut builds = state.store.list_builds(&query).await?;
-    let more = builds.len() > limit as usize;
+    let has_more = builds.len() > limit as usize;
     builds.truncate(limit as usize);
-    let next = builds.last().filter(|_| more).map(|build| build.id.0);
+    let next = builds.last().filter(|_| has_more).map(|build| build.id.0);
     let links = &state.settings.links;
     let mut items: Vec<Build> = builds.into_iter().map(|b| Build::new(b, links)).collect();
     let mut tasks: Vec<&mut Task> = items.iter_mut().flat_map(|b| &mut b.tasks).collect();
@@ -82,7 +82,7 @@ pub async fn list_builds(
     Ok(Json(Page { items, next }))
 }
 
-/// Reads a build as the API shows it.
+/// Reads a build as the API shows it, with the reasons why its tasks wait.
 pub async fn load(state: &AppState, id: BuildId) -> Result<Build, ApiError> {
     let view = state
         .store
@@ -94,6 +94,7 @@ pub async fn load(state: &AppState, id: BuildId) -> Result<Build, ApiError> {
     Ok(build)
 }
 
+/// Finds the project of the query, given as `owner/name`.
 async fn project(state: &AppState, text: Option<&str>) -> Result<Option<ProjectId>, ApiError> {
     let Some(text) = text else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`, for operators and their tools.
+//! `/healthz`, `/readyz` and `/metrics`, for orchestrators and monitoring.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::http::readiness::require_ready;
 use crate::state::broker_health;
 use crate::state::{AppState, Readiness};
 
-/// How long the database may take to answer a probe.
-const PROBE: Duration = Duration::from_secs(3);
+/// How long the database may take to answer the check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Serialize)]
 struct Ready {
@@ -25,12 +25,13 @@ struct Ready {
     checks: Vec<Check>,
 }
 
-/// The process is there.
+/// Liveness: the process runs and answers.
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The process can serve: database and schema are there. A broker that is away is shown, and changes nothing.
+/// Readiness: the database answers and its schema is up to date. A broker that is unreachable is shown but does not
+/// make the frontend unready, since builds are accepted without it.
 pub async fn readyz(State(state): State<AppState>) -> Response {
     let database = check_database(&state).await;
     let ready = database.ok;
@@ -54,7 +55,7 @@ pub async fn readyz(State(state): State<AppState>) -> Response {
     response
 }
 
-/// Counters of this process, and counts of the truth.
+/// Counters of this process, and gauges that are read from the database at each request.
 pub async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError> {
     let Some(metrics) = &state.metrics else {
         return Err(ApiError::NoSuchPath);
@@ -91,7 +92,7 @@ pub async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError
     Ok((headers, metrics.render()).into_response())
 }
 
-/// Whether the database answers and its schema is right.
+/// Checks that the start has succeeded and the database answers now; status and readiness show the result.
 pub async fn check_database(state: &AppState) -> Check {
     let starting = match &*state.ready.borrow() {
         Readiness::Ready => None,
@@ -99,10 +100,10 @@ pub async fn check_database(state: &AppState) -> Check {
     };
     let reason = match starting {
         Some(reason) => Some(reason),
-        None => match tokio::time::timeout(PROBE, state.store.ping()).await {
+        None => match tokio::time::timeout(CHECK_TIMEOUT, state.store.ping()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => {
-                tracing::warn!("database probe failed: {error}");
+                tracing::warn!("database check failed: {error}");
                 Some("the database does not answer".to_owned())
             }
             Err(_) => Some("the database does not answer in time".to_owned()),

@@ -1,4 +1,4 @@
-//! `GET …/log` of an attempt, a task or a build: plain text, live with `follow`.
+//! `GET …/log` of an attempt, a task or a build: plain text, streamed while it grows when `follow` is set.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -16,7 +16,7 @@ use crate::http::extract::{ApiQuery, IdPath};
 use crate::log_stream::{Subject, read};
 use crate::state::AppState;
 
-/// What to read of a log.
+/// Query of a log: where to begin, and whether to stay.
 #[derive(Debug, Deserialize)]
 pub struct LogQuery {
     #[serde(default)]
@@ -32,9 +32,9 @@ pub struct LogQuery {
     path = "/api/v1/attempts/{id}/log",
     tag = "logs",
     params(
-        ("id" = uuid::Uuid, Path, description = "The attempt"),
-        ("offset" = Option<u64>, Query, description = "Begin at this byte"),
-        ("follow" = Option<bool>, Query, description = "Stay until the attempt has ended"),
+        ("id" = uuid::Uuid, Path, description = "Id of the attempt"),
+        ("offset" = Option<u64>, Query, description = "Offset in bytes from which to read; 0 when absent"),
+        ("follow" = Option<bool>, Query, description = "Stay connected until the attempt has ended"),
     ),
     responses(
         (status = 200, description = "The log", body = String, content_type = "text/plain"),
@@ -47,19 +47,19 @@ pub async fn attempt_log(
     ApiQuery(query): ApiQuery<LogQuery>,
 ) -> Result<Response, ApiError> {
     tasks::load(&state, id).await?;
-    require_kept(&state, Some(id)).await?;
+    require_not_removed(&state, Some(id)).await?;
     Ok(answer(state, Subject::Attempt(id), &query))
 }
 
-/// Read the log of a task's latest attempt; followed, also of those after it
+/// Read the log of a task's latest attempt and, when followed, of later ones
 #[utoipa::path(
     get,
     path = "/api/v1/tasks/{id}/log",
     tag = "logs",
     params(
-        ("id" = i64, Path, description = "The task"),
-        ("offset" = Option<u64>, Query, description = "Begin at this byte"),
-        ("follow" = Option<bool>, Query, description = "Stay until the task has ended"),
+        ("id" = i64, Path, description = "Number of the task"),
+        ("offset" = Option<u64>, Query, description = "Offset in bytes from which to read; 0 when absent"),
+        ("follow" = Option<bool>, Query, description = "Stay connected until the task has ended"),
     ),
     responses(
         (status = 200, description = "The log", body = String, content_type = "text/plain"),
@@ -73,20 +73,20 @@ pub async fn task_log(
 ) -> Result<Response, ApiError> {
     let task = state.store.task(id).await?;
     let task = task.ok_or_else(|| ApiError::unknown("task", id))?;
-    require_kept(&state, latest(&task)).await?;
+    require_not_removed(&state, latest_claimed(&task)).await?;
     Ok(answer(state, Subject::Task(id), &query))
 }
 
-/// Read the log of a build's task
+/// Read the log of a task of a build
 #[utoipa::path(
     get,
     path = "/api/v1/builds/{id}/log",
     tag = "logs",
     params(
-        ("id" = i64, Path, description = "The build"),
-        ("chroot" = Option<String>, Query, description = "Which task, where there are several"),
-        ("offset" = Option<u64>, Query, description = "Begin at this byte"),
-        ("follow" = Option<bool>, Query, description = "Stay until the task has ended"),
+        ("id" = i64, Path, description = "Number of the build"),
+        ("chroot" = Option<String>, Query, description = "Chroot of the task; needed when the build has several"),
+        ("offset" = Option<u64>, Query, description = "Offset in bytes from which to read; 0 when absent"),
+        ("follow" = Option<bool>, Query, description = "Stay connected until the task has ended"),
     ),
     responses(
         (status = 200, description = "The log", body = String, content_type = "text/plain"),
@@ -114,18 +114,18 @@ pub async fn build_log(
             .accepted(names.join(", "))
             .into());
     };
-    require_kept(&state, latest(task)).await?;
+    require_not_removed(&state, latest_claimed(task)).await?;
     Ok(answer(state, Subject::Task(task.id), &query))
 }
 
-/// The attempt whose log stands for the task's.
-fn latest(task: &TaskView) -> Option<AttemptId> {
+/// The attempt whose log is shown as the task's: the latest that was claimed.
+fn latest_claimed(task: &TaskView) -> Option<AttemptId> {
     let mut claimed = task.attempts.iter().filter(|a| a.claimed_at.is_some());
     claimed.next_back().map(|attempt| attempt.id)
 }
 
-/// Refuses to show a log that was removed, rather than an empty one.
-async fn require_kept(state: &AppState, attempt: Option<AttemptId>) -> Result<(), ApiError> {
+/// Refuses a log that retention has removed, which would otherwise look empty.
+async fn require_not_removed(state: &AppState, attempt: Option<AttemptId>) -> Result<(), ApiError> {
     let Some(attempt) = attempt else {
         return Ok(());
     };

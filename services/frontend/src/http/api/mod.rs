@@ -1,4 +1,5 @@
-//! `/api/v1`: the native API, a file per resource or endpoint.
+//! `/api/v1`: the native API. File names begin with the resource; a file has one endpoint, or a pair that belongs
+//! together such as list and show.
 
 pub(crate) mod attempt_files;
 pub(crate) mod build_cancel;

@@ -1,4 +1,4 @@
-//! `GET /api/v1/parked`: messages that nobody understood, for people.
+//! `GET /api/v1/parked`: parked messages (dead letters), with the reason for each.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,26 +12,26 @@ use crate::http::api::model::page::Page;
 use crate::http::extract::{ApiQuery, page_limit};
 use crate::state::AppState;
 
-/// What to list.
+/// Query of the list: which page.
 #[derive(Debug, Deserialize)]
 pub struct Query {
     before: Option<i64>,
     limit: Option<i64>,
 }
 
-/// A message that was taken out of the flow.
+/// A parked message: one that could not be decoded, or was redelivered too often.
 #[derive(Debug, Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "times end in _at")]
 pub struct Parked {
-    /// Its number.
+    /// Number in the list, ascending with time.
     pub id: i64,
-    /// The queue it was in.
+    /// Name of the queue that it was taken from.
     pub queue: String,
-    /// Why it was taken out.
+    /// Why it was parked.
     pub reason: String,
-    /// Its body, secrets removed and cut.
+    /// Body of the message, with secrets removed and cut to a bounded length.
     pub body: String,
-    /// When.
+    /// When it was parked.
     pub parked_at: DateTime<Utc>,
 }
 
@@ -41,11 +41,11 @@ pub struct Parked {
     path = "/api/v1/parked",
     tag = "service",
     params(
-        ("before" = Option<i64>, Query, description = "Only older ones: `next` of the page before"),
-        ("limit" = Option<i64>, Query, description = "1 to 100, 20 when absent"),
+        ("before" = Option<i64>, Query, description = "Only entries older than this one; give `next` of the previous page"),
+        ("limit" = Option<i64>, Query, description = "Entries of the page at most: 1 to 100, 20 when absent"),
     ),
     responses(
-        (status = 200, description = "A page", body = Page<Parked>),
+        (status = 200, description = "A page, newest first", body = Page<Parked>),
         (status = "default", description = "A parameter cannot be accepted", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -55,9 +55,9 @@ pub async fn list_parked(
 ) -> Result<Json<Page<Parked>>, ApiError> {
     let limit = page_limit(query.limit)?;
     let mut parked = state.store.list_parked(query.before, limit + 1).await?;
-    let more = parked.len() > limit as usize;
+    let has_more = parked.len() > limit as usize;
     parked.truncate(limit as usize);
-    let next = parked.last().filter(|_| more).map(|message| message.id);
+    let next = parked.last().filter(|_| has_more).map(|message| message.id);
     let items = parked
         .into_iter()
         .map(|message| Parked {

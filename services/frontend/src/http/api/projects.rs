@@ -1,4 +1,4 @@
-//! `/api/v1/projects/{owner}/{name}`: what a project has set.
+//! `GET` and `PATCH /api/v1/projects/{owner}/{name}`: shows or changes a project's settings.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,31 +15,38 @@ use crate::state::AppState;
 /// A project with its settings.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Project {
-    /// Its owner.
+    /// Account that owns the project.
     pub owner: Name,
-    /// Its name.
+    /// Name of the project, unique for its owner.
     pub name: Name,
-    /// A task that hit its limit on memory, time or disk space is released once more with the suggested one.
+    /// Whether a task that hit its limit on memory, time or disk space is released once more with the suggested limit.
     pub auto_raise: bool,
 }
 
-/// Settings to be changed; what is left out stays.
+/// Settings to be changed; absent ones stay as they are.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectChange {
-    /// Whether a task that hit its limit is released once more with the suggested one.
+    /// Whether a task that hit its limit on memory, time or disk space is released once more with the suggested limit.
     #[serde(default)]
     pub auto_raise: Option<bool>,
 }
 
-/// Show a project
+/// Path of a project, as texts.
+#[derive(Debug, Deserialize)]
+pub struct ProjectPath {
+    owner: String,
+    name: String,
+}
+
+/// Show a project's settings
 #[utoipa::path(
     get,
     path = "/api/v1/projects/{owner}/{name}",
     tag = "service",
     params(
-        ("owner" = String, Path, description = "The project's owner"),
-        ("name" = String, Path, description = "The project's name"),
+        ("owner" = String, Path, description = "Owner of the project"),
+        ("name" = String, Path, description = "Name of the project"),
     ),
     responses(
         (status = 200, description = "The project", body = Project),
@@ -48,9 +55,9 @@ pub struct ProjectChange {
 )]
 pub async fn show_project(
     State(state): State<AppState>,
-    Segments(path): Segments<(String, String)>,
+    Segments(path): Segments<ProjectPath>,
 ) -> Result<Json<Project>, ApiError> {
-    answer(&state, path, None).await
+    answer(&state, &path, None).await
 }
 
 /// Change a project's settings
@@ -59,8 +66,8 @@ pub async fn show_project(
     path = "/api/v1/projects/{owner}/{name}",
     tag = "service",
     params(
-        ("owner" = String, Path, description = "The project's owner"),
-        ("name" = String, Path, description = "The project's name"),
+        ("owner" = String, Path, description = "Owner of the project"),
+        ("name" = String, Path, description = "Name of the project"),
     ),
     request_body = ProjectChange,
     responses(
@@ -72,22 +79,24 @@ pub async fn show_project(
 pub async fn change_project(
     _: Admin,
     State(state): State<AppState>,
-    Segments(path): Segments<(String, String)>,
+    Segments(path): Segments<ProjectPath>,
     ApiJson(change): ApiJson<ProjectChange>,
 ) -> Result<Json<Project>, ApiError> {
-    answer(&state, path, change.auto_raise).await
+    answer(&state, &path, change.auto_raise).await
 }
 
+/// Stores the change, if there is one, and answers with the project.
 async fn answer(
     state: &AppState,
-    (owner, name): (String, String),
+    path: &ProjectPath,
     auto_raise: Option<bool>,
 ) -> Result<Json<Project>, ApiError> {
-    let (owner, name): (Name, Name) = (segment("project", &owner)?, segment("project", &name)?);
+    let owner: Name = segment("project", &path.owner)?;
+    let name: Name = segment("project", &path.name)?;
     let found = state.store.project(&owner, &name, auto_raise).await?;
     let view = found.ok_or_else(|| ApiError::unknown("project", format!("{owner}/{name}")))?;
     if auto_raise.is_some() {
-        tracing::info!(project = %format!("{owner}/{name}"), auto_raise = view.auto_raise, "project changed");
+        tracing::info!(project = %format!("{owner}/{name}"), auto_raise = view.auto_raise, "project settings changed");
     }
     Ok(Json(Project {
         owner: view.owner,

@@ -1,4 +1,4 @@
-//! `POST /api/v1/sources?name=FILE`: bytes of a source package, streamed to the result store.
+//! `POST /api/v1/sources?name=FILE`: uploads a source package, streamed to the result store.
 
 use axum::Json;
 use axum::body::Body;
@@ -16,21 +16,22 @@ use crate::http::auth::Admin;
 use crate::http::extract::{ApiQuery, body_stream, content_length};
 use crate::state::AppState;
 
-/// What the upload is called.
+/// Query of an upload.
 #[derive(Debug, Deserialize)]
 pub struct Query {
+    /// File name; an absent one is refused like an empty one.
     #[serde(default)]
     name: String,
 }
 
-/// A stored source package; to be named in `sources` of a submission.
+/// A stored source package, in the form that `sources` of a submission takes.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Uploaded {
-    /// SHA-256 of the file.
+    /// SHA-256 of the file in lower-case hexadecimal.
     pub sha256: String,
-    /// The file's name.
+    /// File name as given in the request.
     pub name: FileName,
-    /// The file's size in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
 }
 
@@ -42,7 +43,7 @@ pub struct Uploaded {
     params(("name" = String, Query, description = "The file's name, ending in .src.rpm")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The file"),
     responses(
-        (status = 201, description = "It is stored", body = Uploaded),
+        (status = 201, description = "The stored source package", body = Uploaded),
         (status = "default", description = "Refused; nothing was stored", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))

@@ -1,4 +1,4 @@
-//! `GET /api/v1/status`: how the service is, in one look.
+//! `GET /api/v1/status`: the state of the service on one page. Answers also while the frontend starts.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,67 +10,67 @@ use crate::http::api::health::check_database;
 use crate::state::AppState;
 use crate::state::broker_health;
 
-/// How the service is.
+/// State of the service.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Status {
-    /// The program's version.
+    /// Version of the frontend program.
     pub version: String,
-    /// PostgreSQL.
+    /// Whether PostgreSQL answers and its schema is up to date.
     pub database: PartStatus,
-    /// RabbitMQ.
+    /// Whether RabbitMQ answers; while it does not, nothing is released to builders.
     pub broker: PartStatus,
-    /// The result store, as uploads through this frontend have found it.
+    /// Whether the result store has space, as uploads through this frontend found it.
     pub results: PartStatus,
-    /// Counts of the truth; null while the database is away.
+    /// Tasks that have not ended; null while the database is away, as are all counts below.
     pub tasks: Option<TaskCounts>,
-    /// Messages on their way to the broker.
+    /// Job messages that are written and not yet confirmed by RabbitMQ.
     pub outbox: Option<u64>,
-    /// Messages that nobody understood.
+    /// Parked messages; `GET /api/v1/parked` shows them.
     pub parked: Option<u64>,
-    /// Builders heard of lately.
+    /// Live builders: those last heard from less than 25 seconds ago.
     pub builders_live: Option<u64>,
-    /// Those of them that an administrator drained.
+    /// Live builders that an administrator drained.
     pub builders_drained: Option<u64>,
-    /// Those of them that were set aside for repeated faults of their own.
+    /// Live builders that were set aside because of repeated faults.
     pub builders_set_aside: Option<u64>,
-    /// Those of them that take no work because their spool disks are short of space.
+    /// Live builders that take no work because their spool disks are short of space.
     pub builders_short_of_disk: Option<u64>,
-    /// Those of them whose engines lack images that were asked for.
+    /// Live builders whose engines lack images that job messages asked for.
     pub builders_lacking_images: Option<u64>,
-    /// Images of chroots that builders are baking.
+    /// Images of chroots that are being baked, counted once for each engine.
     pub bakes_running: Option<u64>,
-    /// Images of chroots whose last bake failed; `GET /api/v1/chroots` says why.
+    /// Images of chroots whose last bake failed, counted once for each engine; `GET /api/v1/chroots` shows why.
     pub bakes_failing: Option<u64>,
 }
 
-/// How a part is.
+/// State of a part of the service.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PartStatus {
-    /// Whether it works.
+    /// Whether the part works.
     pub up: bool,
-    /// Why it does not.
+    /// Why the part does not work; null when it does.
     pub reason: Option<String>,
-    /// Since when it does not, where that is known.
+    /// When it stopped working; null when it works, or where that is not known.
     pub since: Option<DateTime<Utc>>,
 }
 
 /// Tasks that have not ended.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TaskCounts {
-    /// Accepted, not yet released.
+    /// Tasks accepted and not yet released, or whose release RabbitMQ has not confirmed.
     pub waiting: u64,
-    /// Released to the broker.
+    /// Tasks released to RabbitMQ and not yet claimed.
     pub queued: u64,
-    /// Held by a builder.
+    /// Tasks that builders have claimed.
     pub running: u64,
 }
 
-/// Show how the service is
+/// Show the state of the service
 #[utoipa::path(
     get,
     path = "/api/v1/status",
     tag = "service",
-    responses((status = 200, description = "Always, as long as the frontend runs", body = Status))
+    responses((status = 200, description = "Always, while the frontend runs", body = Status))
 )]
 pub async fn status(State(state): State<AppState>) -> Json<Status> {
     let database = check_database(&state).await;

@@ -1,4 +1,4 @@
-//! `GET /api/v1/tasks/{id}` and `/api/v1/attempts/{id}`: the parts of a build by themselves.
+//! `GET /api/v1/tasks/{id}` and `/api/v1/attempts/{id}`: a single task or attempt of a build.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,12 +13,12 @@ use crate::http::api::wait_reason::explain;
 use crate::http::extract::IdPath;
 use crate::state::AppState;
 
-/// Show a task
+/// Show a task with its attempts
 #[utoipa::path(
     get,
     path = "/api/v1/tasks/{id}",
     tag = "builds",
-    params(("id" = i64, Path, description = "The task")),
+    params(("id" = i64, Path, description = "Number of the task")),
     responses(
         (status = 200, description = "The task", body = Task),
         (status = "default", description = "There is no such task", body = Problem, content_type = "application/problem+json"),
@@ -38,12 +38,12 @@ pub async fn show_task(
     Ok(Json(task))
 }
 
-/// Show an attempt
+/// Show an attempt with its packages
 #[utoipa::path(
     get,
     path = "/api/v1/attempts/{id}",
     tag = "builds",
-    params(("id" = uuid::Uuid, Path, description = "The attempt")),
+    params(("id" = uuid::Uuid, Path, description = "Id of the attempt")),
     responses(
         (status = 200, description = "The attempt", body = Attempt),
         (status = "default", description = "There is no such attempt", body = Problem, content_type = "application/problem+json"),
@@ -57,7 +57,7 @@ pub async fn show_attempt(
     Ok(Json(Attempt::new(view, &state.settings.links)))
 }
 
-/// Reads an attempt.
+/// Reads an attempt; one that does not exist is answered as unknown.
 pub async fn load(state: &AppState, id: AttemptId) -> Result<AttemptView, ApiError> {
     state
         .store

@@ -1,4 +1,5 @@
-//! `POST /builder/v1/chroots`: a builder says how the images of chroots are on its engine, and hears which it keeps.
+//! `POST /builder/v1/chroots`: a builder reports the state of chroot images on its engine, and gets the list of chroots
+//! whose images it maintains.
 
 use std::collections::HashSet;
 
@@ -13,18 +14,20 @@ use crate::http::auth::BuilderCaller;
 use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
-/// Characters of a digest at most, and of the reason of a failure.
+/// Characters of an image's digest at most; the rest is cut off.
 const MAX_DIGEST: usize = 200;
+/// Characters of the reason of a failed bake at most; the rest is cut off.
 const MAX_ERROR: usize = 1_000;
 
+/// Records the reported images, where the builder sent any, and answers with the wanted ones.
 pub async fn chroots(
     BuilderCaller(builder): BuilderCaller,
     State(state): State<AppState>,
     ApiJson(request): ApiJson<ChrootsRequest>,
 ) -> Result<Json<ChrootsAnswer>, ApiError> {
     if let Some(images) = request.images {
-        let told = told(images)?;
-        state.store.record_images(builder, &told).await?;
+        let reports = reports(images)?;
+        state.store.record_images(builder, &reports).await?;
     }
     let wanted = state.store.wanted_images(builder, MAX_CHROOTS).await?;
     Ok(Json(ChrootsAnswer {
@@ -32,8 +35,9 @@ pub async fn chroots(
     }))
 }
 
-/// What is told, each chroot once and within bounds; what this frontend does not understand is left out.
-fn told(images: Vec<ChrootImage>) -> Result<Vec<ImageReport>, FieldError> {
+/// Converts the reported images: each chroot once, texts cut to their bounds, states that this frontend does not know
+/// left out.
+fn reports(images: Vec<ChrootImage>) -> Result<Vec<ImageReport>, FieldError> {
     if images.len() > MAX_CHROOTS as usize {
         return Err(FieldError::new("images", "too many").accepted(format!("{MAX_CHROOTS} images")));
     }
@@ -41,13 +45,13 @@ fn told(images: Vec<ChrootImage>) -> Result<Vec<ImageReport>, FieldError> {
     let once = images
         .into_iter()
         .filter(|image| seen.insert(image.chroot.clone()));
-    Ok(once.filter_map(one).collect())
+    Ok(once.filter_map(report).collect())
 }
 
-fn one(image: ChrootImage) -> Option<ImageReport> {
-    let cut = |text: String, most: usize| -> String {
+fn report(image: ChrootImage) -> Option<ImageReport> {
+    let cut = |text: String, max: usize| -> String {
         let plain = text.chars().filter(|c| !c.is_control());
-        plain.take(most).collect()
+        plain.take(max).collect()
     };
     Some(ImageReport {
         standing: match image.state {
@@ -95,15 +99,15 @@ mod tests {
     #[test]
     fn what_a_builder_tells_is_cut_and_each_chroot_is_told_once() {
         let long = format!("a\u{1b}{}", "b".repeat(5000));
-        let kept = told(vec![
+        let reported = reports(vec![
             image(ImageState::Failed, &long),
             image(ImageState::Ready, ""),
         ]);
-        let kept = kept.unwrap();
-        assert_eq!(kept.len(), 1);
-        assert_eq!(kept[0].error.as_ref().unwrap().len(), MAX_ERROR);
-        assert!(!kept[0].error.as_ref().unwrap().contains('\u{1b}'));
-        assert_eq!(told(vec![image(ImageState::Other, "")]).unwrap(), []);
-        assert!(told(vec![image(ImageState::Ready, ""); 501]).is_err());
+        let reported = reported.unwrap();
+        assert_eq!(reported.len(), 1);
+        assert_eq!(reported[0].error.as_ref().unwrap().len(), MAX_ERROR);
+        assert!(!reported[0].error.as_ref().unwrap().contains('\u{1b}'));
+        assert_eq!(reports(vec![image(ImageState::Other, "")]).unwrap(), []);
+        assert!(reports(vec![image(ImageState::Ready, ""); 501]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /builder/v1/claim` and `/decline`: an offered attempt is taken, or given back.
+//! `POST /builder/v1/claim` and `/decline`: a builder takes an offered attempt, or gives one back.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,6 +14,9 @@ use crate::http::builder_api::heartbeat::blockers;
 use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
+/// Claims an attempt for the builder. A repeat with the same nonce gets the same answer, so that a lost answer can be
+/// asked for again.
+#[tracing::instrument(skip_all, fields(attempt.id = %request.attempt_id, builder.id = %builder_id))]
 pub async fn claim(
     BuilderCaller(builder_id): BuilderCaller,
     State(state): State<AppState>,
@@ -32,12 +35,12 @@ pub async fn claim(
     crash_point!("claim.asked");
     let outcome = state.store.claim(&input).await?;
     crash_point!("claim.recorded");
-    // Whatever came of it, the release window has changed.
+    // Granted or refused, the release window has changed.
     state.wake_relay_if_held_back();
     let refusal = match outcome {
         ClaimOutcome::Granted { already } => {
             count("granted");
-            tracing::info!(attempt.id = %attempt_id, builder.id = %builder_id, already, "attempt claimed");
+            tracing::info!(already, "attempt claimed");
             return Ok(Json(ClaimGranted {
                 lease_token,
                 lease_seconds,
@@ -49,10 +52,13 @@ pub async fn claim(
         ClaimOutcome::Revoked => ClaimRefusal::Revoked,
     };
     count("refused");
-    tracing::info!(attempt.id = %attempt_id, builder.id = %builder_id, ?refusal, "claim refused");
+    tracing::info!(?refusal, "claim refused");
     Err(ApiError::ClaimRefused(refusal))
 }
 
+/// Puts a task back whose attempt the builder cannot take, or hands back unfinished. An attempt that is not the
+/// builder's is left alone, with the same answer.
+#[tracing::instrument(skip_all, fields(attempt.id = %request.attempt_id, builder.id = %builder_id))]
 pub async fn decline(
     BuilderCaller(builder_id): BuilderCaller,
     State(state): State<AppState>,
@@ -61,7 +67,7 @@ pub async fn decline(
     let reason = reason(&request);
     let blockers = blockers(request.hindrances)?;
     if !blockers.is_nothing() {
-        // Before the task is put back: what is released next must not count on this builder.
+        // Before the task is put back, so that the next release does not count on this builder.
         state.store.note_blockers(builder_id, &blockers).await?;
     }
     crash_point!("decline.asked");
@@ -81,7 +87,7 @@ pub async fn decline(
     let put_back = put_back?;
     crash_point!("decline.recorded");
     if put_back {
-        tracing::info!(attempt.id = %request.attempt_id, builder.id = %builder_id, reason, "attempt declined");
+        tracing::info!(reason, "attempt declined");
         if was_claimed {
             state.end_log(request.attempt_id).await;
         }
@@ -90,6 +96,7 @@ pub async fn decline(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The reason that the attempt shows.
 fn reason(request: &DeclineRequest) -> String {
     match (&request.missing_image, &request.reason) {
         (Some(image), _) => format!("declined: the builder's engine has no image {image}"),

@@ -1,7 +1,7 @@
-//! `POST /builder/v1/enrol`: a builder says who it is and what it offers, and gets a token of its own.
+//! `POST /builder/v1/enrol`: a builder registers its identity and its offer, and gets a token of its own.
 //!
-//! With an earlier token the new one follows from it, so that a builder whose answer was lost can ask again and is
-//! not locked out of its own identity. A new builder gets the same by making up a random "previous" token.
+//! With an earlier token the new one is derived from it, so that a builder that lost the answer can ask again and is
+//! not locked out of its own identity. A new builder has the same by making up a random "previous" token.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,15 +15,16 @@ use crate::http::auth::Enroller;
 use crate::http::extract::ApiJson;
 use crate::state::AppState;
 
-/// Columns are signed 32-bit integers, and no machine has more.
+/// Memory of a builder or an engine at most, in MiB: the columns are signed 32-bit integers, and no machine has more.
 const MAX_MIB: u32 = 1 << 30;
 
+/// Enrols the builder and answers with its token and the intervals that it keeps to.
 pub async fn enrol(
     _: Enroller,
     State(state): State<AppState>,
     ApiJson(request): ApiJson<EnrolRequest>,
 ) -> Result<Json<Enrolled>, ApiError> {
-    check(&request)?;
+    validate(&request)?;
     let token = match &request.previous_token {
         Some(previous) => state
             .secrets
@@ -48,7 +49,7 @@ pub async fn enrol(
     let returns = store(&state, &mut builder).await?;
     crash_point!("enrolment.stored");
     if returns {
-        tracing::info!(builder.id = %builder.id, "builder was started anew and returns from being set aside");
+        tracing::info!(builder.id = %builder.id, "builder was restarted and is no longer set aside");
     }
     tracing::info!(
         builder.id = %builder.id,
@@ -69,11 +70,11 @@ pub async fn enrol(
     }))
 }
 
-/// Says whether the builder had been set aside and returns.
+/// Stores the builder; true where it had been set aside and its restart ends that.
 async fn store(state: &AppState, builder: &mut NewBuilder) -> Result<bool, ApiError> {
     let mut enrolment = state.store.enrol_builder(builder).await?;
     if enrolment == Enrolment::IdTaken && builder.previous_token_hash.is_some() {
-        // Perhaps this very enrolment was stored before, and its answer lost: then the new token is known already.
+        // This enrolment may have been stored before its answer was lost; then the new token is the stored one.
         builder.previous_token_hash = Some(builder.token_hash);
         enrolment = state.store.enrol_builder(builder).await?;
     }
@@ -88,19 +89,19 @@ async fn store(state: &AppState, builder: &mut NewBuilder) -> Result<bool, ApiEr
     }
 }
 
-fn check(request: &EnrolRequest) -> Result<(), FieldError> {
-    text("name", &request.name, 64)?;
-    text("engine_id", &request.engine_id, 128)?;
-    text("version", &request.version, 64)?;
-    number("engine_budget_mib", request.engine_budget_mib, MAX_MIB)?;
-    number("memory_mib", request.memory_mib, MAX_MIB)?;
-    number("sandboxes", request.sandboxes, 1000)?;
+fn validate(request: &EnrolRequest) -> Result<(), FieldError> {
+    validate_text("name", &request.name, 64)?;
+    validate_text("engine_id", &request.engine_id, 128)?;
+    validate_text("version", &request.version, 64)?;
+    validate_number("engine_budget_mib", request.engine_budget_mib, MAX_MIB)?;
+    validate_number("memory_mib", request.memory_mib, MAX_MIB)?;
+    validate_number("sandboxes", request.sandboxes, 1000)?;
     if request.archs.is_empty() || request.archs.len() > 16 {
         return Err(FieldError::new("archs", "too few or too many").accepted("1 to 16"));
     }
     for (position, arch) in request.archs.iter().enumerate() {
         let field = format!("archs[{position}]");
-        text(&field, arch, 32)?;
+        validate_text(&field, arch, 32)?;
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if !arch.chars().all(is_plain) {
             return Err(FieldError::new(field, "not an architecture").accepted("such as x86_64"));
@@ -109,16 +110,16 @@ fn check(request: &EnrolRequest) -> Result<(), FieldError> {
     Ok(())
 }
 
-fn text(field: &str, value: &str, most: usize) -> Result<(), FieldError> {
-    let fits = (1..=most).contains(&value.len()) && !value.contains(char::is_control);
+fn validate_text(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
+    let fits = (1..=max).contains(&value.len()) && !value.contains(char::is_control);
     fits.then_some(()).ok_or_else(|| {
         FieldError::new(field, "empty, too long or not plain")
-            .accepted(format!("1 to {most} characters"))
+            .accepted(format!("1 to {max} characters"))
     })
 }
 
-fn number(field: &str, value: u32, most: u32) -> Result<(), FieldError> {
-    (1..=most).contains(&value).then_some(()).ok_or_else(|| {
-        FieldError::new(field, format!("is {value}")).accepted(format!("1 to {most}"))
+fn validate_number(field: &str, value: u32, max: u32) -> Result<(), FieldError> {
+    (1..=max).contains(&value).then_some(()).ok_or_else(|| {
+        FieldError::new(field, format!("is {value}")).accepted(format!("1 to {max}"))
     })
 }

@@ -1,5 +1,5 @@
-//! `POST /builder/v1/heartbeat`: a builder says what it has and what room is left; the answer says what to do with
-//! each attempt, and is repeated until the builder has acted on it.
+//! `POST /builder/v1/heartbeat`: a builder reports its attempts and the room it has left, and extends its leases with
+//! that. The answer says what to do with each attempt, and is repeated until the builder has acted on it.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,12 +20,14 @@ use crate::state::AppState;
 const MAX_ATTEMPTS: usize = 10_000;
 /// Stages of one attempt at most.
 const MAX_STAGES: usize = 2_000;
-/// Missing images of one builder at most, and bytes of the name of one.
+/// Missing images of one builder at most.
 const MAX_IMAGES: usize = 1_000;
+/// Bytes of the name of a missing image at most.
 const MAX_IMAGE: usize = 1_000;
-/// Columns are signed 32-bit integers.
+/// Cap on numbers from a builder: their columns are signed 32-bit integers.
 const MAX_NUMBER: u32 = 1 << 30;
 
+/// Records the heartbeat, and answers with a verdict for each attempt it names.
 pub async fn heartbeat(
     BuilderCaller(builder_id): BuilderCaller,
     State(state): State<AppState>,
@@ -46,7 +48,7 @@ pub async fn heartbeat(
         free_mib: request.free_mib.min(MAX_NUMBER),
         free_sandboxes: request.free_sandboxes.min(MAX_NUMBER),
         stopping: request.stopping,
-        attempts: request.attempts.into_iter().map(held).collect(),
+        attempts: request.attempts.into_iter().map(held_attempt).collect(),
         lease_seconds: leases.lease_seconds,
         finish_lease_seconds: leases.finish_lease_seconds,
     };
@@ -57,24 +59,27 @@ pub async fn heartbeat(
         .standing(builder_id, request.self_test_passed)
         .await?;
     if standing.returns {
-        tracing::info!(builder.id = %builder_id, "builder passed its self-test and returns");
+        tracing::info!(builder.id = %builder_id, "builder passed its self-test and is no longer set aside");
         state.relay_wake.notify_one();
     }
     crash_point!("heartbeat.recorded");
     let reserve_mib = state.store.reserved_mib(builder_id).await?;
-    // Presence with free room opens the release window.
+    // A live builder with free room opens the release window.
     if beat.free_sandboxes > 0 {
         state.wake_relay_if_held_back();
     }
     Ok(Json(HeartbeatAnswer {
-        attempts: verdicts.into_iter().map(answer).collect(),
+        attempts: verdicts
+            .into_iter()
+            .map(|(attempt_id, verdict)| answer(attempt_id, verdict))
+            .collect(),
         drain: standing.drained || standing.set_aside_at.is_some(),
         reserve_mib,
         self_test: standing.set_aside_at,
     }))
 }
 
-fn held(status: AttemptStatus) -> HeldAttempt {
+fn held_attempt(status: AttemptStatus) -> HeldAttempt {
     HeldAttempt {
         attempt_id: status.attempt_id,
         lease_token_hash: status.lease_token.hash(),
@@ -85,7 +90,7 @@ fn held(status: AttemptStatus) -> HeldAttempt {
     }
 }
 
-/// A word of the database; what is not understood is left out.
+/// The word for the database; none for what only a newer frontend understands.
 fn waits_for(what: WaitsFor) -> Option<&'static str> {
     match what {
         WaitsFor::SpoolSpace => Some("spool_space"),
@@ -94,7 +99,7 @@ fn waits_for(what: WaitsFor) -> Option<&'static str> {
     }
 }
 
-/// What keeps a builder from work, within bounds.
+/// Converts what keeps a builder from work, and refuses or cuts what is out of bounds.
 pub fn blockers(hindrances: Hindrances) -> Result<Blockers, FieldError> {
     let images = &hindrances.missing_images;
     if images.len() > MAX_IMAGES || images.iter().any(|image| image.len() > MAX_IMAGE) {
@@ -114,7 +119,7 @@ pub fn blockers(hindrances: Hindrances) -> Result<Blockers, FieldError> {
     })
 }
 
-fn answer((attempt_id, verdict): (AttemptId, HeartbeatVerdict)) -> AttemptAnswer {
+fn answer(attempt_id: AttemptId, verdict: HeartbeatVerdict) -> AttemptAnswer {
     let verdict = match verdict {
         HeartbeatVerdict::Continue => AttemptVerdict::Continue,
         HeartbeatVerdict::Cancel => AttemptVerdict::Cancel,
@@ -122,7 +127,7 @@ fn answer((attempt_id, verdict): (AttemptId, HeartbeatVerdict)) -> AttemptAnswer
         HeartbeatVerdict::Accepted => AttemptVerdict::Accepted,
         HeartbeatVerdict::Refused => AttemptVerdict::Refused,
         HeartbeatVerdict::Missing(files) => AttemptVerdict::Missing {
-            files: files.into_iter().map(missing).collect(),
+            files: files.into_iter().map(missing_file).collect(),
         },
     };
     AttemptAnswer {
@@ -131,7 +136,7 @@ fn answer((attempt_id, verdict): (AttemptId, HeartbeatVerdict)) -> AttemptAnswer
     }
 }
 
-fn missing(file: FileKey) -> MissingFile {
+fn missing_file(file: FileKey) -> MissingFile {
     MissingFile {
         position: file.position,
         name: file.name,

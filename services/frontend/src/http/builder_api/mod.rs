@@ -1,4 +1,5 @@
-//! `/builder/v1`: what builders ask and bring. The bodies are `millrace_wire`'s.
+//! `/builder/v1`: the API for builders. Bodies are the types of `millrace_wire`, so that builder and frontend cannot
+//! disagree about them.
 
 pub(crate) mod chroots;
 pub(crate) mod claim;
@@ -15,8 +16,9 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use millrace_domain::{Token, TokenHash};
-use millrace_results::Sha256;
+use millrace_results::{AttemptFile, Sha256};
 use millrace_wire::LEASE_HEADER;
+use serde::Deserialize;
 
 use crate::error::{ApiError, FieldError};
 use crate::http::auth::BuilderCaller;
@@ -24,7 +26,7 @@ use crate::http::downloads::serve_file::serve_file;
 use crate::http::extract::{Segments, header_text, segment};
 use crate::state::AppState;
 
-/// Calls that end soon.
+/// Routes whose requests are answered within the usual deadline.
 pub fn router() -> Router<AppState> {
     Router::new()
         .route("/builder/v1/enrol", post(enrol::enrol))
@@ -39,7 +41,7 @@ pub fn router() -> Router<AppState> {
         .route("/builder/v1/sources/{sha256}", get(read_source))
 }
 
-/// Calls that last as long as their bodies.
+/// Routes without a deadline: their requests last as long as their bodies.
 pub fn uploads() -> Router<AppState> {
     Router::new().route(
         "/builder/v1/attempts/{attempt}/files/{position}/{name}",
@@ -47,7 +49,7 @@ pub fn uploads() -> Router<AppState> {
     )
 }
 
-/// The digest of the lease token that came with the request.
+/// Digest of the lease token in the request's header; a request without one is refused.
 pub struct Lease(pub TokenHash);
 
 impl FromRequestParts<AppState> for Lease {
@@ -62,7 +64,26 @@ impl FromRequestParts<AppState> for Lease {
     }
 }
 
-/// `GET /builder/v1/sources/{sha256}`: an uploaded source package.
+/// Path of a result file below `/builder/v1/attempts`, as texts.
+#[derive(Debug, Deserialize)]
+pub struct FilePath {
+    attempt: String,
+    position: String,
+    name: String,
+}
+
+impl FilePath {
+    /// Reads the parts; the first that cannot be one is answered as unknown.
+    fn parse(&self) -> Result<AttemptFile, ApiError> {
+        Ok(AttemptFile {
+            attempt: segment("attempt", &self.attempt)?,
+            position: segment("package", &self.position)?,
+            name: segment("file", &self.name)?,
+        })
+    }
+}
+
+/// `GET /builder/v1/sources/{sha256}`: serves an uploaded source package to the builder that builds it.
 async fn read_source(
     _: BuilderCaller,
     State(state): State<AppState>,

@@ -1,34 +1,31 @@
 //! `GET /builder/v1/attempts/{attempt}/files/{position}/{name}`: a file of a package that an earlier attempt finished,
-//! for the builder that goes on with the task.
+//! for the builder that continues with the task's other packages.
 
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use millrace_results::AttemptFile;
 
 use crate::error::ApiError;
 use crate::http::auth::BuilderCaller;
+use crate::http::builder_api::FilePath;
 use crate::http::downloads::serve_file::serve_file;
-use crate::http::extract::{Segments, segment};
+use crate::http::extract::Segments;
 use crate::state::AppState;
 
+/// Serves a file that the database knows, whether or not its attempt was accepted.
 pub async fn read_file(
     _: BuilderCaller,
     State(state): State<AppState>,
-    Segments((attempt, position, name)): Segments<(String, String, String)>,
+    Segments(path): Segments<FilePath>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let file = AttemptFile {
-        attempt: segment("attempt", &attempt)?,
-        position: segment("package", &position)?,
-        name: segment("file", &name)?,
-    };
-    let known = state.store.recorded_files(file.attempt).await?;
-    let is_known = known
+    let file = path.parse()?;
+    let recorded = state.store.recorded_files(file.attempt).await?;
+    let is_recorded = recorded
         .iter()
         .any(|known| known.position == file.position && known.name == file.name);
-    if !is_known {
-        return Err(ApiError::unknown("file", name));
+    if !is_recorded {
+        return Err(ApiError::unknown("file", path.name));
     }
     let stored = state.results.attempt_file(&file).await?;
     serve_file(&stored, file.name.as_str(), &headers).await

@@ -1,4 +1,4 @@
-//! `/results`: files and folders of results, for people and dnf.
+//! `/results`: files and folders of results, for browsers and download tools.
 
 pub(crate) mod result_folders;
 pub(crate) mod serve_file;

@@ -1,5 +1,5 @@
-//! `/results/<owner>/<project>/<chroot>/<build>/<file>`: accepted results as plain folders, for people and their
-//! tools, and uploaded sources beside them. Only what an accepted attempt lists is there.
+//! `/results/<owner>/<project>/<chroot>/<build>/<file>`: accepted results as plain folders, for browsers and download
+//! tools, and uploaded sources beside them. Only files that an accepted attempt lists are shown.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,16 +17,17 @@ use crate::http::downloads::serve_file::serve_file;
 use crate::http::extract::{ApiQuery, Segments, header_text, segment};
 use crate::state::AppState;
 
-/// Builds looked through for one page of a chroot's folder.
+/// Builds read for one page of a chroot's folder; those without a result in the chroot are left out.
 const BUILDS_A_PAGE: u32 = 100;
 
-/// Where a page of a folder begins.
+/// Query of a folder that has pages.
 #[derive(Debug, Deserialize)]
 pub struct Query {
+    /// Only builds with lower numbers.
     before: Option<i64>,
 }
 
-/// One line of a folder.
+/// A file or folder within a folder; the name of a folder ends in a slash.
 #[derive(Debug, Serialize)]
 struct Entry {
     name: String,
@@ -37,13 +38,58 @@ struct Entry {
     url: String,
 }
 
-/// The chroots of a project.
+/// Path of a project's folder, as texts.
+#[derive(Debug, Deserialize)]
+pub struct ProjectPath {
+    owner: String,
+    project: String,
+}
+
+/// Path of a chroot's folder, as texts.
+#[derive(Debug, Deserialize)]
+pub struct ChrootPath {
+    owner: String,
+    project: String,
+    chroot: String,
+}
+
+/// Path of a build's folder, as texts.
+#[derive(Debug, Deserialize)]
+pub struct BuildPath {
+    owner: String,
+    project: String,
+    chroot: String,
+    build: String,
+}
+
+/// Path of a file of a build, as texts.
+#[derive(Debug, Deserialize)]
+pub struct FilePath {
+    owner: String,
+    project: String,
+    chroot: String,
+    build: String,
+    /// Position of the package; without it the first package that has the file is meant.
+    position: Option<String>,
+    file: String,
+}
+
+/// Path of an uploaded source package, as texts.
+#[derive(Debug, Deserialize)]
+pub struct SourcePath {
+    owner: String,
+    project: String,
+    sha256: String,
+    name: String,
+}
+
+/// Lists the chroots of a project.
 pub async fn project_folder(
     State(state): State<AppState>,
-    Segments((owner, project)): Segments<(String, String)>,
+    Segments(path): Segments<ProjectPath>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let project = find_project(&state, &owner, &project).await?;
+    let project = find_project(&state, &path.owner, &path.project).await?;
     let path = format!("/results/{}/{}", project.owner, project.name);
     let chroots = state.store.list_chroots().await?;
     let items = chroots
@@ -53,15 +99,15 @@ pub async fn project_folder(
     Ok(listing(&path, Page { items, next: None }, &headers))
 }
 
-/// The builds of a project in a chroot, newest first.
+/// Lists the builds of a project that have a result in a chroot, newest first.
 pub async fn chroot_folder(
     State(state): State<AppState>,
-    Segments((owner, project, chroot)): Segments<(String, String, String)>,
+    Segments(path): Segments<ChrootPath>,
     ApiQuery(query): ApiQuery<Query>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let project = find_project(&state, &owner, &project).await?;
-    let chroot: ChrootName = segment("chroot", &chroot)?;
+    let project = find_project(&state, &path.owner, &path.project).await?;
+    let chroot: ChrootName = segment("chroot", &path.chroot)?;
     let builds = state
         .store
         .list_builds(&ListQuery {
@@ -84,14 +130,14 @@ pub async fn chroot_folder(
     Ok(listing(&path, Page { items, next }, &headers))
 }
 
-/// The files of a build in a chroot.
+/// Lists the files of a build in a chroot.
 pub async fn build_folder(
     State(state): State<AppState>,
-    Segments((owner, project, chroot, build)): Segments<(String, String, String, String)>,
+    Segments(path): Segments<BuildPath>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let build = find_build(&state, &owner, &project, &build).await?;
-    let chroot: ChrootName = segment("chroot", &chroot)?;
+    let build = find_build(&state, &path.owner, &path.project, &path.build).await?;
+    let chroot: ChrootName = segment("chroot", &path.chroot)?;
     let attempt = accepted(&build, &chroot).ok_or_else(|| no_result(&build, &chroot))?;
     let path = format!(
         "/results/{}/{}/{chroot}/{}",
@@ -99,7 +145,7 @@ pub async fn build_folder(
     );
     let mut items = Vec::new();
     for package in &attempt.packages {
-        // Packages of one build share names such as build.log.
+        // Packages of one build share file names such as build.log.
         let prefix = if attempt.packages.len() > 1 {
             format!("{}/", package.position)
         } else {
@@ -121,67 +167,20 @@ pub async fn build_folder(
     Ok(listing(&path, Page { items, next: None }, &headers))
 }
 
-/// A file of a build of one package, or of the first package that has it.
+/// Serves a file of a build in a chroot: of the package at a position, or of the first package that has it.
 pub async fn build_file(
     State(state): State<AppState>,
-    Segments((owner, project, chroot, build, name)): Segments<(
-        String,
-        String,
-        String,
-        String,
-        String,
-    )>,
+    Segments(path): Segments<FilePath>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let build = find_build(&state, &owner, &project, &build).await?;
-    serve_result(&state, &build, &chroot, None, &name, &headers).await
-}
-
-/// A file of one package of a build.
-pub async fn package_file(
-    State(state): State<AppState>,
-    Segments((owner, project, chroot, build, position, name)): Segments<(
-        String,
-        String,
-        String,
-        String,
-        String,
-        String,
-    )>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let build = find_build(&state, &owner, &project, &build).await?;
-    let position = segment("package", &position)?;
-    serve_result(&state, &build, &chroot, Some(position), &name, &headers).await
-}
-
-/// An uploaded source package that some build names.
-pub async fn source_file(
-    State(state): State<AppState>,
-    Segments((owner, project, sha256, name)): Segments<(String, String, String, String)>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    find_project(&state, &owner, &project).await?;
-    let digest: Sha256 = segment("source", &sha256)?;
-    let name: FileName = segment("source", &name)?;
-    if !state.store.source_named(digest.as_str(), &name).await? {
-        return Err(ApiError::unknown("source", sha256));
-    }
-    let stored = state.results.source(&digest).await?;
-    serve_file(&stored, name.as_str(), &headers).await
-}
-
-async fn serve_result(
-    state: &AppState,
-    build: &BuildView,
-    chroot: &str,
-    position: Option<u32>,
-    name: &str,
-    headers: &HeaderMap,
-) -> Result<Response, ApiError> {
-    let chroot: ChrootName = segment("chroot", chroot)?;
-    let name: FileName = segment("file", name)?;
-    let attempt = accepted(build, &chroot).ok_or_else(|| no_result(build, &chroot))?;
+    let build = find_build(&state, &path.owner, &path.project, &path.build).await?;
+    let position: Option<u32> = match &path.position {
+        Some(position) => Some(segment("package", position)?),
+        None => None,
+    };
+    let chroot: ChrootName = segment("chroot", &path.chroot)?;
+    let name: FileName = segment("file", &path.file)?;
+    let attempt = accepted(&build, &chroot).ok_or_else(|| no_result(&build, &chroot))?;
     let package = attempt
         .packages
         .iter()
@@ -194,7 +193,23 @@ async fn serve_result(
         name,
     };
     let stored = state.results.attempt_file(&file).await?;
-    serve_file(&stored, file.name.as_str(), headers).await
+    serve_file(&stored, file.name.as_str(), &headers).await
+}
+
+/// Serves an uploaded source package that a build names.
+pub async fn source_file(
+    State(state): State<AppState>,
+    Segments(path): Segments<SourcePath>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    find_project(&state, &path.owner, &path.project).await?;
+    let digest: Sha256 = segment("source", &path.sha256)?;
+    let name: FileName = segment("source", &path.name)?;
+    if !state.store.source_named(digest.as_str(), &name).await? {
+        return Err(ApiError::unknown("source", path.sha256));
+    }
+    let stored = state.results.source(&digest).await?;
+    serve_file(&stored, name.as_str(), &headers).await
 }
 
 async fn find_project(state: &AppState, owner: &str, name: &str) -> Result<ProjectRow, ApiError> {
@@ -220,7 +235,7 @@ async fn find_build(
         .ok_or_else(|| ApiError::unknown("build", id))
 }
 
-/// The attempt whose files are the build's result in a chroot: the last one that was accepted.
+/// The attempt whose files are the build's result in a chroot: the last one whose report was accepted.
 fn accepted<'a>(build: &'a BuildView, chroot: &ChrootName) -> Option<&'a AttemptView> {
     let task = build.tasks.iter().find(|task| task.chroot == *chroot)?;
     task.attempts
@@ -241,6 +256,7 @@ fn folder(state: &AppState, path: &str, name: &str) -> Entry {
     }
 }
 
+/// The folder as JSON where the request asks for that, otherwise as HTML.
 fn listing(path: &str, page: Page<Entry>, headers: &HeaderMap) -> Response {
     let wants_json = header_text(headers, &header::ACCEPT)
         .is_some_and(|accept| accept.contains("application/json"));
@@ -251,7 +267,7 @@ fn listing(path: &str, page: Page<Entry>, headers: &HeaderMap) -> Response {
     }
 }
 
-/// Names hold no character that HTML would read: [`FileName`] and its like keep them out.
+/// Nothing is escaped: [`FileName`] and the other names admit no character that HTML interprets.
 fn to_html(path: &str, page: &Page<Entry>) -> String {
     use std::fmt::Write as _;
 

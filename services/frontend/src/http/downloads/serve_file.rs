@@ -1,4 +1,4 @@
-//! Serving stored bytes: ranges, entity tags, and headers that keep a browser from running what a package wrote.
+//! Answers with a stored file: ranges, entity tags, and headers that keep a browser from running what a package wrote.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -8,7 +8,8 @@ use millrace_results::{StoredFile, parse_range};
 use crate::error::ApiError;
 use crate::http::extract::header_text;
 
-/// The answer with a file, or with the part of it that the request asks for.
+/// Answers with a file, or with the range of it that the request asks for. The media type follows from the end of
+/// `name`.
 pub async fn serve_file(
     file: &StoredFile,
     name: &str,
@@ -21,12 +22,12 @@ pub async fn serve_file(
     {
         return Ok(StatusCode::NOT_MODIFIED.into_response());
     }
-    // A part of another version would be worse than the whole.
-    let same = match header_text(request, &header::IF_RANGE) {
+    // A client that resumes a download of another version needs the whole file.
+    let is_same_version = match header_text(request, &header::IF_RANGE) {
         None => true,
         known => known == tag.as_deref(),
     };
-    let wanted = header_text(request, &header::RANGE).filter(|_| same);
+    let wanted = header_text(request, &header::RANGE).filter(|_| is_same_version);
     let range = parse_range(wanted, size).map_err(|_| ApiError::Range { size })?;
     let (status, length, part) = match &range {
         Some(range) => (

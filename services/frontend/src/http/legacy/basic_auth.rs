@@ -1,4 +1,4 @@
-//! HTTP basic as the poller sends it: any user name, and the password.
+//! HTTP basic authentication as pollers send it: any user name, and the poller's password.
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -15,16 +15,16 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What a poller says of itself.
+/// User name and password of a request.
 #[derive(Debug)]
 pub struct Credentials {
-    /// Any name; it decides nothing.
+    /// User name, for the log only.
     pub user: String,
-    /// The password.
+    /// Password, which identifies the poller.
     pub secret: Token,
 }
 
-/// The credentials of a request, if it has any that can be read.
+/// Reads the credentials of a request; none where the header is absent or malformed.
 pub fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     let (scheme, encoded) = header_text(headers, &AUTHORIZATION)?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

@@ -1,5 +1,5 @@
-//! The list of waiting builds as pollers of 2012 read it: one shape that holds the keys of all its revisions. Text
-//! fields are joined by single spaces and never null, times are whole seconds.
+//! The list of waiting builds as pollers of 2012 read it: one shape that holds the keys of all revisions. Lists are
+//! texts joined by single spaces and never null, times are whole seconds since 1970.
 
 use millrace_store::{LegacyBuild, LegacyProject, SourcePlace};
 use serde::Serialize;
@@ -7,9 +7,15 @@ use serde_json::{Value, json};
 
 use crate::config::links::Links;
 
-/// Keys of the first seed document's shape, of a build and of its `copr`.
-const OCT: [&[&str]; 2] = [
-    &[
+/// Keys of one revision of the list.
+struct Keys {
+    build: &'static [&'static str],
+    copr: &'static [&'static str],
+}
+
+/// Keys of October 2012, as the first document of that time shows them.
+const OCT: Keys = Keys {
+    build: &[
         "canceled",
         "chroots",
         "copr",
@@ -22,11 +28,11 @@ const OCT: [&[&str]; 2] = [
         "submitted_on",
         "user_id",
     ],
-    &["chroots", "id", "name", "owner_id", "repos"],
-];
-/// Keys of the second one's "New Draft".
-const NOV: [&[&str]; 2] = [
-    &[
+    copr: &["chroots", "id", "name", "owner_id", "repos"],
+};
+/// Keys of November 2012, as the second document's "New Draft" shows them.
+const NOV: Keys = Keys {
+    build: &[
         "canceled",
         "chroots",
         "copr",
@@ -41,21 +47,21 @@ const NOV: [&[&str]; 2] = [
         "timeout",
         "user_id",
     ],
-    &["id", "name", "owner"],
-];
+    copr: &["id", "name", "owner"],
+};
 
-/// Which keys a build has.
+/// Which keys the builds of the list have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Those of all revisions and of the code of 2012; never refused by a client that looks keys up.
+    /// Keys of all revisions and of the code of 2012; enough for any client that looks keys up.
     All,
-    /// Those of October 2012 alone, for clients that want no others.
+    /// Keys of October 2012 alone, for clients that refuse others.
     Oct,
-    /// Those of November 2012 alone.
+    /// Keys of November 2012 alone, for clients that refuse others.
     Nov,
 }
 
-/// The whole answer.
+/// The whole answer: what a poller parses.
 #[derive(Debug, Default, Serialize)]
 pub struct LegacyList {
     builds: Vec<Entry>,
@@ -98,7 +104,7 @@ struct Owner {
 }
 
 impl LegacyList {
-    /// The list of these builds, in their order.
+    /// Lists these builds, in their order.
     pub fn new(builds: &[LegacyBuild], links: &Links) -> Self {
         Self {
             builds: builds
@@ -108,34 +114,34 @@ impl LegacyList {
         }
     }
 
-    /// The numbers of its builds, in order.
+    /// Numbers of the listed builds, in order.
     pub fn ids(&self) -> Vec<i64> {
         self.builds.iter().map(|entry| entry.id).collect()
     }
 
-    /// Pretty-printed with `": "` after keys: the poller's own test looks for the text `"builds": []`.
+    /// JSON with a line for each key and `": "` after it: the test of 2012 looks for the text `"builds": []`.
     pub fn to_json(&self, shape: Shape) -> Vec<u8> {
         let text = match shape {
             Shape::All => serde_json::to_vec_pretty(self),
-            Shape::Oct => serde_json::to_vec_pretty(&self.only(OCT)),
-            Shape::Nov => serde_json::to_vec_pretty(&self.only(NOV)),
+            Shape::Oct => serde_json::to_vec_pretty(&self.only(&OCT)),
+            Shape::Nov => serde_json::to_vec_pretty(&self.only(&NOV)),
         };
         let mut text = text.unwrap_or_else(|_| b"{\"builds\": []}".to_vec());
         text.push(b'\n');
         text
     }
 
-    fn only(&self, [of_build, of_copr]: [&[&str]; 2]) -> Value {
+    fn only(&self, keys: &Keys) -> Value {
         let mut list = serde_json::to_value(self).unwrap_or_else(|_| json!({ "builds": [] }));
         for build in list["builds"].as_array_mut().into_iter().flatten() {
-            keep(build, of_build);
-            keep(&mut build["copr"], of_copr);
+            retain_keys(build, keys.build);
+            retain_keys(&mut build["copr"], keys.copr);
         }
         list
     }
 }
 
-fn keep(object: &mut Value, keys: &[&str]) {
+fn retain_keys(object: &mut Value, keys: &[&str]) {
     if let Some(fields) = object.as_object_mut() {
         fields.retain(|key, _| keys.contains(&key.as_str()));
     }
@@ -280,10 +286,14 @@ mod tests {
         let shaped = |shape| -> Value { serde_json::from_slice(&list.to_json(shape)).unwrap() };
         let keys =
             |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
-        for (shape, [of_build, of_copr]) in [(Shape::Oct, OCT), (Shape::Nov, NOV)] {
+        for (shape, expected) in [(Shape::Oct, OCT), (Shape::Nov, NOV)] {
             let shaped = shaped(shape);
-            assert_eq!(keys(&shaped["builds"][0]), of_build, "{shape:?}");
-            assert_eq!(keys(&shaped["builds"][0]["copr"]), of_copr, "{shape:?}");
+            assert_eq!(keys(&shaped["builds"][0]), expected.build, "{shape:?}");
+            assert_eq!(
+                keys(&shaped["builds"][0]["copr"]),
+                expected.copr,
+                "{shape:?}"
+            );
         }
     }
 }

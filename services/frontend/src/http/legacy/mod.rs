@@ -1,4 +1,5 @@
-//! The polling API of 2012.
+//! The polling API of 2012: pollers fetch the list of waiting builds and report what became of them. Answers are
+//! fixed to the byte, since those programs cannot be changed.
 
 pub(crate) mod basic_auth;
 pub(crate) mod import;

@@ -1,26 +1,26 @@
-//! What a poller's query asks for. It must never see a refusal: what is out of range is clamped, what is not understood
-//! is ignored.
+//! The query of a poller's list. It is never refused, since pollers know no such answer: values out of range are
+//! clamped, unknown ones ignored.
 
 use crate::http::legacy::list::Shape;
 
-/// Builds listed when the poller does not say how many.
+/// Builds listed when the query has no usable limit.
 pub const DEFAULT_LIMIT: u32 = 10;
-/// Builds listed at most.
+/// Builds listed at most, whatever the query asks for.
 const MAX_LIMIT: u32 = 1000;
 
-/// A list's query.
+/// The query of a list, with defaults filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListQuery {
-    /// Builds at most.
+    /// Builds to list at most, from 1 to 1000.
     pub limit: u32,
-    /// Which keys.
+    /// Which keys the builds of the list have.
     pub shape: Shape,
-    /// Only look; nothing is claimed.
+    /// Show the list without claiming anything.
     pub peek: bool,
 }
 
 impl ListQuery {
-    /// Reads it.
+    /// Reads the part of an address behind the question mark.
     pub fn new(query: Option<&str>) -> Self {
         let value = |name: &str| {
             let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());

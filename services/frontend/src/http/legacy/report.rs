@@ -1,5 +1,5 @@
-//! What pollers post of their builds. Keys that are not honoured are not looked at, null leaves alone, and times come as
-//! fractions of seconds.
+//! Parses the reports that pollers post. Keys that have no effect are ignored, null means no change, and times come
+//! with fractions of seconds.
 
 use millrace_store::PollerReport;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use serde_json::Value;
 /// Builds in one report at most.
 const MAX_ENTRIES: usize = 1000;
 
-/// Reads a report, or says what is wrong with it.
+/// Parses a report; the error is the sentence that the poller gets.
 pub fn parse_report(body: &[u8]) -> Result<Vec<PollerReport>, String> {
     let value: Value =
         serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"))?;
@@ -34,7 +34,7 @@ fn entry(at: usize, build: &Value) -> Result<PollerReport, String> {
     let id = whole(at, "id", &build["id"])?.ok_or_else(|| format!("builds[{at}].id is missing"))?;
     let results = match &build["results"] {
         Value::Null => None,
-        // An address that cannot be one is as good as none.
+        // A malformed address is treated like an absent one.
         Value::String(text) => text.parse().ok(),
         _ => return Err(format!("builds[{at}].results is no text")),
     };
@@ -47,17 +47,17 @@ fn entry(at: usize, build: &Value) -> Result<PollerReport, String> {
     })
 }
 
-/// A number without its fraction; none for null.
+/// A number with its fraction dropped; none for null.
 fn whole(at: usize, key: &str, value: &Value) -> Result<Option<i64>, String> {
     match value {
         Value::Null => Ok(None),
         Value::Number(number) => {
             #[expect(
                 clippy::cast_possible_truncation,
-                reason = "the fraction is what is to go, and what is out of range is cut to its end"
+                reason = "the fraction is to be dropped, and numbers out of range saturate"
             )]
-            let cut = || number.as_f64().map(|seconds| seconds as i64);
-            Ok(number.as_i64().or_else(cut))
+            let truncated = || number.as_f64().map(|seconds| seconds as i64);
+            Ok(number.as_i64().or_else(truncated))
         }
         _ => Err(format!("builds[{at}].{key} is no number")),
     }

@@ -1,5 +1,5 @@
-//! `POST` and `PUT /update_builds/` and its twins: what pollers report. HTTP basic with any user name; the password says
-//! whose report it is, and below a poller's own address it must be that poller's.
+//! `POST` and `PUT /update_builds/` and its other spellings: accepts reports of pollers. HTTP basic with any user name;
+//! the password identifies the poller, and below a poller's own address it must be that poller's.
 
 use std::net::SocketAddr;
 
@@ -19,31 +19,32 @@ use crate::http::legacy::report::parse_report;
 use crate::http::legacy::waiting_builds::may_poll;
 use crate::state::AppState;
 
-/// Said in 2012 to whoever had no or a wrong password.
+/// The answer of 2012 to a missing or wrong password.
 const WRONG_PASSWORD: &str = "You have to provide the correct password";
-/// A report is shown to people up to this size, in bytes.
+/// Reports up to this size, in bytes, are stored to be shown by the lens.
 const MAX_SHOWN: usize = 16 * 1024;
 
-/// Takes a report of whoever's password it is.
+/// Accepts a report at the common address; the password alone identifies the poller.
 pub async fn update_builds(
     State(state): State<AppState>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    take(&state, peer, None, request).await
+    accept_report(&state, peer, None, request).await
 }
 
-/// Takes a report of the poller whose address this is.
+/// Accepts a report at a poller's own address.
 pub async fn poller_update(
     State(state): State<AppState>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(token): Path<String>,
     request: Request,
 ) -> Response {
-    take(&state, peer, Some(Token::new(token)), request).await
+    accept_report(&state, peer, Some(Token::new(token)), request).await
 }
 
-async fn take(
+/// Checks who reports before the body is read, and answers in the ways that pollers know.
+async fn accept_report(
     state: &AppState,
     peer: SocketAddr,
     token: Option<Token>,
@@ -70,7 +71,7 @@ async fn take(
     }
 }
 
-/// Whose report it is, or the answer of 2012.
+/// Identifies the poller, or gives the refusal to answer with. Addresses with too many wrong passwords have to wait.
 async fn authenticate(
     state: &AppState,
     peer: SocketAddr,
@@ -83,27 +84,28 @@ async fn authenticate(
     }
     let given = credentials(headers);
     let found = match &given {
-        Some(given) => find(state, token, &given.secret).await,
+        Some(given) => find_poller(state, token, &given.secret).await,
         None => Ok(None),
     };
     match found {
         Ok(Some(poller)) => {
             let user = given.map(|given| given.user).unwrap_or_default();
             let user: String = user.chars().filter(|c| !c.is_control()).take(64).collect();
-            tracing::debug!(poller = %poller.name, user, "a poller reports");
+            tracing::debug!(poller = %poller.name, user, "poller report received");
             Ok(poller)
         }
         Ok(None) => {
             state.login_throttle.record_failure(peer.ip());
-            tracing::warn!(%peer, "a report without the right password");
+            tracing::warn!(%peer, "poller report refused: wrong or missing password");
             Err((StatusCode::UNAUTHORIZED, WRONG_PASSWORD).into_response())
         }
         Err(error) => Err(error.into_response()),
     }
 }
 
-/// Secrets are looked up by digest, and compared as digests in constant time.
-async fn find(
+/// Finds the poller by its address where there is one, otherwise by its password. Secrets are looked up by digest, and
+/// compared as digests in constant time.
+async fn find_poller(
     state: &AppState,
     token: Option<Token>,
     secret: &Token,
@@ -115,6 +117,7 @@ async fn find(
     Ok(found.filter(|poller| secret.hash().matches(&poller.secret_hash)))
 }
 
+/// Stores what the report says, and wakes the loops that go on with it.
 async fn apply(
     state: &AppState,
     poller: &PollerCaller,
@@ -140,8 +143,11 @@ async fn apply(
     if !reported.ended.is_empty() {
         state.relay_wake.notify_one();
     }
-    state.store.note_report(poller.id, &shown(body)).await?;
-    tell(poller, &reported);
+    state
+        .store
+        .note_report(poller.id, &displayable(body))
+        .await?;
+    count_and_log(poller, &reported);
     let answer = json!({
         "updated_builds_ids": reported.updated,
         "non_existing_builds_ids": reported.unknown,
@@ -155,25 +161,25 @@ async fn apply(
     Ok(json_answer(status, &answer))
 }
 
-fn tell(poller: &PollerCaller, reported: &Reported) {
-    for (what, ids) in [
+fn count_and_log(poller: &PollerCaller, reported: &Reported) {
+    for (result, ids) in [
         ("updated", &reported.updated),
         ("unknown", &reported.unknown),
         ("ignored", &reported.ignored),
     ] {
         let labels = [
             ("poller", poller.name.to_string()),
-            ("result", what.to_owned()),
+            ("result", result.to_owned()),
         ];
         counter!("millrace_poller_reports_total", &labels).increment(ids.len() as u64);
     }
     if !reported.ignored.is_empty() {
-        tracing::warn!(poller = %poller.name, builds = ?reported.ignored, "a poller reported builds that are not its own");
+        tracing::warn!(poller = %poller.name, builds = ?reported.ignored, "poller reported builds that have ended or are not its own");
     }
 }
 
-/// The report as people may see it.
-fn shown(body: &[u8]) -> Value {
+/// The report as the lens shows it, or a sentence in place of one that is too large or no JSON.
+fn displayable(body: &[u8]) -> Value {
     let value = serde_json::from_slice(body).ok();
     match value.filter(|_| body.len() <= MAX_SHOWN) {
         Some(value) => without_nul(value),
@@ -181,7 +187,7 @@ fn shown(body: &[u8]) -> Value {
     }
 }
 
-/// The database takes no NUL in a text.
+/// Replaces a report with a NUL in a text, which PostgreSQL cannot store.
 fn without_nul(value: Value) -> Value {
     let text = value.to_string();
     if text.contains("\\u0000") {

@@ -1,5 +1,5 @@
-//! `GET /waiting_builds/` and its twins, as pollers of 2012 call them, and the same below a poller's own address. They
-//! know no error but an empty list.
+//! `GET /waiting_builds/` and its other spellings, and the same below a poller's own address. Pollers of 2012
+//! understand no error but an empty list, so every answer is a list.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::http::legacy::query::{DEFAULT_LIMIT, ListQuery};
 use crate::http::readiness::require_ready;
 use crate::state::AppState;
 
-/// An answer comes within 2 s, also when the database does not.
+/// Time for the database, so that an answer comes within 2 s even when the database gives none.
 const DEADLINE: Duration = Duration::from_millis(1800);
 
-/// Lists what waits, oldest first; claims nothing.
+/// Lists waiting builds at the common address, oldest first; claims nothing.
 pub async fn waiting_builds(
     State(state): State<AppState>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -32,15 +32,15 @@ pub async fn waiting_builds(
     let query = ListQuery::new(query.as_deref());
     answer(&state, peer, query.shape, async {
         require_ready(&state)?;
-        let builds = observed(&state, query.limit).await?;
+        let builds = waiting(&state, query.limit).await?;
         count_fetch("", builds.len(), 0);
         Ok(Some(LegacyList::new(&builds, &state.settings.links)))
     })
     .await
 }
 
-/// What waits. The usual question is answered to all who ask it at the same time with one look.
-async fn observed(state: &AppState, limit: u32) -> Result<Arc<Vec<LegacyBuild>>, ApiError> {
+/// Reads the waiting builds. Requests with the usual limit share one query, however many arrive at the same time.
+async fn waiting(state: &AppState, limit: u32) -> Result<Arc<Vec<LegacyBuild>>, ApiError> {
     if limit != DEFAULT_LIMIT {
         return Ok(Arc::new(state.store.waiting_builds(limit).await?));
     }
@@ -50,7 +50,8 @@ async fn observed(state: &AppState, limit: u32) -> Result<Arc<Vec<LegacyBuild>>,
     })
 }
 
-/// Lists to the poller whose address this is. A GET of one that executes is a claim of what it lists.
+/// Lists builds at a poller's own address. For a poller that executes, a GET claims what it lists; HEAD and `peek` do
+/// not.
 pub async fn poller_builds(
     State(state): State<AppState>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -59,7 +60,7 @@ pub async fn poller_builds(
     RawQuery(query): RawQuery,
 ) -> Response {
     let query = ListQuery::new(query.as_deref());
-    let only_looks = query.peek || method == Method::HEAD;
+    let is_peek = query.peek || method == Method::HEAD;
     answer(&state, peer, query.shape, async {
         require_ready(&state)?;
         let Some(poller) = state
@@ -69,7 +70,7 @@ pub async fn poller_builds(
         else {
             return Ok(None);
         };
-        let list = if only_looks {
+        let list = if is_peek {
             peek(&state, &poller, query.limit).await?
         } else {
             fetch(&state, &poller, query.limit).await?
@@ -79,7 +80,7 @@ pub async fn poller_builds(
     .await
 }
 
-/// What a poller would be listed now.
+/// The list that a poller would get now; claims nothing.
 pub async fn peek(
     state: &AppState,
     poller: &PollerCaller,
@@ -92,6 +93,7 @@ pub async fn peek(
     Ok(LegacyList::new(&builds, &state.settings.links))
 }
 
+/// The list that a poller gets, recorded as fetched, with its builds claimed where the poller executes.
 async fn fetch(
     state: &AppState,
     poller: &PollerCaller,
@@ -112,12 +114,12 @@ async fn fetch(
     }
     count_fetch(poller.name.as_str(), builds.len(), claimed);
     if claimed > 0 {
-        tracing::info!(poller = %poller.name, builds = claimed, "builds claimed by a poller");
+        tracing::info!(poller = %poller.name, builds = claimed, "poller claimed builds");
     }
     Ok(list)
 }
 
-/// What a poller has and gets, and how much of it is new to it.
+/// The builds that a poller has claimed, and how many of them it claimed just now.
 async fn claim(state: &AppState, fetch: &Fetch) -> Result<(Vec<LegacyBuild>, u64), ApiError> {
     crash_point!("poll.unclaimed");
     let fetched = state.store.fetch_for_poller(fetch).await?;
@@ -132,13 +134,13 @@ fn count_fetch(poller: &str, listed: usize, claimed: u64) {
     counter!("millrace_poller_claims_total", &labels).increment(claimed);
 }
 
-/// Whether this address may poll at all.
+/// Whether a client at this address may use the polling API (`MILLRACE_LEGACY_ALLOW`; empty allows all).
 pub fn may_poll(state: &AppState, from: IpAddr) -> bool {
     let allowed = &state.settings.config.legacy.legacy_allow;
     allowed.is_empty() || allowed.contains(from)
 }
 
-/// The list, or an empty one with a status that says why: an answer is always JSON.
+/// Answers with the list, or with an empty one and a status that says why: the body is always JSON.
 async fn answer(
     state: &AppState,
     peer: SocketAddr,
@@ -152,7 +154,7 @@ async fn answer(
         Ok(Ok(Some(list))) => respond(StatusCode::OK, &list, shape),
         Ok(Ok(None)) => respond(StatusCode::NOT_FOUND, &LegacyList::default(), shape),
         Ok(Err(error)) => {
-            tracing::warn!("a legacy list is empty for want of the database: {error:?}");
+            tracing::warn!("legacy list answered empty, the database is unavailable: {error:?}");
             respond(
                 StatusCode::SERVICE_UNAVAILABLE,
                 &LegacyList::default(),
@@ -160,7 +162,7 @@ async fn answer(
             )
         }
         Err(_) => {
-            tracing::warn!("a legacy list is empty: the database did not answer in time");
+            tracing::warn!("legacy list answered empty, the database did not answer in time");
             respond(
                 StatusCode::SERVICE_UNAVAILABLE,
                 &LegacyList::default(),

@@ -1,4 +1,4 @@
-//! A poller that builds: its list is a claim.
+//! A poller that executes: fetching its list claims the builds in it.
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -90,7 +90,7 @@ async fn a_poller_that_dies_gives_its_builds_to_the_queue() {
     frontend.stop().await;
 }
 
-/// A poller's results: package `good` has its marker in one chroot only, `bad` in none.
+/// Serves a poller's results: package `good` has its `success` file in one chroot only, `bad` in none.
 async fn results() -> String {
     let router = Router::new()
         .route(
@@ -143,12 +143,13 @@ async fn a_success_counts_where_its_results_are() {
             .json()
     };
     assert_eq!(shown(1).await["state"], "succeeded");
-    let told = shown(2).await["tasks"][0]["outcome"]["message"].clone();
+    let message = shown(2).await["tasks"][0]["outcome"]["message"].clone();
     assert!(
-        told.as_str()
+        message
+            .as_str()
             .unwrap()
             .contains("/debian-13-x86_64/bad-1-1/success is not there"),
-        "{told}"
+        "{message}"
     );
     let states: Vec<_> = shown(3).await["tasks"]
         .as_array()
@@ -157,10 +158,10 @@ async fn a_success_counts_where_its_results_are() {
         .map(|t| t["state"].clone())
         .collect();
     assert_eq!(states, ["succeeded", "failed"], "each chroot by itself");
-    let told = shown(4).await["tasks"][0]["outcome"]["message"].clone();
+    let message = shown(4).await["tasks"][0]["outcome"]["message"].clone();
     assert!(
-        told.as_str().unwrap().contains("named no address"),
-        "{told}"
+        message.as_str().unwrap().contains("named no address"),
+        "{message}"
     );
     frontend.stop().await;
 }
@@ -177,11 +178,11 @@ async fn an_address_that_is_not_public_is_not_asked() {
     frontend
         .until("judged", async |f| state_of(f, 1).await == "failed")
         .await;
-    let told =
+    let message =
         frontend.get("/api/v1/builds/1").await.json()["tasks"][0]["outcome"]["message"].clone();
     assert!(
-        told.as_str().unwrap().contains("MILLRACE_FETCH_ALLOW"),
-        "{told}"
+        message.as_str().unwrap().contains("MILLRACE_FETCH_ALLOW"),
+        "{message}"
     );
     frontend.stop().await;
 }

@@ -1,4 +1,4 @@
-//! `GET /waiting_builds/`: which builds, which keys, which bytes.
+//! `GET /waiting_builds/`: which builds it lists, with which keys, in which bytes.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! The contract with pollers of 2012, row by row.
+//! The contract with pollers of 2012: lists, claims, reports and administration.
 
 mod execute;
 mod list;
@@ -14,14 +14,14 @@ use crate::support::{Frontend, Reply, send};
 
 /// A poller that the frontend knows.
 pub struct Poller {
-    /// Its path on the frontend.
+    /// Path of its own address on the frontend.
     pub path: String,
-    /// Its password.
+    /// Password for its reports.
     pub secret: String,
 }
 
 impl Poller {
-    /// Adds one; `rules` go with it.
+    /// Adds a poller with these further fields.
     pub async fn add(frontend: &Frontend, name: &str, mode: &str, rules: Value) -> Self {
         let mut body = json!({"name": name, "mode": mode});
         for (key, value) in rules.as_object().unwrap() {
@@ -32,7 +32,7 @@ impl Poller {
         Self::of(&reply.json())
     }
 
-    /// From what the API said once.
+    /// Reads address and password from the answer that shows them.
     pub fn of(access: &Value) -> Self {
         let url = access["url"].as_str().unwrap();
         let path = url.strip_prefix("http://public.example:8080").unwrap();
@@ -48,7 +48,7 @@ impl Poller {
             .await
     }
 
-    /// The numbers in its list.
+    /// Fetches its list and returns the numbers of the builds.
     pub async fn listed(&self, frontend: &Frontend) -> Vec<i64> {
         ids(&self.fetch(frontend).await.json())
     }
@@ -67,13 +67,13 @@ impl Poller {
     }
 }
 
-/// The numbers in a list.
+/// Numbers of the builds in a list.
 pub fn ids(list: &Value) -> Vec<i64> {
     let builds = list["builds"].as_array().unwrap();
     builds.iter().map(|b| b["id"].as_i64().unwrap()).collect()
 }
 
-/// A report as the poller posts it.
+/// Sends a report as pollers do, with the password and any user name.
 pub async fn update(
     frontend: &Frontend,
     method: Method,
@@ -91,7 +91,7 @@ pub async fn update(
     .await
 }
 
-/// Of a build, as the API shows it.
+/// State of a build, as the API shows it.
 pub async fn state_of(frontend: &Frontend, build: i64) -> String {
     let shown = frontend
         .get(&format!("/api/v1/builds/{build}"))

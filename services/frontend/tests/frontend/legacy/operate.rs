@@ -1,4 +1,4 @@
-//! Pollers as data: added, shown, looked through, given new secrets and removed by an administrator.
+//! Administration of pollers: add, show, lens, rotate, remove.
 
 use millrace_chassis::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! `POST|PUT /update_builds/`: who may report, what is honoured, and what is answered.
+//! `POST|PUT /update_builds/`: who may report, which keys have an effect, and what is answered.
 
 use millrace_chassis::Method;
 use serde_json::json;

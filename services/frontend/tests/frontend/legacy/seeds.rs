@@ -1,11 +1,11 @@
-//! The examples of the two documents of 2012, imported, come back as they stand there.
+//! The examples of the two documents of 2012, imported, are listed again as the documents show them.
 
 use serde_json::{Value, json};
 
 use super::{Poller, ids, state_of};
 use crate::support::Frontend;
 
-/// An example, without its comments and its comma too many.
+/// Parses an example; its comments and trailing commas are no JSON and are removed.
 fn example(text: &str) -> Value {
     let lines = text.lines().map(|line| match line.split_once(" # ") {
         Some((code, _)) => code,

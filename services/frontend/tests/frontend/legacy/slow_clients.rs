@@ -1,4 +1,4 @@
-//! Clients that hang up, dawdle, pour, or come in thousands hold up nobody else.
+//! Clients that hang up early, send slowly, send too much or open thousands of connections do not delay others.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use super::Poller;
 use crate::support::{Frontend, NOWHERE};
 
 const HEAD: &str = "GET /waiting_builds/ HTTP/1.1\r\nHost: x\r\n";
-/// Another client's answer takes no longer, while two cores also serve all others.
+/// Longest time for an answer to another client, on two cores that serve all clients at once.
 const SOON: Duration = Duration::from_secs(1);
 
 async fn connect(frontend: &Frontend) -> TcpStream {
     TcpStream::connect(frontend.address()).await.unwrap()
 }
 
-/// Other pollers and the API are answered as ever.
+/// Asserts that other pollers and the API are answered in time.
 async fn assert_served(frontend: &Frontend, while_what: &str) {
     for path in ["/waiting_builds/", "/api/v1/builds", "/healthz"] {
         let begun = Instant::now();

@@ -37,7 +37,7 @@ pub struct AddChroot {
     pub mock_root: Option<String>,
 }
 
-/// Add a chroot
+/// Add a chroot for new builds
 #[utoipa::path(
     post,
     path = "/api/v1/chroots",

@@ -11,14 +11,14 @@ use crate::http::auth::Admin;
 use crate::http::extract::{Segments, segment};
 use crate::state::AppState;
 
-/// Disable a chroot
+/// Disable a chroot for new builds
 #[utoipa::path(
     post,
     path = "/api/v1/chroots/{name}/disable",
     tag = "service",
-    params(("name" = String, Path, description = "The chroot")),
+    params(("name" = String, Path, description = "Name of the chroot")),
     responses(
-        (status = 200, description = "The chroot; new builds may not ask for it, what was accepted before goes on", body = Chroot),
+        (status = 200, description = "The chroot; new builds may not ask for it, builds accepted earlier go on", body = Chroot),
         (status = "default", description = "There is no such chroot", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))
@@ -31,14 +31,14 @@ pub async fn disable_chroot(
     set_enabled(&state, &name, false).await
 }
 
-/// Enable a chroot
+/// Enable a chroot for new builds
 #[utoipa::path(
     post,
     path = "/api/v1/chroots/{name}/enable",
     tag = "service",
-    params(("name" = String, Path, description = "The chroot")),
+    params(("name" = String, Path, description = "Name of the chroot")),
     responses(
-        (status = 200, description = "The chroot; builds may ask for it", body = Chroot),
+        (status = 200, description = "The chroot; new builds may ask for it", body = Chroot),
         (status = "default", description = "There is no such chroot", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))

@@ -8,7 +8,7 @@ use crate::http::api::chroots::model::{Chroot, load_all};
 use crate::http::api::model::page::List;
 use crate::state::AppState;
 
-/// List chroots
+/// List chroots with their images
 #[utoipa::path(
     get,
     path = "/api/v1/chroots",

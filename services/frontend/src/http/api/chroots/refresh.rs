@@ -11,14 +11,14 @@ use crate::http::auth::Admin;
 use crate::http::extract::{Segments, segment};
 use crate::state::AppState;
 
-/// Have a chroot's image baked anew
+/// Refresh a chroot's image
 #[utoipa::path(
     post,
     path = "/api/v1/chroots/{name}/refresh",
     tag = "service",
-    params(("name" = String, Path, description = "The chroot")),
+    params(("name" = String, Path, description = "Name of the chroot")),
     responses(
-        (status = 200, description = "The chroot; each engine gets a fresh image in the background, builds go on with the present one", body = Chroot),
+        (status = 200, description = "The chroot; each engine gets a fresh image in the background, builds continue with the present one", body = Chroot),
         (status = "default", description = "There is no such chroot, or its image is made elsewhere", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))

@@ -95,7 +95,7 @@ pub struct Package {
 pub struct ResultFile {
     /// File name, unique within its package.
     pub name: FileName,
-    /// Size in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: String,

@@ -12,7 +12,7 @@ pub struct Page<T> {
     pub next: Option<i64>,
 }
 
-/// A whole list.
+/// A whole list, without pages.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct List<T> {
     /// All entries; there are no further pages.

@@ -15,7 +15,7 @@ pub struct PollerAccess {
     #[serde(flatten)]
     #[schema(inline)]
     poller: Poller,
-    /// Address of the frontend for the poller's configuration; whoever knows it can poll as this poller.
+    /// Address of the frontend for the poller's configuration; a secret, since it identifies the poller.
     url: String,
     /// Password for its reports, accepted with any user name.
     secret: String,
@@ -25,12 +25,12 @@ pub struct PollerAccess {
 pub struct Secrets {
     /// Part of its address.
     pub token: Token,
-    /// Its password.
+    /// Its password for reports.
     pub password: Token,
 }
 
 impl Secrets {
-    /// Draws new ones.
+    /// Draws a new address part and password from the system's random source.
     pub fn generate() -> Result<Self, ApiError> {
         Ok(Self {
             token: random_token()?,

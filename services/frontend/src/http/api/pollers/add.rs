@@ -33,7 +33,7 @@ pub struct AddPoller {
     /// Only builds whose chroots are all among these are routed to it; in all when empty.
     #[serde(default)]
     pub chroots: Vec<ChrootName>,
-    /// Percentage of these builds that is routed to it, from 0 to 100; 100 when absent.
+    /// Percentage of these builds that are routed to it, from 0 to 100; 100 when absent.
     #[serde(default)]
     pub share: Option<u32>,
     /// The answer to a start report for a build that is not its own any more: `ignore` (200) or `reject` (409);
@@ -42,12 +42,12 @@ pub struct AddPoller {
     pub fence: Option<Fence>,
 }
 
-/// Add a poller
+/// Add a poller and show its address and password
 #[utoipa::path(
     post, path = "/api/v1/pollers", tag = "pollers",
     request_body = AddPoller,
     responses(
-        (status = 201, description = "It is known; its address and password are shown this once", body = PollerAccess),
+        (status = 201, description = "The poller with its address and password, shown this once", body = PollerAccess),
         (status = "default", description = "Refused; nothing was stored", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))

@@ -26,7 +26,7 @@ const MAX_OWNED: u32 = 1000;
 /// The exchange with a poller: its next list, its last list, its last report, and the tasks it has.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Lens {
-    /// The poller that is looked at.
+    /// The poller that the exchange is with.
     pub poller: Poller,
     /// Text of the list that it would get now, to the byte.
     pub answer: String,
@@ -55,12 +55,12 @@ pub struct OwnedTask {
     pub is_reported: bool,
 }
 
-/// Look through a poller's eyes
+/// Show what a poller gets and reports
 #[utoipa::path(
     get, path = "/api/v1/pollers/{name}/lens", tag = "pollers",
-    params(("name" = String, Path, description = "The poller's name")),
+    params(("name" = String, Path, description = "Name of the poller")),
     responses(
-        (status = 200, description = "What it would be answered now, was answered, reported and has; nothing changes by it", body = Lens),
+        (status = 200, description = "Its next list, its last list, its last report and the tasks it has claimed; reading changes nothing", body = Lens),
         (status = "default", description = "There is no such poller", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))

@@ -11,11 +11,11 @@ use crate::http::auth::Admin;
 use crate::http::extract::{Segments, segment};
 use crate::state::AppState;
 
-/// List pollers
+/// List all pollers by name
 #[utoipa::path(
     get, path = "/api/v1/pollers", tag = "pollers",
     responses(
-        (status = 200, description = "All of them, by name", body = List<Poller>),
+        (status = 200, description = "All pollers, by name", body = List<Poller>),
         (status = "default", description = "The token is missing or wrong", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))
@@ -29,10 +29,10 @@ pub async fn list_pollers(
     Ok(Json(List { items }))
 }
 
-/// Show a poller
+/// Show a poller by name
 #[utoipa::path(
     get, path = "/api/v1/pollers/{name}", tag = "pollers",
-    params(("name" = String, Path, description = "The poller's name")),
+    params(("name" = String, Path, description = "Name of the poller")),
     responses(
         (status = 200, description = "The poller", body = Poller),
         (status = "default", description = "There is no such poller", body = Problem, content_type = "application/problem+json"),

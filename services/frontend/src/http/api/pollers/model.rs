@@ -20,7 +20,7 @@ pub struct Poller {
     pub projects: Vec<String>,
     /// Chroots whose builds are routed to it; all when empty.
     pub chroots: Vec<ChrootName>,
-    /// Percentage of these builds that is routed to it, from 0 to 100.
+    /// Percentage of these builds that are routed to it, from 0 to 100.
     pub share: u32,
     /// How a start report is answered for a build that is not its own any more.
     pub fence: Fence,

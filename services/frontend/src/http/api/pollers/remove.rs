@@ -11,12 +11,12 @@ use crate::http::auth::Admin;
 use crate::http::extract::{Segments, segment};
 use crate::state::AppState;
 
-/// Remove a poller
+/// Remove a poller; its builds go to the queue
 #[utoipa::path(
     delete, path = "/api/v1/pollers/{name}", tag = "pollers",
-    params(("name" = String, Path, description = "The poller's name")),
+    params(("name" = String, Path, description = "Name of the poller")),
     responses(
-        (status = 200, description = "As it was; its address and password are void, and what it has goes to the queue", body = Poller),
+        (status = 200, description = "The poller as it was; its address and password are void, and its builds go to the queue", body = Poller),
         (status = "default", description = "There is no such poller", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))

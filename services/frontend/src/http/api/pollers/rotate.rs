@@ -15,9 +15,9 @@ use crate::state::AppState;
 /// Give a poller a new address and password
 #[utoipa::path(
     post, path = "/api/v1/pollers/{name}/rotate", tag = "pollers",
-    params(("name" = String, Path, description = "The poller's name")),
+    params(("name" = String, Path, description = "Name of the poller")),
     responses(
-        (status = 200, description = "The new ones, shown this once; the old ones are void", body = PollerAccess),
+        (status = 200, description = "The poller with its new address and password, shown this once; the old ones are void", body = PollerAccess),
         (status = "default", description = "There is no such poller", body = Problem, content_type = "application/problem+json"),
     ),
     security(("admin" = []))

@@ -5,7 +5,7 @@ use millrace_store::{BakeWait, WaitFacts};
 
 use crate::http::api::model::wait::WaitWord;
 
-/// Tells an image that is being baked or retried from one that somebody has to build or load.
+/// Distinguishes an image that a builder bakes or retries from one that an operator has to build or load.
 pub(super) fn classify(wait: &WaitFacts) -> (WaitWord, String) {
     let chroot = &wait.chroot;
     match &wait.bake {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_bake_is_shown_with_its_reason_and_its_next_try() {
+    fn a_failed_bake_is_told_with_its_reason_and_its_next_try() {
         let bake = BakeWait {
             builder: "b1".to_owned(),
             has_failed: true,

@@ -52,7 +52,7 @@ fn reason(wait: &WaitFacts, broker_up: bool) -> WaitReason {
     }
 }
 
-/// Picks the reason to show, with its sentence. What somebody has to act on comes before what time alone resolves.
+/// Picks the reason to show, with its sentence. Reasons that need action come before those that time alone resolves.
 fn classify(wait: &WaitFacts, broker_up: bool) -> (WaitWord, String) {
     match &wait.hold_reason {
         Some(HoldReason::Poller(name)) => {
@@ -121,7 +121,7 @@ fn tasks_ahead(wait: &WaitFacts) -> u64 {
 /// When the task is expected to start, where only time and other tasks' ends stand in the way.
 fn estimate(wait: &WaitFacts, word: WaitWord) -> Option<DateTime<Utc>> {
     match word {
-        // Somebody has to act first, or another task of the owner has to end.
+        // Needs action first, or another task of the owner has to end.
         WaitWord::Poller
         | WaitWord::Imported
         | WaitWord::NoBuilder
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn place_and_start_are_given_where_they_are_known() {
+    fn place_and_start_are_told_where_they_can_be() {
         let place_and_start = |change: fn(&mut WaitFacts), broker_up| {
             let mut wait = wait();
             wait.ahead = 3;

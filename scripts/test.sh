@@ -123,7 +123,7 @@ podman_privileged() {
 
 main_tests() {
     local status=0
-    run_tests || status=$?
+    run_tests --profile default || status=$?
     scripts/slowest-tests || true
     return "$status"
 }

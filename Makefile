@@ -1,7 +1,7 @@
 # Everything a person or CI does here is one of these; the work is in deploy/bin/ and scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: up down clean test bench chaos lint schemas help
+.PHONY: up down clean test check bench chaos lint schemas help
 
 up: ## bring everything up, the first time with a sample build
 	@deploy/bin/up
@@ -15,6 +15,9 @@ clean: ## remove containers, volumes, sandboxes and images
 test: ## all that CI runs
 	@scripts/test.sh
 
+check: ## what takes minutes of it: format, clippy, unit tests, tests of each crate
+	@scripts/check.sh
+
 bench: ## measure, with ratios to a floor of the same run
 	@scripts/bench.sh
 
@@ -23,8 +26,8 @@ chaos: ## break a running pipeline for MINUTES=20 and prove that nothing is lost
 
 lint: ## format, clippy with warnings denied, documentation
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
+	cargo clippy --release --workspace --all-targets --all-features --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --all-features --no-deps --locked --quiet
 
 schemas: ## generate schemas/ anew
 	cargo run --release --locked --quiet -p millrace-wire --bin schemas

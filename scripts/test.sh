@@ -5,21 +5,47 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 . scripts/test-env
-untested=()
 began=$SECONDS
+readonly logs=target/steps
+declare -A job_of=()
 
-# step NAME COMMAND...: says what runs and how long it took.
-step() {
-    local name=$1 from=$SECONDS
+# untested WHAT: named in the last lines. A file, because steps in the background say it, too.
+untested() { echo "$*" >>"$logs/untested"; }
+
+# in_background NAME COMMAND...: starts a step that mostly waits, or that others shall not wait for; `finish NAME` shows
+# what it printed. A process group of its own, so that it can be ended with all its children.
+in_background() {
+    local name=$1
     shift
-    say "== $name"
-    "$@"
-    say "== $name: done in $((SECONDS - from)) s"
+    say "== $name: begins in the background"
+    set -m
+    (
+        from=$SECONDS
+        "$@"
+        echo "$((SECONDS - from))" >"$logs/$name.time"
+    ) >"$logs/$name.log" 2>&1 &
+    set +m
+    job_of[$name]=$!
 }
 
-need_nextest() {
-    cargo nextest --version >/dev/null 2>&1 ||
-        die "cargo-nextest is missing: cargo install --locked cargo-nextest"
+# finish NAME: waits for a step in the background; its failure is that of the run.
+finish() {
+    local name=$1 status=0
+    wait "${job_of[$name]}" || status=$?
+    unset "job_of[$name]"
+    cat "$logs/$name.log"
+    [[ $status == 0 ]] || die "$name: failed (above)"
+    step_times+=("$(<"$logs/$name.time") $name (in the background)")
+    say "== $name: done in $(<"$logs/$name.time") s"
+}
+
+# Also after a failure: what still runs in the background is ended.
+clean_up() {
+    local job
+    for job in "${job_of[@]}"; do
+        kill -- "-$job" 2>/dev/null || true
+    done
+    stop_services
 }
 
 # The same type must give the same file: a changed message or endpoint without its schema stops here.
@@ -41,22 +67,65 @@ dependency_rules() {
         die "a dependency rule of deny.toml is broken (above)"
     fi
     scripts/cargo-deny check --hide-inclusion-graph advisories >/dev/null 2>&1 ||
-        untested+=("advisories: the advisory database is not reachable, or has news (scripts/cargo-deny check advisories)")
+        untested "advisories: the advisory database is not reachable, or has news (scripts/cargo-deny check advisories)"
 }
 
 shell_scripts() {
     command -v shellcheck >/dev/null || apt_install shellcheck || {
-        untested+=("shell scripts: shellcheck is missing (apt-get install shellcheck)")
+        untested "shell scripts: shellcheck is missing (apt-get install shellcheck)"
         return 0
     }
     git ls-files -z | xargs -0 grep -lIE '^#!/usr/bin/env bash|^# shellcheck shell=bash' | xargs shellcheck --external-sources
 }
 
+# Whatever needs none of our programs: mostly downloads and containers, beside the compiler.
+base_images() {
+    install_postgres
+    deploy/bin/make-env
+    ensure_sandbox_network
+    case $(env_value MILLRACE_RABBITMQ_IMAGE rabbitmq:4) in
+    # The last two are for the test of compose, which says so when it has to do without them.
+    millrace-offline/*)
+        deploy/offline/build-images
+        deploy/offline/build-images compose nginx || true
+        ;;
+    esac
+    deploy/bin/bake-chroots
+    export_settings
+    tests/fixtures/make-srpms.sh "$MILLRACE_TEST_CHROOT_IMAGE" target/fixtures
+}
+
+# Tests and programs with crash points, with the features of all packages: one compile serves both.
+compile_tests() {
+    cargo build --quiet --release --locked --workspace --all-features --bins --tests
+    mkdir -p target/test-programs target/test-binaries
+    # A copy of our own: `make up` may put other programs into target/release while the tests run.
+    cp -f target/release/millrace{,-frontend,-builder} target/image/millrace-supervisor target/test-programs/
+    cargo metadata --format-version 1 --locked --all-features >target/test-binaries/cargo.json
+    cargo nextest list --release --locked --workspace --all-features --cargo-quiet --list-type binaries-only \
+        --message-format json >target/test-binaries/binaries.json
+}
+
+# Rules over the sources need processors and no quiet: beside the tests, which mostly wait, and behind them in rank.
+source_rules() {
+    renice --priority 19 --pid "$BASHPID" >/dev/null
+    cargo clippy --quiet --release --workspace --all-targets --all-features --locked -- -D warnings
+    RUSTDOCFLAGS='-D warnings' cargo doc --quiet --release --workspace --all-features --no-deps --locked
+    dependency_rules
+}
+
 podman_privileged() {
     scripts/test-podman || {
         [[ $? == 77 ]] || die "the sandbox tests failed on Podman (above)"
-        untested+=("the privileged profile on Podman: $(cat target/podman-skipped 2>/dev/null || echo 'no Podman here')")
+        untested "the privileged profile on Podman: $(cat target/podman-skipped 2>/dev/null || echo 'no Podman here')"
     }
+}
+
+main_tests() {
+    local status=0
+    run_tests --profile default || status=$?
+    scripts/slowest-tests || true
+    return "$status"
 }
 
 # Crash points are for tests: what is deployed has none, and what the crash suite runs has them, or it would prove nothing.
@@ -65,31 +134,44 @@ crash_points_stay_in_tests() {
     for program in frontend builder; do
         ! grep -q MILLRACE_CRASH_AT "target/image/$program/millrace-$program" ||
             die "the program in the image of the $program has crash points: it was compiled with --all-features"
-        grep -q MILLRACE_CRASH_AT "target/release/millrace-$program" ||
-            die "target/release/millrace-$program has no crash points: the crash suite would not run"
+        grep -q MILLRACE_CRASH_AT "target/test-programs/millrace-$program" ||
+            die "target/test-programs/millrace-$program has no crash points: the crash suite would not run"
     done
 }
 
 need_nextest
+deploy/bin/check
+rm -rf "$logs"
+mkdir -p "$logs"
+trap clean_up EXIT
+
 step "format" cargo fmt --all --check
-step "programs, images, chroot, fixtures" prepare_programs
-step "clippy" cargo clippy --quiet --workspace --all-targets --all-features --locked -- -D warnings
-step "documentation" env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
-step "shell scripts" shell_scripts
-step "dependency rules" dependency_rules
-step "tests compiled" cargo nextest run --no-run --release --locked --workspace --all-features --cargo-quiet
-step "programs with crash points" cargo build --quiet --release --locked --workspace --all-features --bins
+in_background "images, chroot, fixtures" base_images
+in_background "shell scripts" shell_scripts
+step "programs" deploy/bin/compile
+finish "images, chroot, fixtures"
+step "images of the services" deploy/bin/build-images
+step "tests compiled" compile_tests
 step "crash points" crash_points_stay_in_tests
 step "schemas" schemas_are_current
-step "mock-offline" deploy/offline/mock/test.sh "$MILLRACE_TEST_CHROOT_IMAGE"
-prepare_services
-trap stop_services EXIT
-step "tests" cargo nextest run --release --locked --workspace --all-features --cargo-quiet
-step "sandboxes on Podman, privileged" podman_privileged
-step "compose: up, twice, three builders, down" scripts/test-compose
+finish "shell scripts"
 
-say "all passed in $((SECONDS - began)) s"
-for what in "${untested[@]}"; do
-    say "not tested here: $what"
-done
+export MILLRACE_TEST_SUPERVISOR=$PWD/target/test-programs/millrace-supervisor
+export_settings
+export MILLRACE_TEST_BIN=$PWD/target/test-programs MILLRACE_TEST_BINARIES=$PWD/target/test-binaries
+prepare_services
+in_background "clippy, documentation, dependencies" source_rules
+step "tests" main_tests
+in_background "mock-offline" deploy/offline/mock/test.sh "$MILLRACE_TEST_CHROOT_IMAGE"
+finish "clippy, documentation, dependencies"
+in_background "sandboxes on Podman, privileged" podman_privileged
+step "compose: up, twice, three builders, down" scripts/test-compose
+finish "mock-offline"
+finish "sandboxes on Podman, privileged"
+
+say "all passed in $((SECONDS - began)) s:"
+print_times
+if [[ -e $logs/untested ]]; then
+    sed 's/^/millrace: not tested here: /' "$logs/untested"
+fi
 say "not tested here: the images and mirrors of Fedora, unless this machine reaches them (chroot ${MILLRACE_TEST_CHROOT})"

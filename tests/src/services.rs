@@ -5,12 +5,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::time::{Instant, sleep};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::http_client;
 
 const READY: Duration = Duration::from_mins(2);
+/// A server that takes longer to answer a greeting is asked anew.
+const ANSWER: Duration = Duration::from_secs(5);
 const FREEZING: Duration = Duration::from_secs(10);
 
 /// A port that was free a moment ago.
@@ -97,18 +101,6 @@ impl Container {
     fn act(&self, verb: &str) {
         must(&[verb, &self.name]);
     }
-
-    /// Asks inside until the probe succeeds. A plain loop, so that the future may move between threads.
-    async fn ready(&self, probe: &[&str], what: &str) {
-        let end = Instant::now() + READY;
-        while !docker(&[&["exec", &self.name], probe].concat()).0 {
-            assert!(
-                Instant::now() < end,
-                "waited {READY:?} in vain until {what}"
-            );
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
 }
 
 impl Drop for Container {
@@ -165,6 +157,29 @@ macro_rules! verbs {
     };
 }
 
+/// Waits until the server behind a published port answers a greeting with this byte. A connection alone says nothing: the
+/// engine's proxy accepts before the server does. Nothing is run inside, as that costs more than the server's start.
+async fn answers(port: u16, greeting: &[u8], first: u8, what: &str) {
+    let end = Instant::now() + READY;
+    while answer(port, greeting).await.ok() != Some(first) {
+        assert!(
+            Instant::now() < end,
+            "waited {READY:?} in vain until {what}"
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The first byte of the answer to a greeting.
+async fn answer(port: u16, greeting: &[u8]) -> std::io::Result<u8> {
+    let asking = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(greeting).await?;
+        stream.read_u8().await
+    };
+    timeout(ANSWER, asking).await?
+}
+
 /// A PostgreSQL of one test's own.
 #[derive(Debug)]
 pub struct PrivateDatabase {
@@ -192,9 +207,10 @@ impl PrivateDatabase {
         database
     }
 
+    /// While it starts it answers a login with an error; otherwise it asks for the password.
     async fn ready(&self) {
-        let probe = ["pg_isready", "--quiet", "--host", "127.0.0.1"];
-        self.container.ready(&probe, "PostgreSQL serves").await;
+        let login = b"\x00\x00\x00\x17\x00\x03\x00\x00user\x00postgres\x00\x00";
+        answers(self.port, login, b'R', "PostgreSQL serves").await;
     }
 
     /// Its address, with the superuser's password.
@@ -253,9 +269,9 @@ impl PrivateBroker {
         broker
     }
 
+    /// Once it serves it answers the protocol's header with a frame that begins with 1.
     async fn ready(&self) {
-        let probe = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/5672"];
-        self.container.ready(&probe, "RabbitMQ serves").await;
+        answers(self.port, b"AMQP\x00\x00\x09\x01", 1, "RabbitMQ serves").await;
     }
 
     /// Its address, with the administrator's password.

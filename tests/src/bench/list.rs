@@ -53,7 +53,7 @@ async fn behind(waiting: u32, aim: &'static str, runs: usize) -> Vec<Row> {
         needs: &[(2048, "2g")],
         priorities: &[Priority::Normal],
     };
-    pipeline.test_database().add_backlog(&backlog).await;
+    pipeline.shared_database().add_backlog(&backlog).await;
     let list = format!("{}/waiting_builds/", pipeline.cli.url);
     let file = file_of_same_size(&pipeline, &list).await;
     let load = keep_busy(&pipeline);

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use self::backing::Services;
+use self::backing::{Broker, Database};
 pub use self::options::{BuilderOptions, PipelineOptions, Sandbox};
 use crate::services::free_port;
 use crate::{
@@ -34,7 +34,8 @@ pub struct Pipeline {
     pub cli: Cli,
     /// The suite's settings.
     pub settings: Settings,
-    services: Services,
+    database: Database,
+    broker: Broker,
     options: PipelineOptions,
     spool_disk: Option<SmallDisk>,
     results_disk: Option<SmallDisk>,
@@ -46,12 +47,7 @@ impl Pipeline {
     /// Starts everything and waits until all builders are enrolled.
     pub async fn start(options: PipelineOptions) -> Self {
         let settings = Settings::from_env();
-        let services = Services::start(
-            options.private_services,
-            settings.is_other_release(),
-            options.broker_conf,
-        )
-        .await;
+        let (database, broker) = backing::start(&options, &settings).await;
         let port = free_port();
         let cli = Cli {
             binary: settings.bin.join("millrace"),
@@ -70,7 +66,8 @@ impl Pipeline {
             builders: Vec::new(),
             cli,
             settings,
-            services,
+            database,
+            broker,
             options,
             spool_disk,
             results_disk,
@@ -139,11 +136,11 @@ impl Pipeline {
             ("MILLRACE_PUBLIC_URL", self.cli.url.clone()),
             (
                 "MILLRACE_DATABASE_URL",
-                self.services.database_url().expose_secret().to_owned(),
+                self.database.url().expose_secret().to_owned(),
             ),
             (
                 "MILLRACE_AMQP_URL",
-                self.services.frontend_broker().expose_secret().to_owned(),
+                self.broker.frontend_url().expose_secret().to_owned(),
             ),
             (
                 "MILLRACE_RESULTS_URL",
@@ -166,9 +163,9 @@ impl Pipeline {
 
     /// The database, where it is a corner of the shared server.
     pub fn shared_database(&self) -> &TestDatabase {
-        match &self.services {
-            Services::Shared { database, .. } => database,
-            Services::Private { .. } => panic!("the pipeline has a private database"),
+        match &self.database {
+            Database::Shared(database) => database,
+            Database::Private(_) => panic!("the pipeline has a private database"),
         }
     }
 
@@ -194,7 +191,7 @@ impl Pipeline {
             ("MILLRACE_FRONTEND_URL", self.cli.url.clone()),
             (
                 "MILLRACE_AMQP_URL",
-                self.services.builder_broker().expose_secret().to_owned(),
+                self.broker.builder_url().expose_secret().to_owned(),
             ),
             ("MILLRACE_ENROL_TOKEN", ENROL_TOKEN.to_owned()),
             ("MILLRACE_SPOOL_DIR", self.text("spool")),
@@ -268,41 +265,30 @@ impl Pipeline {
         .await;
     }
 
-    /// This test's corner of the shared database, to fill it.
-    pub fn test_database(&self) -> &TestDatabase {
-        match &self.services {
-            Services::Shared { database, .. } => database,
-            Services::Private { .. } => panic!("the pipeline has private_services"),
-        }
-    }
-
     /// The private database, for tests that stop it.
     pub fn database(&self) -> &PrivateDatabase {
-        match &self.services {
-            Services::Private { database, .. } => database,
-            Services::Shared { .. } => panic!("the pipeline needs private_services"),
+        match &self.database {
+            Database::Private(database) => database,
+            Database::Shared(_) => panic!("the pipeline needs private_database"),
         }
     }
 
     /// The private broker, for tests that stop it.
     pub fn broker(&self) -> &PrivateBroker {
-        match &self.services {
-            Services::Private { broker, .. } => broker,
-            Services::Shared { .. } => panic!("the pipeline needs private_services"),
+        match &self.broker {
+            Broker::Private(broker) => broker,
+            Broker::Shared(_) => panic!("the pipeline needs private_broker"),
         }
     }
 
     /// Runs a statement on the shared database.
     pub async fn execute(&self, sql: &str) -> u64 {
-        match &self.services {
-            Services::Shared { database, .. } => database.execute(sql).await,
-            Services::Private { .. } => panic!("the pipeline has private_services"),
-        }
+        self.shared_database().execute(sql).await
     }
 
     /// Address of the broker with an administrator's rights.
     pub fn broker_url(&self) -> SecretString {
-        self.services.admin_broker()
+        self.broker.admin_url()
     }
 
     /// The token with which builders enrol.
@@ -322,7 +308,7 @@ impl Pipeline {
 
     /// Reads and changes tables directly.
     pub fn inspector(&self) -> Inspector {
-        Inspector::at(&self.services.database_url()).unwrap()
+        Inspector::at(&self.database.url()).unwrap()
     }
 
     /// The first column of the only row of a query, which must be a number.
@@ -376,7 +362,7 @@ impl Pipeline {
     pub async fn stop(mut self) {
         self.builders.clear();
         self.frontends.clear();
-        self.services.stop().await;
+        self.broker.stop().await;
     }
 }
 

@@ -18,8 +18,10 @@ pub struct PipelineOptions {
     pub builders: usize,
     /// Sandboxes of each builder at once.
     pub sandboxes: usize,
-    /// Whether the test stops database or broker: they are its own then.
-    pub private_services: bool,
+    /// Whether the test stops the database: it is the test's own then.
+    pub private_database: bool,
+    /// Whether the test stops the broker, or makes it another one than the shared broker: it is the test's own then.
+    pub private_broker: bool,
     /// Chroots beside that of the suite, for builds that need not run.
     pub more_chroots: Vec<String>,
     /// A private broker's `advanced.config`.
@@ -42,7 +44,8 @@ impl Default for PipelineOptions {
             sandbox: Sandbox::Mock,
             builders: 1,
             sandboxes: 2,
-            private_services: false,
+            private_database: false,
+            private_broker: false,
             more_chroots: Vec::new(),
             broker_conf: "[].",
             image: None,

@@ -17,7 +17,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Opens one; the exchanges must be there. `broker` is the test broker's address with an administrator's rights.
+    /// Opens one, once a frontend has made the exchanges. `broker` is the test broker's address with an administrator's rights.
     pub async fn open(broker: &SecretString) -> Self {
         let url = Url::parse(broker.expose_secret()).unwrap();
         let tap = Self {
@@ -31,6 +31,7 @@ impl Tap {
         )
         .await;
         for exchange in EXCHANGES {
+            tap.has("exchanges", exchange).await;
             let path = format!("bindings/{}/e/{exchange}/q/{QUEUE}", tap.vhost);
             tap.call(Method::POST, &path, &json!({ "routing_key": "#" }))
                 .await;
@@ -80,8 +81,13 @@ impl Tap {
 
     /// Waits until there is a queue.
     pub async fn has_queue(&self, name: &str) {
-        let url = format!("{}/queues/{}/{name}", self.api, self.vhost);
-        until(&format!("the queue {name} is there"), async || {
+        self.has("queues", name).await;
+    }
+
+    /// Waits until there is something of a kind: `queues`, `exchanges`.
+    async fn has(&self, kind: &str, name: &str) {
+        let url = format!("{}/{kind}/{}/{name}", self.api, self.vhost);
+        until(&format!("{name} is among the {kind}"), async || {
             let request = http_client().get(&url).basic_auth("test", Some("test"));
             request
                 .send()

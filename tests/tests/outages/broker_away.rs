@@ -182,7 +182,7 @@ async fn live_through(outage: Outage) {
     let pipeline = Pipeline::start(PipelineOptions {
         sandbox: Sandbox::Noop,
         sandboxes: 8,
-        private_services: true,
+        private_broker: true,
         builder_env: vec![("MILLRACE_NOOP_MILLIS".to_owned(), "200".to_owned())],
         ..PipelineOptions::default()
     })

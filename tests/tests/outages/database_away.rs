@@ -25,7 +25,7 @@ async fn start() -> Pipeline {
     Pipeline::start(PipelineOptions {
         sandbox: Sandbox::Noop,
         sandboxes: 8,
-        private_services: true,
+        private_database: true,
         frontend_env: vec![
             env("MILLRACE_HEARTBEAT_SECONDS", 1),
             env("MILLRACE_SILENT_SECONDS", 3),

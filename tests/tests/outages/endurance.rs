@@ -43,7 +43,7 @@ async fn submit(pipeline: &Pipeline) -> i64 {
 async fn a_build_longer_than_the_acknowledgement_timeout_is_delivered_once_and_succeeds() {
     let pipeline = Pipeline::start(PipelineOptions {
         sandbox: Sandbox::Noop,
-        private_services: true,
+        private_broker: true,
         broker_conf: "[{rabbit, [{consumer_timeout, 5000}, {channel_tick_interval, 1000}]}].",
         builder_env: vec![("MILLRACE_NOOP_MILLIS".to_owned(), "30000".to_owned())],
         ..PipelineOptions::default()
@@ -104,7 +104,7 @@ async fn a_broker_that_is_restarted_again_and_again_costs_neither_work_nor_memor
     let pipeline = Pipeline::start(PipelineOptions {
         sandbox: Sandbox::Noop,
         sandboxes: 8,
-        private_services: true,
+        private_broker: true,
         ..PipelineOptions::default()
     })
     .await;

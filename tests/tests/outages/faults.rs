@@ -249,7 +249,7 @@ async fn a_broker_restart_loses_and_doubles_nothing() {
     let options = PipelineOptions {
         builders: 0,
         sandboxes: 20,
-        private_services: true,
+        private_broker: true,
         ..PipelineOptions::default()
     };
     let mut pipeline = Pipeline::start(options).await;
@@ -269,7 +269,7 @@ async fn a_broker_restart_loses_and_doubles_nothing() {
 async fn a_database_outage_longer_than_a_lease_loses_and_doubles_nothing() {
     let pipeline = Pipeline::start(PipelineOptions {
         sandboxes: 5,
-        private_services: true,
+        private_database: true,
         ..PipelineOptions::default()
     })
     .await;

@@ -245,7 +245,8 @@ async fn a_rolling_restart_of_all_parts_loses_and_doubles_nothing() {
         sandbox: Sandbox::Noop,
         builders: 2,
         sandboxes: 4,
-        private_services: true,
+        private_database: true,
+        private_broker: true,
         builder_env: pairs(&[("MILLRACE_NOOP_MILLIS", "700")]),
         ..PipelineOptions::default()
     })

@@ -30,7 +30,7 @@ fn attempts(build: &Value) -> &Vec<Value> {
 async fn work_goes_on_while_the_broker_is_away() {
     let pipeline = Pipeline::start(PipelineOptions {
         sandboxes: 2,
-        private_services: true,
+        private_broker: true,
         ..PipelineOptions::default()
     })
     .await;

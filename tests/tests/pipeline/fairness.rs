@@ -50,7 +50,7 @@ async fn add_backlog(pipeline: &Pipeline, tasks: u32, owners: u32) {
         needs: &[(1024, "2g")],
         priorities: &[Priority::Normal],
     };
-    pipeline.test_database().add_backlog(&backlog).await;
+    pipeline.shared_database().add_backlog(&backlog).await;
 }
 
 async fn submit(pipeline: &Pipeline, more: Value) -> i64 {
@@ -169,7 +169,7 @@ async fn a_builder_kept_free_for_a_cancelled_task_serves_small_ones_at_once() {
         message.contains("is kept free for it").then_some(())
     })
     .await;
-    pipeline.test_database().add_owners(1).await;
+    pipeline.shared_database().add_owners(1).await;
     let small = submit(&pipeline, json!({ "project": "owner-1/main" })).await;
     let told = show(&pipeline, small).await["tasks"][0]["wait"]["message"].clone();
     let told = told.as_str().unwrap();
@@ -235,7 +235,7 @@ async fn no_owner_has_more_under_way_than_it_may_and_the_rest_is_for_others() {
     while started.elapsed() < 2 * length {
         let most = "select count(*)::text from tasks t join accounts a on a.id = t.owner_id
             where a.name = 'owner-1' and t.current_attempt is not null and t.state in ('waiting', 'queued', 'running')";
-        let count = pipeline.test_database().fetch_text(most).await.unwrap();
+        let count = pipeline.shared_database().fetch_text(most).await.unwrap();
         assert!(count.parse::<u32>().unwrap() <= 2, "{count} are under way");
     }
     pipeline.stop().await;
@@ -252,7 +252,7 @@ async fn of_several_hundred_owners_none_gets_far_ahead_of_another() {
         Duration::from_mins(3),
         "each owner has had a turn",
         async || {
-            let text = pipeline.test_database().fetch_text(counts).await.unwrap();
+            let text = pipeline.shared_database().fetch_text(counts).await.unwrap();
             let turns: HashMap<&str, u32> = text
                 .split(',')
                 .filter_map(|entry| entry.split_once(' '))

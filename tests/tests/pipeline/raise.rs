@@ -107,7 +107,7 @@ async fn disk_space_is_raised_and_what_no_builder_has_is_not_waited_for() {
     let disk = task(
         &pipeline,
         "disk-hog",
-        &["--memory", "512", "--timeout", "120"],
+        &["--memory", "512", "--timeout", "300"],
     )
     .await;
     assert_eq!(disk["outcome"]["kind"], "disk_full", "{disk:#}");
@@ -146,7 +146,7 @@ async fn suggested_disk_space_is_taken_and_more_can_be_asked_for() {
         "--memory",
         "512",
         "--timeout",
-        "120",
+        "300",
         "--disk",
         "200",
     ];

@@ -51,10 +51,14 @@ async fn replay(release: &str, name: &str, fixture: &str) {
     })
     .await;
     let tap = Tap::open(&pipeline.broker_url()).await;
+    let recording = Recording::read(release, name);
+    let order = recording.messages("millrace.jobs").next().unwrap();
+    let jobs = format!("millrace.jobs.{}", order.routing_key);
+    tap.has_queue(&jobs).await;
     // It has made the exchanges and queues; from here on the old one stands in its place.
     pipeline.process(Program::Frontend).kill();
     let source = std::fs::read(&Fixture::named(fixture).srpm).unwrap();
-    let recording = of_now(&Recording::read(release, name), &pipeline, &source);
+    let recording = of_now(&recording, &pipeline, &source);
     let old = Old {
         recording: Arc::new(recording),
         source: source.into(),
@@ -69,8 +73,6 @@ async fn replay(release: &str, name: &str, fixture: &str) {
     });
 
     let order = old.recording.messages("millrace.jobs").next().unwrap();
-    tap.has_queue(&format!("millrace.jobs.{}", order.routing_key))
-        .await;
     tap.publish(order).await;
     if let Some(hint) = old.recording.messages("millrace.control").next() {
         until("the builder builds", async || {

@@ -116,7 +116,8 @@ async fn create_for_test(
     match schema {
         Schema::Present => {
             let template = template::ensure(server, url).await?;
-            create_database(server, name, Some(&template)).await
+            create_database(server, name, Some(&template)).await?;
+            template::refresh(server.clone().database(name)).await
         }
         Schema::None => create_database(server, name, None).await,
     }

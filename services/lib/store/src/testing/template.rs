@@ -28,6 +28,13 @@ pub(super) async fn ensure(server: &PgConnectOptions, url: &str) -> Result<Strin
     Ok(name)
 }
 
+/// Brings the times that migrations stored to the present: a clone is as a database that was migrated a moment ago. With
+/// the template's times the first sweep would find a gap and extend all leases.
+pub(super) async fn refresh(clone: PgConnectOptions) -> Result<(), sqlx::Error> {
+    let sql = "update sweeper_ticks set ticked_at = now(), resumed_at = now()";
+    super::administer(&clone, sql.to_owned()).await
+}
+
 async fn exists(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
         .bind(name)

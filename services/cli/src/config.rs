@@ -123,6 +123,58 @@ fn parse(text: &str) -> Result<File, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secrecy::ExposeSecret;
+
+    fn flags(url: &str, token: &str, project: &str) -> Connection {
+        Connection {
+            url: Some(url.to_owned()),
+            token: Some(token.to_owned()),
+            project: Some(project.to_owned()),
+        }
+    }
+
+    fn file() -> File {
+        parse("url = \"http://file\"\ntoken = \"file-token\"\nproject = \"file/project\"").unwrap()
+    }
+
+    fn token(settings: &Settings) -> Option<&str> {
+        settings.token.as_ref().map(ExposeSecret::expose_secret)
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let settings = merge(flags("http://flag", "flag-token", "flag/project"), file()).unwrap();
+        assert_eq!(settings.url, "http://flag");
+        assert_eq!(token(&settings), Some("flag-token"));
+        assert_eq!(settings.project.as_deref(), Some("flag/project"));
+    }
+
+    #[test]
+    fn each_value_that_is_not_given_comes_from_the_file() {
+        let only_url = Connection {
+            url: Some("http://flag".to_owned()),
+            ..Connection::default()
+        };
+        let settings = merge(only_url, file()).unwrap();
+        assert_eq!(settings.url, "http://flag");
+        assert_eq!(token(&settings), Some("file-token"));
+        assert_eq!(settings.project.as_deref(), Some("file/project"));
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        let settings = merge(flags("", "", ""), file()).unwrap();
+        assert_eq!(settings.url, "http://file");
+        assert_eq!(token(&settings), Some("file-token"));
+        assert_eq!(settings.project.as_deref(), Some("file/project"));
+    }
+
+    #[test]
+    fn without_anything_it_is_this_machine_and_no_token() {
+        let settings = merge(Connection::default(), File::default()).unwrap();
+        assert_eq!(settings.url, "http://localhost:8080");
+        assert!(settings.token.is_none() && settings.project.is_none());
+    }
 
     #[test]
     fn a_broken_file_is_told_without_its_token() {
@@ -133,10 +185,60 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_never_shown() {
+        let settings = merge(flags("http://h", "s3cret", "a/b"), File::default()).unwrap();
+        assert!(!format!("{settings:?}").contains("s3cret"));
+    }
+
+    #[test]
     fn a_project_is_owner_and_name() {
         assert!(check_project("main/main").is_ok());
         for bad in ["main", "a/b/c", "/x", "a b/c"] {
             assert!(check_project(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_wrong_project_in_the_file_is_wrong_usage() {
+        let wrong = parse("project = \"main\"").unwrap();
+        let error = merge(Connection::default(), wrong).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--project is 'main'; expected OWNER/NAME"
+        );
+    }
+
+    #[test]
+    fn the_file_is_in_the_users_configuration_folder() {
+        let os = |text: &str| Some(OsString::from(text));
+        for (config_home, home, expected) in [
+            (os("/c"), os("/h"), Some("/c/millrace.toml")),
+            (os(""), os("/h"), Some("/h/.config/millrace.toml")),
+            (None, os("/h"), Some("/h/.config/millrace.toml")),
+            (None, None, None),
+        ] {
+            assert_eq!(path(config_home, home), expected.map(PathBuf::from));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_is_empty_and_one_that_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("millrace.toml");
+        assert!(read_file(Some(missing)).unwrap().url.is_none());
+        assert!(read_file(None).unwrap().url.is_none());
+        let error = read_file(Some(folder.path().to_owned())).unwrap_err();
+        assert!(error.to_string().starts_with("cannot read /"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("millrace.toml");
+        std::fs::write(&path, "urll = \"http://h\"").unwrap();
+        let error = read_file(Some(path.clone())).unwrap_err();
+        let told = format!("{}: unknown field `urll`", path.display());
+        assert!(error.to_string().starts_with(&told), "{error}");
+        assert!(error.downcast_ref::<UsageError>().is_some());
     }
 }

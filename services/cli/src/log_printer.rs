@@ -40,6 +40,12 @@ impl<W: Write> LogPrinter<W> {
         }
     }
 
+    /// What was printed to.
+    #[cfg(test)]
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
     /// Writes bytes of a log as they arrive.
     pub fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         if self.prefix.is_none() && !self.is_terminal {
@@ -85,5 +91,111 @@ impl<W: Write> LogPrinter<W> {
             .write_all(bytes)
             .and_then(|()| self.out.flush())
             .context("cannot write the log")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipe() -> LogPrinter<Vec<u8>> {
+        LogPrinter::new(Vec::new(), None, false)
+    }
+
+    fn terminal() -> LogPrinter<Vec<u8>> {
+        LogPrinter::new(Vec::new(), None, true)
+    }
+
+    fn prefixed() -> LogPrinter<Vec<u8>> {
+        LogPrinter::new(Vec::new(), Some("fedora-44-x86_64".to_owned()), false)
+    }
+
+    fn text(printer: &LogPrinter<Vec<u8>>) -> String {
+        String::from_utf8(printer.out.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_pipe_gets_every_byte_as_it_is() {
+        let mut printer = pipe();
+        let bytes = b"a\x1b[31m\xff\r\nrest without an end";
+        printer.write(bytes).unwrap();
+        printer.finish().unwrap();
+        assert_eq!(printer.out, bytes);
+    }
+
+    #[test]
+    fn a_terminal_gets_no_control_characters() {
+        let mut printer = terminal();
+        printer.write(b"a\x1b[2J\tb\r\n").unwrap();
+        assert_eq!(text(&printer), "a\u{fffd}[2J\tb\n");
+    }
+
+    #[test]
+    fn a_character_that_arrives_in_two_parts_is_whole_on_a_terminal() {
+        let mut printer = terminal();
+        printer.write(b"gr\xc3").unwrap();
+        assert_eq!(text(&printer), "");
+        printer.write(b"\xbcn\n").unwrap();
+        assert_eq!(text(&printer), "grün\n");
+    }
+
+    #[test]
+    fn each_line_has_the_prefix_once_however_it_arrives() {
+        let mut printer = prefixed();
+        for part in ["on", "e\ntwo\nth", "ree"] {
+            printer.write(part.as_bytes()).unwrap();
+        }
+        printer.finish().unwrap();
+        assert_eq!(
+            text(&printer),
+            "fedora-44-x86_64: one\nfedora-44-x86_64: two\nfedora-44-x86_64: three\n"
+        );
+    }
+
+    #[test]
+    fn a_note_ends_the_line_before_it() {
+        let mut printer = prefixed();
+        printer.write(b"no end").unwrap();
+        printer.note("attempt 2 on b1").unwrap();
+        assert_eq!(
+            text(&printer),
+            "fedora-44-x86_64: no end\nfedora-44-x86_64: -- attempt 2 on b1 --\n"
+        );
+    }
+
+    #[test]
+    fn a_line_without_an_end_does_not_grow_without_bound() {
+        let mut printer = terminal();
+        for _ in 0..20 {
+            printer.write(&[b'x'; 10_000]).unwrap();
+        }
+        assert!(printer.line.len() <= LONGEST_LINE + 10_000);
+        assert!(printer.out.len() > 100_000);
+    }
+
+    #[test]
+    fn finishing_twice_prints_nothing_more() {
+        let mut printer = prefixed();
+        printer.write(b"a").unwrap();
+        printer.finish().unwrap();
+        printer.finish().unwrap();
+        assert_eq!(text(&printer), "fedora-44-x86_64: a\n");
+    }
+
+    #[test]
+    fn a_reader_who_left_ends_the_log() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let error = LogPrinter::new(Closed, None, false)
+            .write(b"a")
+            .unwrap_err();
+        assert_eq!(error.to_string(), "cannot write the log");
     }
 }

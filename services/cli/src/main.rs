@@ -13,6 +13,8 @@ mod output;
 mod render;
 mod retry;
 mod simulate;
+#[cfg(test)]
+mod testing;
 mod wait;
 
 use clap::Parser;

@@ -25,21 +25,6 @@ pub struct Build {
     pub tasks: Vec<Task>,
 }
 
-#[cfg(test)]
-impl Default for Build {
-    fn default() -> Self {
-        Self {
-            id: 1,
-            state: BuildState::Succeeded,
-            owner: "main".to_owned(),
-            project: "main".to_owned(),
-            submitted_at: DateTime::default(),
-            sources: Vec::new(),
-            tasks: Vec::new(),
-        }
-    }
-}
-
 #[derive(Debug, Clone, Deserialize)]
 pub struct Source {
     pub name: String,
@@ -175,6 +160,67 @@ impl Attempt {
         match self.state {
             AttemptState::Offered | AttemptState::Claimed => false,
             AttemptState::Finished | AttemptState::Lost | AttemptState::Revoked => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{attempt_json, build, build_json};
+    use serde_json::json;
+
+    #[test]
+    fn a_build_of_the_first_release_is_read_and_unknown_fields_are_ignored() {
+        let build = build(
+            &json!({"id": 1, "state": "queued", "submitted_at": "2026-01-02T03:04:05Z", "new": [],
+            "tasks": [{"id": 1, "chroot": "a-1-x", "state": "queued", "outcome": null,
+                "attempts": [{"id": "a1", "number": 1, "state": "offered", "builder": null, "outcome": null}]}]}),
+        );
+        assert_eq!(build.tasks[0].attempts[0].log_size, 0);
+        assert!(build.owner.is_empty());
+    }
+
+    #[test]
+    fn a_builder_is_named_by_text_or_by_an_object() {
+        for json in [json!("b1"), json!({"id": "x", "name": "b1"})] {
+            let builder: Builder = serde_json::from_value(json).unwrap();
+            assert_eq!(builder.name(), "b1");
+        }
+    }
+
+    #[test]
+    fn a_task_is_chosen_by_chroot_or_by_being_the_only_one() {
+        let one = build(&build_json("running", &[("a-1-x", "running")]));
+        assert_eq!(one.task(None).unwrap().chroot, "a-1-x");
+        assert!(one.task(Some("b-1-x")).is_none());
+        let two = build(&build_json(
+            "running",
+            &[("a-1-x", "running"), ("b-1-x", "queued")],
+        ));
+        assert_eq!(two.task(Some("b-1-x")).unwrap().id, 2);
+        assert!(two.task(None).is_none());
+    }
+
+    #[test]
+    fn the_latest_attempt_is_the_last_that_a_builder_took() {
+        let mut json = build_json("running", &[("a-1-x", "running")]);
+        json["tasks"][0]["attempts"] = json!([
+            attempt_json(3, "offered", None),
+            attempt_json(2, "claimed", Some("b2")),
+            attempt_json(1, "lost", Some("b1")),
+        ]);
+        let build = build(&json);
+        assert_eq!(build.tasks[0].latest_attempt().unwrap().number, 2);
+    }
+
+    #[test]
+    fn an_attempt_has_ended_unless_it_is_offered_or_claimed() {
+        for state in AttemptState::ALL {
+            let json = attempt_json(1, state.as_str(), None);
+            let attempt: Attempt = serde_json::from_value(json).unwrap();
+            let goes_on = ["offered", "claimed"].contains(&state.as_str());
+            assert_eq!(attempt.has_ended(), !goes_on, "{state}");
         }
     }
 }

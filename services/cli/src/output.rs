@@ -35,3 +35,22 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn json_is_a_line_of_its_own_and_text_is_not_made_for_it() {
+        let value = json!({"id": 7});
+        let printed = Output::from_flag(true).choose(&value, || unreachable!());
+        assert_eq!(printed, "{\"id\":7}\n");
+    }
+
+    #[test]
+    fn text_is_printed_as_it_is() {
+        let printed = Output::from_flag(false).choose(&json!({}), || "no builds\n".to_owned());
+        assert_eq!(printed, "no builds\n");
+    }
+}

@@ -109,7 +109,9 @@ pub async fn run(state: AppState) -> anyhow::Result<()> {
 /// Runs the jobs that are due and that no other frontend has claimed.
 async fn tick(state: &AppState) -> Result<(), StoreError> {
     for job in Job::ALL {
-        let claimed = state.store.take_turn(job.name(), job.period_seconds());
+        let claimed = state
+            .store
+            .claim_periodic_run(job.name(), job.period_seconds());
         if claimed.await? {
             run_job(state, job).await;
         }
@@ -176,7 +178,7 @@ async fn remove_unaccepted_files(
     removed: &mut Removed,
 ) -> Result<(), CleanupError> {
     for _ in 0..MAX_BATCHES {
-        let batch = state.store.untidy_attempts(CLEANUP_DELAY).await?;
+        let batch = state.store.uncleaned_attempts(CLEANUP_DELAY).await?;
         if batch.is_empty() || state.shutdown.is_stopping() {
             break;
         }
@@ -193,7 +195,7 @@ async fn remove_unaccepted_files(
         }
         crash_point!("tidying.removed");
         let ids: Vec<AttemptId> = batch.iter().map(|attempt| attempt.id).collect();
-        state.store.note_tidied(&ids).await?;
+        state.store.mark_cleaned(&ids).await?;
         crash_point!("tidying.noted");
     }
     Ok(())
@@ -223,7 +225,7 @@ async fn delete_rows(
         builders_days: keep.keep_builders_days,
     };
     for _ in 0..MAX_BATCHES {
-        let deleted = state.store.forget(&retention).await?;
+        let deleted = state.store.delete_expired(&retention).await?;
         if deleted.is_nothing() {
             break;
         }

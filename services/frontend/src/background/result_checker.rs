@@ -145,7 +145,7 @@ async fn store_outcome(
     crash_point!("verify.unsettled");
     if state
         .store
-        .settle_believed(success.attempt_id, outcome)
+        .finish_verified(success.attempt_id, outcome)
         .await?
     {
         crash_point!("verify.settled");

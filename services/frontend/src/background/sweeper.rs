@@ -94,7 +94,7 @@ async fn sweep_pollers(state: &AppState) -> Result<(), StoreError> {
     if !swept.returned.is_empty() || swept.rerouted > 0 {
         state.relay_wake.notify_one();
     }
-    if swept.to_believe {
+    if swept.to_verify {
         state.result_checker_wake.notify_one();
     }
     Ok(())

@@ -7,7 +7,11 @@ use crate::row::int4;
 impl Store {
     /// Claims the next run of the periodic job `name`. True for exactly one caller in each `every_seconds`: the guarded
     /// update of the job's row in table `turns` decides, by the database's clock.
-    pub async fn take_turn(&self, name: &str, every_seconds: u32) -> Result<bool, StoreError> {
+    pub async fn claim_periodic_run(
+        &self,
+        name: &str,
+        every_seconds: u32,
+    ) -> Result<bool, StoreError> {
         self.within(async {
             let taken = sqlx::query(
                 "update turns set begun_at = now()

@@ -59,7 +59,7 @@ impl Deleted {
 
 impl Store {
     /// Deletes a batch of each kind of row that is too old or too many.
-    pub async fn forget(&self, retention: &Retention) -> Result<Deleted, StoreError> {
+    pub async fn delete_expired(&self, retention: &Retention) -> Result<Deleted, StoreError> {
         self.within(async {
             let (builders, engines) = self.delete_builders(retention.builders_days).await?;
             Ok(Deleted {
@@ -141,7 +141,7 @@ impl Store {
     }
 
     /// Attempts that ended at least `after_seconds` ago and whose files were not cleaned up since, oldest first.
-    pub async fn untidy_attempts(
+    pub async fn uncleaned_attempts(
         &self,
         after_seconds: u32,
     ) -> Result<Vec<UncleanedAttempt>, StoreError> {
@@ -166,7 +166,7 @@ impl Store {
 
     /// Records that only results are left of these attempts' files, and deletes the file rows of attempts that were never
     /// accepted.
-    pub async fn note_tidied(&self, attempts: &[AttemptId]) -> Result<(), StoreError> {
+    pub async fn mark_cleaned(&self, attempts: &[AttemptId]) -> Result<(), StoreError> {
         self.within(async {
             sqlx::query(
                 "with tidied as (

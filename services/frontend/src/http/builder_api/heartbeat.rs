@@ -54,11 +54,11 @@ pub async fn heartbeat(
     };
     crash_point!("heartbeat.heard");
     let verdicts = state.store.heartbeat(&beat).await?;
-    let standing = state
+    let availability = state
         .store
-        .standing(builder_id, request.self_test_passed)
+        .availability(builder_id, request.self_test_passed)
         .await?;
-    if standing.returns {
+    if availability.returns {
         tracing::info!(builder.id = %builder_id, "builder passed its self-test and is no longer set aside");
         state.relay_wake.notify_one();
     }
@@ -73,9 +73,9 @@ pub async fn heartbeat(
             .into_iter()
             .map(|(attempt_id, verdict)| answer(attempt_id, verdict))
             .collect(),
-        drain: standing.drained || standing.set_aside_at.is_some(),
+        drain: availability.drained || availability.set_aside_at.is_some(),
         reserve_mib,
-        self_test: standing.set_aside_at,
+        self_test: availability.set_aside_at,
     }))
 }
 

@@ -129,15 +129,15 @@ async fn apply(
         return Ok(json_answer(StatusCode::OK, &warning));
     }
     let legacy = &state.settings.config.legacy;
-    let believes = state.settings.results_check.is_none();
+    let trusts_success = state.settings.results_check.is_none();
     let margin = legacy.legacy_margin_seconds;
     crash_point!("update.unstored");
     let reported = state
         .store
-        .report_of_poller(poller.id, entries, margin, believes)
+        .accept_poller_report(poller.id, entries, margin, trusts_success)
         .await?;
     crash_point!("update.stored");
-    if reported.to_believe {
+    if reported.to_verify {
         state.result_checker_wake.notify_one();
     }
     if !reported.ended.is_empty() {

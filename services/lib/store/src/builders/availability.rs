@@ -85,7 +85,7 @@ impl Store {
 
     /// A builder's availability, for the answer to its heartbeat. A builder that was set aside at `passed` and reports a passed
     /// self-test since then becomes available again.
-    pub async fn standing(
+    pub async fn availability(
         &self,
         builder: BuilderId,
         passed: Option<Time>,

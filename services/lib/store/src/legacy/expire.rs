@@ -20,7 +20,7 @@ pub struct PollerSwept {
     /// Number of builds that were routed to a poller and never listed to it.
     pub rerouted: u64,
     /// Whether successes wait until their results were verified.
-    pub to_believe: bool,
+    pub to_verify: bool,
 }
 
 /// One statement that says whether there is anything to do, since mostly there is not.
@@ -58,11 +58,11 @@ impl Store {
     /// Takes back builds whose leases pollers do not renew. Called each second, after [`Store::sweep`], which extends all leases
     /// after an outage.
     pub async fn sweep_pollers(&self) -> Result<PollerSwept, StoreError> {
-        let (expired, unlisted, to_believe): (bool, bool, bool) = self
+        let (expired, unlisted, to_verify): (bool, bool, bool) = self
             .within(async { Ok(sqlx::query_as(ANYTHING_DUE).fetch_one(&self.pool).await?) })
             .await?;
         let mut swept = PollerSwept {
-            to_believe,
+            to_verify,
             ..PollerSwept::default()
         };
         if expired {

@@ -79,7 +79,7 @@ impl Store {
     }
 
     /// Ends a poller's attempt with the outcome of the verification; false when something else has ended it.
-    pub async fn settle_believed(
+    pub async fn finish_verified(
         &self,
         attempt: AttemptId,
         outcome: &Outcome,

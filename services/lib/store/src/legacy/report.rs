@@ -26,7 +26,7 @@ impl Store {
     /// Accepts a report; of several entries for one build the last one counts. `margin_seconds` is the lease of a started
     /// build beyond the sum of its packages' time limits. With `trusts_success` a success counts at once; otherwise the
     /// attempt waits until its results were verified.
-    pub async fn report_of_poller(
+    pub async fn accept_poller_report(
         &self,
         poller: PollerId,
         entries: &[PollerReport],
@@ -196,7 +196,7 @@ async fn end(
     for attempt in attempts {
         if outcome.kind.is_success() && !trusts_success {
             record_success(tx, attempt.id, entry).await?;
-            reported.to_believe = true;
+            reported.to_verify = true;
         } else {
             let ended_at = entry.ended_on.map(time);
             let ended = finish(tx, attempt.id, &outcome, ended_at).await?;

@@ -32,7 +32,7 @@ pub struct Reported {
     /// Tasks that this report ended.
     pub ended: Vec<TaskId>,
     /// Whether a success waits until its results were verified.
-    pub to_believe: bool,
+    pub to_verify: bool,
 }
 
 /// A poller's time as a timestamp, clamped to the years 1970 to 9999; the poller may send any number.

@@ -65,8 +65,8 @@ async fn a_drained_builder_gets_no_claim_and_opens_no_window() {
         (None, vec!["b1".to_owned()])
     );
     assert_eq!(harness.store().counts().await.unwrap().builders_drained, 1);
-    let standing = harness.store().standing(builder, None).await.unwrap();
-    assert!(standing.drained && standing.set_aside_at.is_none());
+    let availability = harness.store().availability(builder, None).await.unwrap();
+    assert!(availability.drained && availability.set_aside_at.is_none());
 
     assert!(harness.store().undrain_builder(builder).await.unwrap());
     assert_eq!(released(&harness).await, 2);
@@ -116,14 +116,24 @@ async fn three_faults_in_a_row_set_a_builder_aside_until_its_self_test_has_passe
     assert_eq!(wait.set_aside, ["b1"]);
 
     let earlier = at - chrono::TimeDelta::seconds(1);
-    let standing = harness
+    let availability = harness
         .store()
-        .standing(builder, Some(earlier))
+        .availability(builder, Some(earlier))
         .await
         .unwrap();
-    assert_eq!((standing.set_aside_at, standing.returns), (Some(at), false));
-    let standing = harness.store().standing(builder, Some(at)).await.unwrap();
-    assert_eq!((standing.set_aside_at, standing.returns), (None, true));
+    assert_eq!(
+        (availability.set_aside_at, availability.returns),
+        (Some(at), false)
+    );
+    let availability = harness
+        .store()
+        .availability(builder, Some(at))
+        .await
+        .unwrap();
+    assert_eq!(
+        (availability.set_aside_at, availability.returns),
+        (None, true)
+    );
     assert_eq!(released(&harness).await, 1);
 }
 

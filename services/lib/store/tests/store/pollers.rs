@@ -48,7 +48,7 @@ pub async fn fetch(harness: &Harness, poller: PollerId, limit: u32) -> Vec<i64> 
 pub async fn report(harness: &Harness, poller: PollerId, entries: &[PollerReport]) -> Reported {
     let reported = harness
         .store()
-        .report_of_poller(poller, entries, MARGIN, true);
+        .accept_poller_report(poller, entries, MARGIN, true);
     reported.await.unwrap()
 }
 
@@ -228,14 +228,14 @@ async fn a_success_that_is_looked_into_stays_the_pollers_until_it_is_judged() {
     let entries = [ended(build, 1)];
     let told = harness
         .store()
-        .report_of_poller(poller, &entries, MARGIN, false);
-    assert!(told.await.unwrap().to_believe);
+        .accept_poller_report(poller, &entries, MARGIN, false);
+    assert!(told.await.unwrap().to_verify);
     harness
         .assert_states(build, TaskState::Running, AttemptState::Claimed)
         .await;
     let again = report(&harness, poller, &[ended(build, 0)]).await;
     assert_eq!(again.ignored, [build.0], "it was reported");
-    assert!(harness.store().sweep_pollers().await.unwrap().to_believe);
+    assert!(harness.store().sweep_pollers().await.unwrap().to_verify);
 
     let taken = harness.store().take_unverified(10, 60).await.unwrap();
     assert_eq!(taken.len(), 1);
@@ -249,7 +249,7 @@ async fn a_success_that_is_looked_into_stays_the_pollers_until_it_is_judged() {
     assert!(
         harness
             .store()
-            .settle_believed(attempt, &outcome)
+            .finish_verified(attempt, &outcome)
             .await
             .unwrap()
     );
@@ -259,7 +259,7 @@ async fn a_success_that_is_looked_into_stays_the_pollers_until_it_is_judged() {
     assert!(
         !harness
             .store()
-            .settle_believed(attempt, &outcome)
+            .finish_verified(attempt, &outcome)
             .await
             .unwrap()
     );
@@ -267,7 +267,7 @@ async fn a_success_that_is_looked_into_stays_the_pollers_until_it_is_judged() {
     assert!(
         !harness
             .store()
-            .settle_believed(never, &outcome)
+            .finish_verified(never, &outcome)
             .await
             .unwrap()
     );

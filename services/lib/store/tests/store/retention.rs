@@ -11,7 +11,7 @@ const KEEPING: Retention = Retention {
 };
 
 async fn forget(harness: &Harness) -> Deleted {
-    harness.store().forget(&KEEPING).await.unwrap()
+    harness.store().delete_expired(&KEEPING).await.unwrap()
 }
 
 async fn upload(harness: &Harness, claimed: Claimed, name: &str) {
@@ -89,15 +89,27 @@ async fn of_frontends_at_once_one_has_the_turn() {
     let harness = Harness::new().await;
     let turns = (0..8).map(|_| {
         let store = harness.store().clone();
-        tokio::spawn(async move { store.take_turn("hour", 3600).await.unwrap() })
+        tokio::spawn(async move { store.claim_periodic_run("hour", 3600).await.unwrap() })
     });
     let mut taken = 0;
     for turn in turns.collect::<Vec<_>>() {
         taken += u32::from(turn.await.unwrap());
     }
     assert_eq!(taken, 1);
-    assert!(!harness.store().take_turn("hour", 3600).await.unwrap());
-    assert!(harness.store().take_turn("minute", 60).await.unwrap());
+    assert!(
+        !harness
+            .store()
+            .claim_periodic_run("hour", 3600)
+            .await
+            .unwrap()
+    );
+    assert!(
+        harness
+            .store()
+            .claim_periodic_run("minute", 60)
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test]
@@ -118,16 +130,20 @@ async fn files_of_an_attempt_that_was_lost_are_forgotten_and_those_of_an_accepte
     upload(&harness, live, "b.rpm").await;
 
     let store = harness.store();
-    assert_eq!(store.untidy_attempts(120).await.unwrap(), [], "too early");
-    let untidy = store.untidy_attempts(0).await.unwrap();
+    assert_eq!(
+        store.uncleaned_attempts(120).await.unwrap(),
+        [],
+        "too early"
+    );
+    let untidy = store.uncleaned_attempts(0).await.unwrap();
     let found: Vec<(AttemptId, bool)> = untidy.iter().map(|a| (a.id, a.accepted)).collect();
     assert_eq!(found, [(lost.attempt, false), (good.attempt, true)]);
     let all = [lost.attempt, good.attempt, live.attempt];
     let stale = store.never_accepted(&all, 0).await.unwrap();
     assert_eq!(stale, [lost.attempt]);
     // Naming the live one is a mistake that changes nothing.
-    store.note_tidied(&all).await.unwrap();
-    assert_eq!(store.untidy_attempts(0).await.unwrap(), []);
+    store.mark_cleaned(&all).await.unwrap();
+    assert_eq!(store.uncleaned_attempts(0).await.unwrap(), []);
     let mut files = Vec::new();
     for attempt in all {
         files.push(store.recorded_files(attempt).await.unwrap().len());

@@ -3,8 +3,6 @@
 pub mod admin;
 pub mod builds;
 pub mod legacy;
-#[cfg(test)]
-mod tests;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
@@ -114,4 +112,15 @@ pub enum Command {
     Import(Import),
     /// Show the state of the server, its broker, its database and its builders.
     Status,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
 }

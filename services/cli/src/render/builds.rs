@@ -191,3 +191,23 @@ pub fn summary(build: &Build) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_waits_says_why_its_place_and_when_it_starts() {
+        let wait = |position, estimated_start| Wait {
+            message: "behind 3 tasks".to_owned(),
+            position,
+            estimated_start,
+        };
+        let start = chrono::DateTime::from_timestamp(0, 0);
+        assert_eq!(
+            wait_text(&wait(Some(4), start)),
+            "behind 3 tasks, place 4 in the line, starts at about 1970-01-01 00:00:00 UTC"
+        );
+        assert_eq!(wait_text(&wait(None, None)), "behind 3 tasks");
+    }
+}

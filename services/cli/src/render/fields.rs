@@ -33,3 +33,15 @@ fn flatten(out: &mut String, name: &str, value: &Value) {
         Value::Bool(_) | Value::Number(_) => push_line(out, &format!("{name}: {value}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_fact_by_fact() {
+        let text =
+            lines(&serde_json::json!({"broker": {"state": "up"}, "builders": [{"name": "b1"}]}));
+        assert_eq!(text, "broker.state: up\nbuilders.0.name: b1\n");
+    }
+}

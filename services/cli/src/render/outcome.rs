@@ -98,3 +98,29 @@ pub fn limit_text(limit: &Limit) -> String {
     };
     format!("{} {} {unit}", limit.name, limit.value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_domain::{OutcomeKind, Stage};
+
+    #[test]
+    fn an_outcome_tells_what_was_used() {
+        let mut outcome = Outcome::new(OutcomeKind::OutOfMemory, "x");
+        outcome.peak_memory_bytes = Some(5 << 20);
+        outcome.oom_kills = Some(2);
+        outcome.received_bytes = Some(1);
+        outcome.log_bytes = Some(2000);
+        outcome.result_bytes = Some(3 << 20);
+        outcome.stage_seconds.insert(Stage::Build, 1.25);
+        let mut out = String::new();
+        push_lines(&mut out, &outcome, "");
+        for part in [
+            "peak memory 5 MiB, killed for want of memory 2",
+            "received 1 bytes, log 2 KiB, results 3 MiB",
+            "build 1.2 s",
+        ] {
+            assert!(out.contains(part), "{out}");
+        }
+    }
+}

@@ -45,3 +45,14 @@ pub fn items(page: &Value, if_empty: &str, item: impl Fn(&Value) -> String) -> S
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_do_no_harm() {
+        assert_eq!(sanitize("a\x1b[2Jb\r\n\tc"), "a\u{fffd}[2Jb\n\tc");
+        assert_eq!(sanitize("\u{9b}2J\u{202e}mpr.a"), "\u{fffd}2J\u{fffd}mpr.a");
+    }
+}

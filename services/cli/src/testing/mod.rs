@@ -8,7 +8,6 @@ use millrace_chassis::ApiClient;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::config::Config;
 use crate::model::Build;
 use crate::retry::{Pauses, Timing};
 use server::Server;
@@ -43,13 +42,6 @@ pub fn client_with(server: &Server, timing: Timing) -> Client {
 
 pub fn client(server: &Server) -> Client {
     client_with(server, quick())
-}
-
-pub fn config(server: &Server) -> Config {
-    Config {
-        client: client(server),
-        project: None,
-    }
 }
 
 pub fn build(json: &Value) -> Build {

@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 /// One request.
@@ -127,13 +127,12 @@ pub fn bytes(body: impl Into<Body>) -> Response {
 
 /// Bytes, and then a connection that breaks before the end of the answer.
 pub fn broken(bytes: &'static [u8]) -> Response {
-    let parts = [
-        Ok(Bytes::from_static(bytes)),
-        Err(std::io::Error::other("broken on purpose")),
-    ];
-    answer(
-        200,
-        "application/octet-stream",
-        Body::from_stream(stream::iter(parts)),
-    )
+    let sent = stream::iter([Ok(Bytes::from_static(bytes))]);
+    let break_off = stream::once(async {
+        // The server sends what it has when there is nothing more to send at once, and only then the connection breaks.
+        tokio::task::yield_now().await;
+        Err(std::io::Error::other("broken on purpose"))
+    });
+    let body = Body::from_stream(sent.chain(break_off));
+    answer(200, "application/octet-stream", body)
 }

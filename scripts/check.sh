@@ -37,6 +37,7 @@ tests() {
 
 need_nextest
 step "format" cargo fmt --all --check
+step "documents" scripts/check-docs
 step "clippy" cargo clippy --quiet --release --workspace --all-targets --all-features --locked -- -D warnings
 trap stop_services EXIT
 step "database and broker" services

@@ -146,6 +146,7 @@ mkdir -p "$logs"
 trap clean_up EXIT
 
 step "format" cargo fmt --all --check
+step "documents" scripts/check-docs
 in_background "images, chroot, fixtures" base_images
 in_background "shell scripts" shell_scripts
 step "programs" deploy/bin/compile

@@ -60,7 +60,8 @@ pub struct Shared {
     pub legacy_list: SharedList,
     /// Wrong passwords of pollers, by address.
     pub login_throttle: LoginThrottle,
-    /// Whether the last release left tasks for want of room; only then is room that becomes free work for the relay.
+    /// Whether the last release left tasks behind because no builder had room; only then does room that becomes free wake the
+    /// relay.
     pub held_back: AtomicBool,
     /// Sends hints to builders.
     pub hints: Hints,

@@ -152,10 +152,10 @@ in_background "shell scripts" shell_scripts
 step "programs" deploy/bin/compile
 finish "images, chroot, fixtures"
 step "images of the services" deploy/bin/build-images
+finish "shell scripts"
 step "tests compiled" compile_tests
 step "crash points" crash_points_stay_in_tests
 step "schemas" schemas_are_current
-finish "shell scripts"
 
 export MILLRACE_TEST_SUPERVISOR=$PWD/target/test-programs/millrace-supervisor
 export_settings

@@ -171,8 +171,9 @@ pub async fn read_present(client: &Client, attempt: &str) -> anyhow::Result<Vec<
 mod tests {
     use super::*;
     use crate::exit::code_of_error;
+    use crate::retry::{Pauses, Timing};
     use crate::testing::server::{self, Seen, Server};
-    use crate::testing::{attempt_json, build_json, client, client_with, impatient};
+    use crate::testing::{attempt_json, build_json, client, client_with, impatient, quick};
     use axum::response::Response;
     use serde_json::{Value, json};
 
@@ -191,13 +192,21 @@ mod tests {
         server::json(&attempt_json(1, "finished", Some("b1")))
     }
 
+    /// A follower that never ends fails the test in place of hanging it.
+    async fn bounded<T>(following: impl Future<Output = T>) -> T {
+        let limit = std::time::Duration::from_secs(30);
+        let ended = tokio::time::timeout(limit, following).await;
+        ended.expect("the follower does not end")
+    }
+
     /// Follows attempt `a1` of a server that answers so; returns what was printed and what was asked for.
     async fn follow_log(
         answer: impl Fn(&Seen) -> Response + Send + Sync + 'static,
     ) -> (anyhow::Result<String>, Vec<String>) {
         let server = Server::start(answer).await;
         let mut printer = printer();
-        let result = live_log(&client(&server), "a1", &mut printer).await;
+        let client = client(&server);
+        let result = bounded(live_log(&client, "a1", &mut printer)).await;
         let text = String::from_utf8(printer.into_inner()).unwrap();
         (result.map(|()| text), server.lines())
     }
@@ -234,6 +243,31 @@ mod tests {
         assert_eq!(text.unwrap(), "one\ntwo\n");
         let logs = asked.iter().filter(|line| line.starts_with(LOG));
         assert_eq!(logs.count(), 3, "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_each_stream_at_once_is_asked_again_after_a_pause_only() {
+        let pause = std::time::Duration::from_millis(20);
+        let server = Server::start(|seen| match (seen.line.as_str(), seen.earlier) {
+            (STATE, 0..4) => server::json(&attempt_json(1, "claimed", Some("b1"))),
+            (STATE, _) => finished(),
+            _ => server::bytes(""),
+        })
+        .await;
+        let timing = Timing {
+            log_pauses: Pauses {
+                first: pause,
+                longest: pause,
+            },
+            ..quick()
+        };
+        let client = client_with(&server, timing);
+        let begin = std::time::Instant::now();
+        bounded(live_log(&client, "a1", &mut printer()))
+            .await
+            .unwrap();
+        // Jitter may halve a pause.
+        assert!(begin.elapsed() >= 4 * pause / 2);
     }
 
     #[tokio::test]
@@ -302,7 +336,7 @@ mod tests {
             }
         })
         .await;
-        task(&client(&server), 7, "f-1-x", printer).await
+        bounded(task(&client(&server), 7, "f-1-x", printer)).await
     }
 
     fn with_attempts(state: &str, attempts: &[Value]) -> Value {

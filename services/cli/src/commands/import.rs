@@ -75,7 +75,7 @@ mod tests {
     async fn builds_are_sent_in_batches_in_the_order_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("builds.json");
-        let builds: Vec<Value> = (0..BATCH + 1).map(|id| json!({ "id": id })).collect();
+        let builds: Vec<Value> = (0..=BATCH).map(|id| json!({ "id": id })).collect();
         std::fs::write(&path, json!({ "builds": builds }).to_string()).unwrap();
         let server = Server::start(|_| server::json(&json!({"imported": []}))).await;
         run(&config(&server), command(&path), Output::Text)

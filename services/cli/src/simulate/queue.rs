@@ -101,6 +101,8 @@ mod tests {
             let queue = queue.clone();
             workers.spawn(async move { queue.next().await });
         }
+        // All workers wait by now: the test's runtime has one thread, and runs them before it returns here.
+        tokio::task::yield_now().await;
         for id in 0..3 {
             queue.add(Path::new("spool"), id.to_string()).await;
         }

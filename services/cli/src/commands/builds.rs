@@ -50,3 +50,21 @@ fn cancel_state(build: &Build) -> String {
         "being cancelled".to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{build, build_json};
+
+    #[test]
+    fn a_build_that_builders_still_have_is_being_cancelled() {
+        for (state, told) in [
+            ("running", "being cancelled"),
+            ("cancelled", "cancelled"),
+            ("succeeded", "succeeded"),
+        ] {
+            let build = build(&build_json(state, &[("a-1-x", state)]));
+            assert_eq!(cancel_state(&build), told);
+        }
+    }
+}

@@ -47,11 +47,84 @@ fn read(path: &Path) -> anyhow::Result<Vec<Value>> {
         .map_err(|error| UsageError(format!("cannot read {}: {error}", path.display())))?;
     let mut list: Value = serde_json::from_str(&text)
         .map_err(|error| UsageError(format!("{} is not JSON: {error}", path.display())))?;
-    match list["builds"].take() {
-        Value::Array(builds) if !builds.is_empty() => Ok(builds),
+    match list.get_mut("builds").map(Value::take) {
+        Some(Value::Array(builds)) if !builds.is_empty() => Ok(builds),
         _ => Err(UsageError(
             "expected an object with the list `builds`, as /waiting_builds/ gives it".to_owned(),
         ))
         .with_context(|| path.display().to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::code_of_error;
+    use crate::testing::config;
+    use crate::testing::server::{self, Server};
+
+    fn command(path: &Path) -> Import {
+        Import {
+            file: path.to_owned(),
+            release: false,
+            poller: Some("p1".to_owned()),
+        }
+    }
+
+    #[tokio::test]
+    async fn builds_are_sent_in_batches_in_the_order_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("builds.json");
+        let builds: Vec<Value> = (0..=BATCH).map(|id| json!({ "id": id })).collect();
+        std::fs::write(&path, json!({ "builds": builds }).to_string()).unwrap();
+        let server = Server::start(|_| server::json(&json!({"imported": []}))).await;
+        run(&config(&server), command(&path), Output::Text)
+            .await
+            .unwrap();
+        let bodies: Vec<Value> = server.seen().iter().map(server::Seen::json).collect();
+        let (first, last) = builds.split_at(BATCH);
+        assert_eq!(
+            bodies,
+            [first, last].map(|batch| json!({"builds": batch, "release": false, "poller": "p1"}))
+        );
+    }
+
+    #[test]
+    fn answers_are_summed_up() {
+        let mut sums = json!({"imported": [], "known": [], "released": []});
+        add(&mut sums, &json!({"imported": [1, 2], "known": [3]}));
+        add(&mut sums, &json!({"imported": [4], "released": [1]}));
+        assert_eq!(
+            sums,
+            json!({"imported": [1, 2, 4], "known": [3], "released": [1]})
+        );
+        assert_eq!(
+            summary(&sums),
+            "3 builds imported, 1 were here, 1 released\n"
+        );
+    }
+
+    #[test]
+    fn a_file_that_has_no_builds_is_wrong_usage_and_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("builds.json");
+        for (text, told) in [
+            (None, "cannot read "),
+            (Some("builds"), " is not JSON: "),
+            (Some("[]"), "expected an object with the list `builds`"),
+            (
+                Some("{\"builds\": []}"),
+                "expected an object with the list `builds`",
+            ),
+        ] {
+            if let Some(text) = text {
+                std::fs::write(&path, text).unwrap();
+            }
+            let error = read(&path).unwrap_err();
+            let shown = format!("{error:#}");
+            assert!(shown.contains(told), "{shown}");
+            assert!(shown.contains("builds.json"), "{shown}");
+            assert_eq!(code_of_error(&error), 2);
+        }
     }
 }

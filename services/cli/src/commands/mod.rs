@@ -53,3 +53,6 @@ async fn dispatch(config: &Config, command: Command, output: Output) -> anyhow::
         Command::Status => status::show(config, output).await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,6 +195,8 @@ pub fn summary(build: &Build) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{attempt_json, build, build_json};
+    use serde_json::json;
 
     #[test]
     fn a_task_that_waits_says_why_its_place_and_when_it_starts() {
@@ -209,5 +211,96 @@ mod tests {
             "behind 3 tasks, place 4 in the line, starts at about 1970-01-01 00:00:00 UTC"
         );
         assert_eq!(wait_text(&wait(None, None)), "behind 3 tasks");
+    }
+
+    /// A build of two tasks: one with all that an attempt can show, and one that waits.
+    fn full() -> Build {
+        let mut json = build_json("running", &[("a-1-x", "failed"), ("b-1-x", "waiting")]);
+        let outcome = json!({"kind": "build_failed", "stage": "build", "message": "make failed"});
+        json["tasks"][0]["outcome"] = outcome.clone();
+        json["tasks"][0]["raised_limit"] = json!({"name": "memory", "value": 4096, "unit": "mib"});
+        let mut attempt = attempt_json(1, "finished", Some("b1"));
+        attempt["reason"] = json!("first try");
+        attempt["stage"] = json!("upload");
+        attempt["log_size"] = json!(1234);
+        attempt["limits"] = json!({"memory_mib": 2048, "timeout_seconds": 60, "disk_mib": 9});
+        attempt["waits_for"] = json!({"message": "the result store is full"});
+        attempt["outcome"] = outcome.clone();
+        attempt["stages"] = json!([
+            {"name": "prep", "start": "2026-01-02T03:04:05Z", "seconds": 1.26},
+            {"name": "build", "start": "2026-01-02T03:04:06Z", "seconds": null},
+        ]);
+        attempt["image_digest"] = json!("sha256:0123456789abcdef");
+        let file = json!({"name": "a-1.rpm", "size": 77, "sha256": "00", "url": "x"});
+        attempt["packages"] = json!([{"source": "a.src.rpm", "outcome": outcome, "files": [file]}]);
+        json["tasks"][0]["attempts"] = json!([attempt, attempt_json(2, "offered", None)]);
+        json["tasks"][1]["wait"] = json!({"message": "no builder has room", "position": 2});
+        build(&json)
+    }
+
+    #[test]
+    fn a_build_is_shown_with_its_tasks_attempts_packages_and_files() {
+        assert_eq!(
+            details(&full()),
+            "\
+build 7  running  main/main  submitted 2026-01-02 03:04:05 UTC
+  source a-1-1.src.rpm
+  task 1  a-1-x  failed
+    raised once after a hit limit: memory 4096 MiB
+    build_failed in build: make failed
+    attempt 1  finished  on b1  in upload  (first try)  log 1234 bytes  a1
+      limits: memory 2048 MiB, time 60 s, disk 9 MiB
+      the result store is full
+      build_failed: make failed
+      prep 1.3 s, build …
+      image sha256:0123456789ab
+      a.src.rpm  build_failed
+        a-1.rpm  77 bytes
+    attempt 2  offered  on no builder yet  log 0 bytes  a2
+  task 2  b-1-x  waiting
+    no builder has room, place 2 in the line
+"
+        );
+    }
+
+    #[test]
+    fn an_attempt_of_a_poller_is_on_the_poller() {
+        let mut json = build_json("running", &[("a-1-x", "running")]);
+        let mut attempt = attempt_json(1, "claimed", None);
+        attempt["poller"] = json!("p1");
+        json["tasks"][0]["attempts"] = json!([attempt]);
+        let text = details(&build(&json));
+        assert!(text.contains("attempt 1  claimed  on p1  log"), "{text}");
+    }
+
+    #[test]
+    fn a_list_has_a_line_per_build_with_the_first_wait_reason() {
+        assert_eq!(
+            list(&[
+                full(),
+                build(&build_json("succeeded", &[("a-1-x", "succeeded")]))
+            ]),
+            "       7  running    a-1-x b-1-x  a-1-1.src.rpm  (no builder has room, place 2 in the line)\n       \
+             7  succeeded  a-1-x  a-1-1.src.rpm\n"
+        );
+        assert_eq!(list(&[]), "no builds\n");
+    }
+
+    #[test]
+    fn the_summary_of_an_ended_build_has_each_task_with_its_outcome() {
+        assert_eq!(
+            summary(&full()),
+            "a-1-x: failed\n  build_failed in build: make failed\nb-1-x: waiting\n"
+        );
+    }
+
+    #[test]
+    fn names_from_outside_cannot_write_to_the_terminal() {
+        let mut json = build_json("running", &[("a\u{1b}[2J", "running")]);
+        json["sources"] = json!([{"name": "a\n  task 9  b  succeeded"}]);
+        let build = build(&json);
+        let shown = details(&build) + &list(std::slice::from_ref(&build)) + &progress(&build, true);
+        assert!(!shown.contains('\u{1b}'), "{shown}");
+        assert!(!shown.contains("\n  task 9"), "{shown}");
     }
 }

@@ -111,4 +111,53 @@ mod tests {
             "b1  failed  sha256:0123456789ab  baked 5 h ago  no mirror  tried again at 2026-01-01T06:00:00Z"
         );
     }
+
+    #[test]
+    fn a_chroot_is_shown_with_its_base_and_its_images() {
+        let chroot = json!({"name": "a-1-x", "image": "millrace/chroot-a-1-x", "base": "mock:1",
+            "enabled": true, "images": [{"builder": "b1", "state": "baking"}]});
+        assert_eq!(
+            one(&chroot),
+            "a-1-x  millrace/chroot-a-1-x  from mock:1\n  b1  baking\n"
+        );
+        let elsewhere = json!({"name": "b-1-x", "image": "i", "base": null, "enabled": false});
+        let page = json!({"items": [elsewhere]});
+        assert_eq!(list(&page), "b-1-x  i  made elsewhere  disabled\n");
+        assert_eq!(list(&json!({"items": []})), "there is no chroot\n");
+    }
+
+    #[test]
+    fn an_age_is_rounded_down_and_never_negative() {
+        for (seconds, text) in [
+            (-5, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (7199, "119 min"),
+            (7200, "2 h"),
+            (172_799, "47 h"),
+            (172_800, "2 days"),
+        ] {
+            assert_eq!(age(TimeDelta::seconds(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn an_attempt_shows_the_image_that_its_builder_reported() {
+        let attempt = |more: Value| -> Attempt {
+            let mut json = crate::testing::attempt_json(1, "finished", Some("b1"));
+            for (key, value) in more.as_object().unwrap() {
+                json[key] = value.clone();
+            }
+            serde_json::from_value(json).unwrap()
+        };
+        assert_eq!(of_attempt(&attempt(json!({}))), None);
+        let digest = attempt(json!({"image_digest": "0123"}));
+        assert_eq!(of_attempt(&digest).unwrap(), "image 0123");
+        let aged = attempt(json!({"image_digest": "sha256:0123456789abcdef",
+            "image_baked_at": "2026-01-01T00:00:00Z", "claimed_at": "2026-01-01T00:10:00Z"}));
+        assert_eq!(
+            of_attempt(&aged).unwrap(),
+            "image sha256:0123456789ab, baked 10 min before"
+        );
+    }
 }

@@ -44,4 +44,16 @@ mod tests {
             lines(&serde_json::json!({"broker": {"state": "up"}, "builders": [{"name": "b1"}]}));
         assert_eq!(text, "broker.state: up\nbuilders.0.name: b1\n");
     }
+
+    #[test]
+    fn what_is_not_text_is_shown_as_it_is_and_null_as_a_dash() {
+        let text = lines(&serde_json::json!([1.5, false, null, []]));
+        assert_eq!(text, "0: 1.5\n1: false\n2: -\n");
+    }
+
+    #[test]
+    fn a_text_with_newlines_cannot_pass_for_another_field() {
+        let text = lines(&serde_json::json!({"name": "x\nstate: up"}));
+        assert_eq!(text, "name: x state: up\n");
+    }
 }

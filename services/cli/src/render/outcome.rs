@@ -123,4 +123,48 @@ mod tests {
             assert!(out.contains(part), "{out}");
         }
     }
+
+    #[test]
+    fn an_outcome_shows_where_it_failed_and_what_to_try() {
+        let outcome: Outcome = serde_json::from_value(serde_json::json!({
+            "kind": "out_of_memory", "stage": "build", "message": "it needs more memory",
+            "exit_text": "mock exited with 1",
+            "first_error": {"text": "cc1plus: killed\u{1b}", "log_offset": 99},
+            "limit": {"name": "memory", "value": 2048, "unit": "mib"},
+            "suggested_limit": {"name": "timeout", "value": 60, "unit": "seconds"},
+            "cpu_seconds": 1.26, "wall_seconds": 2.0, "oom_kills": 0,
+        }))
+        .unwrap();
+        let mut out = String::new();
+        push_lines(&mut out, &outcome, "  ");
+        assert_eq!(
+            out,
+            "  out_of_memory in build: it needs more memory\n  mock exited with 1\n  \
+             first error, at byte 99 of the log: cc1plus: killed\u{fffd}\n  \
+             limit memory 2048 MiB, processor 1.3 s, wall 2.0 s, try timeout 60 s\n"
+        );
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_shown() {
+        let mut out = String::new();
+        let outcome = Outcome::new(OutcomeKind::Succeeded, "built");
+        push_lines(&mut out, &outcome, "");
+        assert_eq!(out, "succeeded: built\n");
+    }
+
+    #[test]
+    fn a_size_is_rounded_up_in_the_largest_unit_that_it_fills() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1 KiB"),
+            (1025, "2 KiB"),
+            (MIB - 1, "1024 KiB"),
+            (MIB, "1 MiB"),
+            (MIB + 1, "2 MiB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
+    }
 }

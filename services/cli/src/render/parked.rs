@@ -9,7 +9,7 @@ pub fn list(page: &Value) -> String {
     items(page, "nothing is parked", |message| {
         let mut out = String::new();
         let text = format!(
-            "{:>6}  {}  {}  {}",
+            "{}  {}  {}  {}",
             message["id"],
             str_field(message, "parked_at"),
             str_field(message, "queue"),
@@ -18,4 +18,21 @@ pub fn list(page: &Value) -> String {
         push_line(&mut out, &text);
         out
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_parked_message_is_a_line_with_its_reason() {
+        let page = json!({"items": [{"id": 12, "parked_at": "2026-01-02T03:04:05Z",
+            "queue": "results", "reason": "no such attempt\u{7}"}]});
+        assert_eq!(
+            list(&page),
+            "12  2026-01-02T03:04:05Z  results  no such attempt\u{fffd}\n"
+        );
+        assert_eq!(list(&json!({"items": []})), "nothing is parked\n");
+    }
 }

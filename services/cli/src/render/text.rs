@@ -55,4 +55,33 @@ mod tests {
         assert_eq!(sanitize("a\x1b[2Jb\r\n\tc"), "a\u{fffd}[2Jb\n\tc");
         assert_eq!(sanitize("\u{9b}2J\u{202e}mpr.a"), "\u{fffd}2J\u{fffd}mpr.a");
     }
+
+    #[test]
+    fn a_line_stays_one_line() {
+        let mut out = String::new();
+        push_line(&mut out, "a\nb\r\nc");
+        assert_eq!(out, "a b c\n");
+    }
+
+    #[test]
+    fn a_page_without_items_is_a_sentence() {
+        let one = |item: &Value| format!("{item}\n");
+        assert_eq!(
+            items(&serde_json::json!({"items": [1, 2]}), "none", one),
+            "1\n2\n"
+        );
+        for page in [serde_json::json!({"items": []}), serde_json::json!({})] {
+            assert_eq!(items(&page, "none", one), "none\n");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_not_text_is_empty() {
+        let object = serde_json::json!({"name": "b1", "size": 1});
+        assert_eq!(str_field(&object, "name"), "b1");
+        assert_eq!(
+            (str_field(&object, "size"), str_field(&object, "x")),
+            ("", "")
+        );
+    }
 }

@@ -103,3 +103,6 @@ fn spooled(spool: &Path) -> anyhow::Result<Vec<String>> {
     ids.sort();
     Ok(ids)
 }
+
+#[cfg(test)]
+mod tests;

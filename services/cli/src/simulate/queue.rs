@@ -68,3 +68,51 @@ impl Queue {
         waiting.files.is_empty() && waiting.at_work == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_build_is_queued_once_in_the_life_of_the_process() {
+        let queue = Queue::default();
+        assert!(queue.is_new("5").await && queue.is_done().await);
+        for id in ["5", "5", "4"] {
+            queue.add(Path::new("spool"), id.to_owned()).await;
+        }
+        assert!(!queue.is_new("5").await && !queue.is_done().await);
+        assert_eq!(queue.next().await, Path::new("spool/4.json"));
+        assert_eq!(queue.next().await, Path::new("spool/5.json"));
+        assert!(!queue.is_done().await, "both are at work");
+        queue.add(Path::new("spool"), "5".to_owned()).await;
+        queue.done().await;
+        queue.done().await;
+        assert!(
+            queue.is_done().await,
+            "a build that was done is not queued again"
+        );
+    }
+
+    #[tokio::test]
+    async fn workers_that_wait_are_all_woken() {
+        let queue = std::sync::Arc::new(Queue::default());
+        let mut workers = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            let queue = queue.clone();
+            workers.spawn(async move { queue.next().await });
+        }
+        // All workers wait by now: the test's runtime has one thread, and runs them before it returns here.
+        tokio::task::yield_now().await;
+        for id in 0..3 {
+            queue.add(Path::new("spool"), id.to_string()).await;
+        }
+        let limit = std::time::Duration::from_secs(30);
+        let taken = tokio::time::timeout(limit, workers.join_all()).await;
+        let mut taken = taken.expect("a worker was not woken");
+        taken.sort();
+        assert_eq!(
+            taken,
+            [0, 1, 2].map(|id| PathBuf::from(format!("spool/{id}.json")))
+        );
+    }
+}

@@ -8,6 +8,7 @@ use millrace_chassis::ApiClient;
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::config::Config;
 use crate::model::Build;
 use crate::retry::{Pauses, Timing};
 use server::Server;
@@ -42,6 +43,14 @@ pub fn client_with(server: &Server, timing: Timing) -> Client {
 
 pub fn client(server: &Server) -> Client {
     client_with(server, quick())
+}
+
+/// What a command works with: this server, and the server's default project.
+pub fn config(server: &Server) -> Config {
+    Config {
+        client: client(server),
+        project: None,
+    }
 }
 
 pub fn build(json: &Value) -> Build {

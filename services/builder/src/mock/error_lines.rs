@@ -4,6 +4,9 @@
 /// How well a line explains a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
+    /// mock's own line that a call of it failed. It is written to another stream than rpmbuild's lines, so on a loaded host it
+    /// may overtake them in the log.
+    Summary,
     /// The consequence of a failure, such as make's last line.
     Consequence,
     /// The failure itself, such as a compiler's error.
@@ -37,6 +40,9 @@ const CAUSES: &[&str] = &[
 /// Texts at the beginning of a line that states a cause.
 const CAUSE_BEGINNINGS: &[&str] = &["error[", "FAIL: ", "not ok ", "Killed"];
 
+/// The beginning of mock's own line about a failed call.
+const MOCK_FAILED: &str = "ERROR: Exception(";
+
 /// Texts of tools that report a failure which happened elsewhere.
 const CONSEQUENCES: &[&str] = &[
     ": *** [",
@@ -54,6 +60,9 @@ pub fn weigh(line: &str) -> Option<Weight> {
     // A line of a shell's trace is a command, not its result.
     if line.starts_with('+') {
         return None;
+    }
+    if line.starts_with(MOCK_FAILED) {
+        return Some(Weight::Summary);
     }
     if line.contains("Bad exit status from") {
         return Some(Weight::Consequence);
@@ -121,10 +130,16 @@ mod tests {
             "make: *** [Makefile:3: all] Error 1",
             "error: Bad exit status from /var/tmp/rpm-tmp.x (%build)",
             "RPM build errors:",
-            "ERROR: Exception(/millrace/source.src.rpm) Config(x) 0 minutes 2 seconds",
+            "install: cannot stat 'no-such-file': No such file or directory",
         ] {
             assert_eq!(weigh(line), Some(Weight::Consequence), "{line}");
         }
+    }
+
+    #[test]
+    fn mocks_own_line_explains_least() {
+        let line = "ERROR: Exception(/millrace/source.src.rpm) Config(x) 0 minutes 2 seconds";
+        assert_eq!(weigh(line), Some(Weight::Summary));
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub struct LogScanner {
     line_start: u64,
     cause: Option<FirstError>,
     consequence: Option<FirstError>,
+    summary: Option<FirstError>,
     facts: LogFacts,
 }
 
@@ -58,7 +59,7 @@ impl LogScanner {
     /// What was found, the unfinished last line included.
     pub fn finish(mut self) -> LogFacts {
         self.end_line();
-        self.facts.first_error = self.cause.or(self.consequence);
+        self.facts.first_error = self.cause.or(self.consequence).or(self.summary);
         self.facts
     }
 
@@ -70,11 +71,13 @@ impl LogScanner {
             // rpmbuild begins a scriptlet only after the one before succeeded, so an earlier "error" was none.
             self.cause = None;
             self.consequence = None;
+            self.summary = None;
         } else if let Some(weight) = weigh(line) {
             self.record_names(line);
             let slot = match weight {
                 Weight::Cause => &mut self.cause,
                 Weight::Consequence => &mut self.consequence,
+                Weight::Summary => &mut self.summary,
             };
             slot.get_or_insert_with(|| FirstError {
                 text: printable(line),
@@ -142,6 +145,19 @@ mod tests {
             .first_error
             .expect("a line that explains the failure");
         (error.text, error.log_offset)
+    }
+
+    #[test]
+    fn mocks_own_line_is_shown_only_where_nothing_else_explains_the_failure() {
+        let mock = "ERROR: Exception(a.src.rpm) Config(x) 0 minutes 1 seconds\n";
+        let rpmbuild = "install: cannot stat 'x': No such file or directory\n";
+        for (log, wanted) in [
+            (format!("{mock}{rpmbuild}"), rpmbuild),
+            (format!("{rpmbuild}{mock}"), rpmbuild),
+            (mock.to_owned(), mock),
+        ] {
+            assert_eq!(read(&log).first_error.unwrap().text, wanted.trim());
+        }
     }
 
     #[test]

@@ -185,7 +185,7 @@ async fn a_builder_with_repeated_faults_is_set_aside_until_its_self_test_passes(
     assert!(message.starts_with("builders set aside: "), "{message}");
     until("the self-test has failed", async || {
         let log = pipeline.builders[0].log();
-        log.contains("this builder stays aside").then_some(())
+        log.contains("this builder stays set aside").then_some(())
     })
     .await;
     std::fs::copy(&real, &supervisor).unwrap();

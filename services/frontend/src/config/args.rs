@@ -72,7 +72,7 @@ pub struct Config {
     /// Address of the result store, as file:///folder
     #[arg(long, env = "MILLRACE_RESULTS_URL")]
     pub results_url: Option<String>,
-    /// TOML file of the first chroots, with one [[chroot]] table (name, image, mock_root, base) for each
+    /// TOML file of the first chroots, with one `[[chroot]]` table (name, image, mock_root, base) for each
     #[arg(long, env = "MILLRACE_CHROOTS_FILE")]
     pub chroots_file: Option<PathBuf>,
     /// Token of administrators, which every write needs as a bearer token; at least 8 characters

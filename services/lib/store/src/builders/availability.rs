@@ -26,7 +26,10 @@ fn is_fault(kind: OutcomeKind) -> Option<bool> {
         OutcomeKind::SandboxFailed | OutcomeKind::BuilderDiskFull | OutcomeKind::InternalError => {
             Some(true)
         }
-        kind => matches!(kind.origin(), Origin::Nobody | Origin::Package).then_some(false),
+        kind => match kind.origin() {
+            Origin::Nobody | Origin::Package => Some(false),
+            Origin::Requester | Origin::Infrastructure => None,
+        },
     }
 }
 

@@ -26,8 +26,8 @@ chaos: ## break a running pipeline for MINUTES=20 and prove that nothing is lost
 
 lint: ## format, clippy with warnings denied, documentation
 	cargo fmt --all --check
-	cargo clippy --release --workspace --all-targets --all-features --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --all-features --no-deps --locked --quiet
+	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps --locked --quiet
 
 schemas: ## generate schemas/ anew
 	cargo run --release --locked --quiet -p millrace-wire --bin schemas

@@ -12,5 +12,5 @@ trap stop_services EXIT
 if [[ -z ${TMPDIR-} && $(df --output=avail --block-size=1M /dev/shm 2>/dev/null | tail -n 1) -gt 2048 ]]; then
     export TMPDIR=/dev/shm
 fi
-cargo build --quiet --release --locked -p millrace-tests
+cargo build --quiet --release --locked -p millrace-test-programs --bin millrace-bench
 target/release/millrace-bench "$@"

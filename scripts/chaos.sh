@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 . scripts/test-env
-cargo build --quiet --release --locked -p millrace-tests
+cargo build --quiet --release --locked -p millrace-test-programs --bin millrace-chaos
 chaos=target/release/millrace-chaos
 for word in "$@"; do
     case $word in

@@ -17,9 +17,7 @@ services() {
     prepare_services
 }
 
-# `--test NAME` for each file of tests but those of the whole pipeline, which would be compiled for nothing. With the
-# features of the whole workspace, as in `make test`: so nothing is compiled twice.
-crate_tests() {
+tests() {
     cargo metadata --no-deps --format-version 1 --locked | python3 -c '
 import json, sys
 for package in json.load(sys.stdin)["packages"]:
@@ -32,13 +30,13 @@ for package in json.load(sys.stdin)["packages"]:
 tests() {
     local chosen
     mapfile -t chosen < <(crate_tests)
-    cargo nextest run --profile quick --release --locked --cargo-quiet --workspace --all-features --lib --bins "${chosen[@]}"
+    cargo nextest run --profile quick --release --locked --cargo-quiet --workspace "${chosen[@]}"
 }
 
 need_nextest
 step "format" cargo fmt --all --check
 step "documents" scripts/check-docs
-step "clippy" cargo clippy --quiet --release --workspace --all-targets --all-features --locked -- -D warnings
+step "clippy" cargo clippy --quiet --release --workspace --all-targets --locked -- -D warnings
 trap stop_services EXIT
 step "database and broker" services
 step "tests" tests

@@ -46,6 +46,7 @@ clean_up() {
         kill -- "-$job" 2>/dev/null || true
     done
     stop_services
+    scripts/slowest-tests 20 "$logs"/*.xml || true
 }
 
 # The same type must give the same file: a changed message or endpoint without its schema stops here.
@@ -95,22 +96,35 @@ base_images() {
     tests/fixtures/make-srpms.sh "$MILLRACE_TEST_CHROOT_IMAGE" target/fixtures
 }
 
-# Tests and programs with crash points, with the features of all packages: one compile serves both.
-compile_tests() {
-    cargo build --quiet --release --locked --workspace --all-features --bins --tests
+# The suites, and the programs that they run: those that die at crash points, from the same libraries as those in the images.
+compile_suites() {
+    cargo build --quiet --release --locked -p millrace-tests -p millrace-test-programs -p millrace-wire \
+        --test '*' --bin crash-frontend --bin crash-builder --bin schemas
     mkdir -p target/test-programs target/test-binaries
     # A copy of our own: `make up` may put other programs into target/release while the tests run.
-    cp -f target/release/millrace{,-frontend,-builder} target/image/millrace-supervisor target/test-programs/
-    cargo metadata --format-version 1 --locked --all-features >target/test-binaries/cargo.json
-    cargo nextest list --release --locked --workspace --all-features --cargo-quiet --list-type binaries-only \
-        --message-format json >target/test-binaries/binaries.json
+    cp -f target/release/millrace target/image/millrace-supervisor target/test-programs/
+    cp -f target/release/crash-frontend target/test-programs/millrace-frontend
+    cp -f target/release/crash-builder target/test-programs/millrace-builder
+    cargo metadata --format-version 1 --locked >target/test-binaries/cargo.json
+    list_tests suites -p millrace-tests --test '*'
 }
 
-# Rules over the sources need processors and no quiet: beside the tests, which mostly wait, and behind them in rank.
-source_rules() {
+# list_tests NAME CHOICE...: the binaries of a choice of tests, as run_tests wants them.
+list_tests() {
+    local name=$1
+    shift
+    cargo nextest list --release --locked --cargo-quiet --list-type binaries-only --message-format json "$@" \
+        >"target/test-binaries/$name.json"
+}
+
+# Beside the suites, which mostly wait, and behind them in rank: compiling, and rules over the sources.
+crates_and_rules() {
+    local chosen
     renice --priority 19 --pid "$BASHPID" >/dev/null
-    cargo clippy --quiet --release --workspace --all-targets --all-features --locked -- -D warnings
-    RUSTDOCFLAGS='-D warnings' cargo doc --quiet --release --workspace --all-features --no-deps --locked
+    mapfile -t chosen < <(crate_tests)
+    list_tests crates --workspace "${chosen[@]}"
+    cargo clippy --quiet --release --workspace --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS='-D warnings' cargo doc --quiet --release --workspace --no-deps --locked
     dependency_rules
 }
 
@@ -121,21 +135,23 @@ podman_privileged() {
     }
 }
 
-main_tests() {
+# tests_of NAME: runs what list_tests has listed. The report of each run is kept, for scripts/slowest-tests.
+tests_of() {
     local status=0
-    run_tests --profile default || status=$?
-    scripts/slowest-tests || true
+    MILLRACE_TEST_LIST=$1 run_tests --profile default || status=$?
+    mv -f target/nextest/default/junit.xml "$logs/$1.xml" || true
     return "$status"
 }
 
-# Crash points are for tests: what is deployed has none, and what the crash suite runs has them, or it would prove nothing.
+# To die at a crash point is for tests: what is deployed never does, and what the crash suite runs does, or it would prove
+# nothing.
 crash_points_stay_in_tests() {
     local program
     for program in frontend builder; do
         ! grep -q MILLRACE_CRASH_AT "target/image/$program/millrace-$program" ||
-            die "the program in the image of the $program has crash points: it was compiled with --all-features"
+            die "the program in the image of the $program dies at crash points: that is for tests/programs"
         grep -q MILLRACE_CRASH_AT "target/test-programs/millrace-$program" ||
-            die "target/test-programs/millrace-$program has no crash points: the crash suite would not run"
+            die "target/test-programs/millrace-$program does not die at crash points: the crash suite would not run"
     done
 }
 
@@ -153,7 +169,7 @@ step "programs" deploy/bin/compile
 finish "images, chroot, fixtures"
 step "images of the services" deploy/bin/build-images
 finish "shell scripts"
-step "tests compiled" compile_tests
+step "suites compiled" compile_suites
 step "crash points" crash_points_stay_in_tests
 step "schemas" schemas_are_current
 
@@ -161,10 +177,11 @@ export MILLRACE_TEST_SUPERVISOR=$PWD/target/test-programs/millrace-supervisor
 export_settings
 export MILLRACE_TEST_BIN=$PWD/target/test-programs MILLRACE_TEST_BINARIES=$PWD/target/test-binaries
 prepare_services
-in_background "clippy, documentation, dependencies" source_rules
-step "tests" main_tests
+in_background "tests of the crates compiled, clippy, documentation, dependencies" crates_and_rules
+step "suites" tests_of suites
 in_background "mock-offline" deploy/offline/mock/test.sh "$MILLRACE_TEST_CHROOT_IMAGE"
-finish "clippy, documentation, dependencies"
+finish "tests of the crates compiled, clippy, documentation, dependencies"
+step "tests of the crates" tests_of crates
 in_background "sandboxes on Podman, privileged" podman_privileged
 step "compose: up, twice, three builders, down" scripts/test-compose
 finish "mock-offline"

@@ -58,9 +58,9 @@ pub async fn build_packages(attempt: &mut Attempt) -> Result<BuiltPackages, Inte
         tracing::error!("{error}");
     }
     tracing::info!(outcome = %outcome.kind, "ended: {}", outcome.message);
-    crash_point!("results.judged");
+    crash_point("results.judged");
     record_spooled(attempt).await;
-    crash_point!("results.kept");
+    crash_point("results.kept");
     // The sandbox has the only copy of the results until a restart would find them in the spool.
     if let Some(handle) = last {
         sandbox::discard(attempt, handle);

@@ -68,7 +68,7 @@ async fn upload_and_write_report(
     let log_size = wait_for_log(attempt, built).await?;
     attempt.running.end_stage(Utc::now());
     let report = report_of(attempt, refusal, log_size);
-    crash_point!("report.unwritten");
+    crash_point("report.unwritten");
     let folder = attempt.folder.clone();
     let durability = attempt.ctx.results_durability();
     let written = report.clone();
@@ -77,7 +77,7 @@ async fn upload_and_write_report(
         // The report is sent all the same; only a restart before the frontend has it would have to upload again.
         tracing::error!("cannot write the report to the spool: {error}");
     }
-    crash_point!("report.written");
+    crash_point("report.written");
     Ok(report)
 }
 
@@ -158,14 +158,14 @@ async fn report_until_closed(attempt: &Attempt, report: &FinishedV1) -> Finish {
         if let Err(finish) = publish(attempt, report).await {
             return finish;
         }
-        crash_point!("report.confirmed");
+        crash_point("report.confirmed");
         attempt.running.advance(Phase::Reported);
         attempt.ctx.heartbeat_wake.notify_one();
         let missing = match wait_for_missing(attempt).await {
             Ok(missing) => missing,
             Err(finish) => return finish,
         };
-        crash_point!("report.incomplete");
+        crash_point("report.incomplete");
         tracing::warn!(
             files = missing.len(),
             "files are missing at the frontend, uploading them again"

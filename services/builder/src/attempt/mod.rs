@@ -75,21 +75,21 @@ impl Attempt {
 
     /// Removes a closed attempt from the registry and from the spool.
     async fn forget(self) {
-        crash_point!("attempt.closed");
+        crash_point("attempt.closed");
         self.ctx.registry.remove(self.running.id());
         let folder = self.folder.clone();
         if let Err(error) = self.ctx.on_disk(move || folder.remove()).await {
             tracing::error!("cannot remove a closed attempt from the spool: {error}");
         }
-        crash_point!("attempt.forgotten");
+        crash_point("attempt.forgotten");
     }
 
     /// Hands the attempt back to the frontend, which does not count it as a try. When the frontend does not answer, the
     /// attempt stays in the spool and the next start reports it as lost.
     async fn hand_back(self) {
-        crash_point!("handback.begun");
+        crash_point("handback.begun");
         if self.decline().await {
-            crash_point!("handback.told");
+            crash_point("handback.told");
             tracing::info!("handed back");
             self.forget().await;
         } else {

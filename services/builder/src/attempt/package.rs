@@ -112,9 +112,9 @@ async fn try_build(
     // A repeated try finds the source of the first one.
     if !attempt.ctx.is_noop() && !this_try.is_repeat {
         running.begin_stage(Stage::Fetch, Utc::now());
-        crash_point!("fetch.begun");
+        crash_point("fetch.begun");
         fetch::fetch(attempt, source).await?;
-        crash_point!("fetch.done");
+        crash_point("fetch.done");
         running.end_stage(Utc::now());
     }
     running.advance(Phase::Building);
@@ -192,9 +192,9 @@ async fn take_results(
         attempt.running.advance(Phase::Collecting);
     }
     attempt.running.begin_stage(Stage::Collect, Utc::now());
-    crash_point!("collect.begun");
+    crash_point("collect.begun");
     let collected = collect::collect(attempt, &run.handle, source.position).await?;
-    crash_point!("collect.done");
+    crash_point("collect.done");
     for refused in &collected.refused {
         let line = format!(
             "{} was left in the sandbox: {}",

@@ -88,7 +88,7 @@ async fn resume(attempt: Attempt) {
             tracing::error!("cannot read a report in the spool: {error}");
         }
     }
-    crash_point!("recovery.begun");
+    crash_point("recovery.begun");
     let mut attempt = attempt;
     if attempt.record.phase >= Phase::Spooled {
         tracing::info!("going on with the uploads after the restart");
@@ -153,7 +153,7 @@ async fn hand_back_unanswered(ctx: Arc<Context>, folder: AttemptFolder, record: 
         attempt_id: record.job.attempt_id,
         nonce: record.nonce.clone(),
     };
-    crash_point!("recovery.unsure");
+    crash_point("recovery.unsure");
     match claim_until(&ctx, &claim).await {
         // The next start asks again.
         LostClaim::Unknown => ctx.registry.remove(claim.attempt_id),

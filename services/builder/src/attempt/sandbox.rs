@@ -60,7 +60,7 @@ pub async fn run(
     inputs: SandboxInputs,
 ) -> Result<SandboxRun, Unfinished> {
     let (spec, files) = spec_and_files(attempt, inputs);
-    crash_point!("sandbox.unmade");
+    crash_point("sandbox.unmade");
     // Not interrupted: a start that is dropped half-way would leave a container behind.
     let mut handle = attempt
         .ctx
@@ -68,7 +68,7 @@ pub async fn run(
         .start(&spec, &files)
         .await
         .map_err(|error| sandbox_failed(&error, Stage::Buildroot))?;
-    crash_point!("sandbox.started");
+    crash_point("sandbox.started");
     let pieces = handle.take_log();
     let notices = handle.take_notices();
     let log_failed = log.failed();
@@ -82,7 +82,7 @@ pub async fn run(
         stages::follow_notices(notices, &attempt.running),
         wait(attempt, &mut handle, &log_failed),
     );
-    crash_point!("sandbox.ended");
+    crash_point("sandbox.ended");
     match resolve_end(facts, ended, end) {
         Ok((facts, ended)) => Ok(SandboxRun {
             handle,
@@ -203,7 +203,7 @@ pub fn discard(attempt: &Attempt, mut handle: SandboxHandle) {
         for _ in 0..8 {
             match handle.remove().await {
                 Ok(()) => {
-                    crash_point!("sandbox.removed");
+                    crash_point("sandbox.removed");
                     return;
                 }
                 Err(error) => {

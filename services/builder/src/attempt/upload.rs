@@ -81,7 +81,7 @@ async fn upload_one(attempt: &Attempt, file: SpooledFile) -> Result<(), NotUploa
         };
         let backoff = match sent {
             Ok(()) => {
-                crash_point!("upload.done");
+                crash_point("upload.done");
                 return Ok(());
             }
             Err(CallError::LeaseGone) => return Err(NotUploaded::LeaseGone),
@@ -121,7 +121,7 @@ async fn send(attempt: &Attempt, file: &SpooledFile) -> Result<(), CallError> {
     let _permit = attempt.ctx.uploads.acquire().await.ok();
     let running = &attempt.running;
     let frontend = &attempt.ctx.frontend;
-    crash_point!("upload.begun");
+    crash_point("upload.begun");
     frontend
         .send_file(
             running.id(),

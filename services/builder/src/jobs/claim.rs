@@ -58,10 +58,10 @@ pub async fn claim_and_run(
     };
     ctx.disk.write_succeeded();
     let id = record.job.attempt_id;
-    crash_point!("nonce.kept");
+    crash_point("nonce.kept");
     match request_claim(&ctx, &record).await {
         ClaimResult::Granted(granted) => {
-            crash_point!("claim.granted");
+            crash_point("claim.granted");
             record.lease_token = Some(granted.lease_token.clone());
             let running = RunningAttempt::new(id, granted.lease_token, Phase::Fetching, Vec::new());
             if !ctx.registry.insert(&running) {
@@ -75,15 +75,15 @@ pub async fn claim_and_run(
                 record,
             };
             record_lease(&attempt).await;
-            crash_point!("lease.kept");
+            crash_point("lease.kept");
             acknowledge(delivery).await;
-            crash_point!("order.acknowledged");
+            crash_point("order.acknowledged");
             attempt::run(attempt, reservation).await;
         }
         ClaimResult::NotOurs => {
-            crash_point!("claim.refused");
+            crash_point("claim.refused");
             remove_folder(&ctx, folder).await;
-            crash_point!("refused.forgotten");
+            crash_point("refused.forgotten");
             acknowledge(delivery).await;
         }
         // The claim may have been recorded, so the nonce stays on the disk.
@@ -113,9 +113,9 @@ async fn decline_job(
         missing_image,
         hindrances: ctx.hindrances(),
     };
-    crash_point!("decline.begun");
+    crash_point("decline.begun");
     if decline_until(&ctx, &decline).await {
-        crash_point!("decline.told");
+        crash_point("decline.told");
         acknowledge(delivery).await;
     } else {
         requeue(delivery).await;

@@ -112,7 +112,7 @@ impl JobConsumers {
         let Some((job, delivery)) = self.decode(delivery) else {
             return;
         };
-        crash_point!("order.delivered");
+        crash_point("order.delivered");
         if self.ctx.registry.contains(job.attempt_id) {
             // The acknowledgement of an earlier delivery was lost.
             return self.acknowledge(delivery).await;

@@ -130,7 +130,7 @@ impl Sender {
             .ok_or(Unshipped::Stopped)?;
         match sent {
             Ok(accepted) => {
-                crash_point!("log.shipped");
+                crash_point("log.shipped");
                 // An answer with the same size counts as a refusal, or this would never end.
                 self.refusals = if accepted.size == self.offset {
                     self.refusals + 1

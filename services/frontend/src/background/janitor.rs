@@ -182,7 +182,7 @@ async fn remove_unaccepted_files(
         if batch.is_empty() || state.shutdown.is_stopping() {
             break;
         }
-        crash_point!("tidying.begun");
+        crash_point("tidying.begun");
         for attempt in &batch {
             if attempt.accepted {
                 let files = state.store.recorded_files(attempt.id).await?;
@@ -193,10 +193,10 @@ async fn remove_unaccepted_files(
                 removed.stale_attempts += 1;
             }
         }
-        crash_point!("tidying.removed");
+        crash_point("tidying.removed");
         let ids: Vec<AttemptId> = batch.iter().map(|attempt| attempt.id).collect();
         state.store.mark_cleaned(&ids).await?;
-        crash_point!("tidying.noted");
+        crash_point("tidying.noted");
     }
     Ok(())
 }

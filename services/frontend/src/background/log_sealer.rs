@@ -19,10 +19,10 @@ pub async fn run(state: AppState, mut queue: SealQueue) -> anyhow::Result<()> {
 
 #[tracing::instrument(level = "error", skip_all, fields(attempt.id = %attempt))]
 async fn seal(state: &AppState, attempt: AttemptId) {
-    crash_point!("log.unsealed");
+    crash_point("log.unsealed");
     if let Err(error) = state.results.seal_log(attempt).await {
         tracing::warn!("cannot seal the log, it stays in pieces: {error}");
     }
-    crash_point!("log.sealed");
+    crash_point("log.sealed");
     state.log_followers.notify(attempt);
 }

@@ -125,15 +125,15 @@ pub async fn tick(state: &AppState, leftovers: bool) -> Result<Step, StoreError>
         state.broker_outage.note(true);
         return Ok(Step::Idle);
     }
-    crash_point!("release.committed");
+    crash_point("release.committed");
     let is_full = entries.len() >= BATCH as usize;
     let Published {
         confirmed,
         unconfirmed,
     } = publish(state, entries).await;
-    crash_point!("release.published");
+    crash_point("release.published");
     state.store.confirm_published(&confirmed).await?;
-    crash_point!("release.confirmed");
+    crash_point("release.confirmed");
     state.store.give_back_outbox(&unconfirmed).await?;
     Ok(match (unconfirmed.is_empty(), is_full) {
         (false, _) => Step::Unconfirmed,

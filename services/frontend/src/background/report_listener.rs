@@ -71,9 +71,9 @@ pub async fn accept_report(state: &AppState, report: FinishedV1) -> Result<(), S
     let mut report = finished(report);
     report.set_aside_faults = state.settings.config.leases.set_aside_faults;
     suggest_limits::add(state, &mut report).await?;
-    crash_point!("report.received");
+    crash_point("report.received");
     let acceptance = state.store.accept(&report).await?;
-    crash_point!("report.settled");
+    crash_point("report.settled");
     if let Acceptance::Accepted {
         set_aside: true, ..
     } = acceptance
@@ -83,7 +83,7 @@ pub async fn accept_report(state: &AppState, report: FinishedV1) -> Result<(), S
     if log_acceptance(state, &report, acceptance) && has_log {
         state.sealer.seal(report.attempt_id).await;
     }
-    crash_point!("report.unacknowledged");
+    crash_point("report.unacknowledged");
     Ok(())
 }
 

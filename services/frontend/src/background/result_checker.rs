@@ -142,13 +142,13 @@ async fn store_outcome(
     success: &UnverifiedSuccess,
     outcome: &Outcome,
 ) -> Result<(), StoreError> {
-    crash_point!("verify.unsettled");
+    crash_point("verify.unsettled");
     if state
         .store
         .finish_verified(success.attempt_id, outcome)
         .await?
     {
-        crash_point!("verify.settled");
+        crash_point("verify.settled");
         tracing::info!(
             task.id = %success.task_id, attempt.id = %success.attempt_id, outcome = %outcome.kind,
             "success of a poller verified"

@@ -59,17 +59,17 @@ pub async fn tick(state: &AppState) -> Result<Swept, StoreError> {
         );
     }
     for (task, attempt) in &swept.lost {
-        crash_point!("sweep.lost");
+        crash_point("sweep.lost");
         tracing::warn!(task.id = %task, attempt.id = %attempt, "attempt lost: its lease expired");
         state.end_log(*attempt).await;
     }
     for (task, attempt) in &swept.cancelled {
-        crash_point!("sweep.cancelled");
+        crash_point("sweep.cancelled");
         tracing::warn!(task.id = %task, attempt.id = %attempt, "cancelled attempt revoked: its builder sends no heartbeats");
         state.end_log(*attempt).await;
     }
     if swept.offers_expired > 0 {
-        crash_point!("sweep.unclaimed");
+        crash_point("sweep.unclaimed");
         tracing::warn!(offers = swept.offers_expired, "offers expired unclaimed");
     }
     counter!("millrace_attempts_lost_total").increment(swept.lost.len() as u64);

@@ -12,18 +12,18 @@ use crate::state::AppState;
 /// Cancels a build; an error when there is no such build or it has ended.
 pub async fn cancel(state: &AppState, build: BuildId) -> Result<(), ApiError> {
     let silent_seconds = state.settings.config.leases.silent_seconds;
-    crash_point!("cancel.unstored");
+    crash_point("cancel.unstored");
     match state.store.cancel_build(build, silent_seconds).await? {
         CancelResult::Cancelled { hints, revoked } => {
             tracing::info!(build.id = %build, running = hints.len(), revoked = revoked.len(), "build cancelled");
-            crash_point!("cancel.stored");
+            crash_point("cancel.stored");
             for attempt in revoked {
                 state.end_log(attempt).await;
             }
             for (builder, attempt) in hints {
                 state.hints.cancel(builder, attempt);
             }
-            crash_point!("cancel.hinted");
+            crash_point("cancel.hinted");
             state.relay_wake.notify_one();
             Ok(())
         }

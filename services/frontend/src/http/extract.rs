@@ -150,7 +150,7 @@ pub fn body_stream(body: Body) -> impl Stream<Item = Result<Bytes, std::io::Erro
         let mut body = body?;
         match tokio::time::timeout(BODY_PAUSE, body.next()).await {
             Ok(Some(Ok(bytes))) => {
-                crash_point!("body.received");
+                crash_point("body.received");
                 Some((Ok(bytes), Some(body)))
             }
             Ok(Some(Err(error))) => Some((Err(std::io::Error::other(error)), None)),

@@ -16,7 +16,6 @@ mod publish_task;
 mod publisher;
 mod runner;
 mod subscription;
-#[cfg(feature = "testing")]
 pub mod testing;
 mod topology;
 

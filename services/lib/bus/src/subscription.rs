@@ -115,7 +115,7 @@ impl Subscription {
     }
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
 mod tests {
     use lapin::options::BasicAckOptions;
 

@@ -1,100 +1,43 @@
-//! Crash points: a test names one, and the process is killed when it comes by. Only with the feature `crash-points`;
-//! without it [`crash_point!`](crate::crash_point) leaves no code behind.
+//! Crash points: named places in front of and behind each durable step, at which a test has the process killed. Whoever
+//! passes one calls a hook that no deployed program sets.
 
-/// Ends the process as `kill -9` does, where a test asked for it: `MILLRACE_CRASH_AT=claim.recorded`, or
-/// `claim.recorded#3` for the third passage.
-#[cfg(feature = "crash-points")]
-#[macro_export]
-macro_rules! crash_point {
-    ($name:literal) => {
-        $crate::pass_crash_point($name)
-    };
+use std::sync::OnceLock;
+
+/// What is called with the name of each crash point that the process passes.
+pub type CrashHook = fn(name: &'static str);
+
+static HOOK: OnceLock<CrashHook> = OnceLock::new();
+
+/// Passes the crash point `name`: nothing happens unless a test program has set a hook.
+pub fn crash_point(name: &'static str) {
+    if let Some(hook) = HOOK.get() {
+        hook(name);
+    }
 }
 
-/// Nothing: this program was compiled without the feature `crash-points`.
-#[cfg(not(feature = "crash-points"))]
-#[macro_export]
-macro_rules! crash_point {
-    ($name:literal) => {};
+/// Sets the hook of this process, once; a second call changes nothing. For `tests/programs` alone.
+pub fn set_crash_hook(hook: CrashHook) {
+    // The first hook stays: there is one caller, and it calls before the program starts.
+    let _ = HOOK.set(hook);
 }
 
-#[cfg(feature = "crash-points")]
-pub use armed::{CRASH_VARIABLE, pass_crash_point};
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-#[cfg(feature = "crash-points")]
-mod armed {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use super::{crash_point, set_crash_hook};
 
-    use rustix::process::{Signal, getpid, kill_process};
+    static PASSED: AtomicUsize = AtomicUsize::new(0);
 
-    /// The variable that names the point at which to die.
-    pub const CRASH_VARIABLE: &str = "MILLRACE_CRASH_AT";
-
-    static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
-
-    /// The crash point at which the process kills itself, and at which passage.
-    #[derive(Debug)]
-    struct Plan {
-        name: String,
-        passages: AtomicU32,
-    }
-
-    impl Plan {
-        fn parse(text: &str) -> Self {
-            let (name, nth) = text.split_once('#').unwrap_or((text, "1"));
-            // A number that is none must not make a test pass by never dying: it is part of the name then.
-            let (name, nth) = nth.parse().map_or((text, 1), |nth| (name, nth));
-            Self {
-                name: name.to_owned(),
-                passages: AtomicU32::new(nth),
-            }
-        }
-
-        /// Whether this passage is the one.
-        fn is_due(&self, name: &str) -> bool {
-            self.name == name && self.passages.fetch_sub(1, Ordering::Relaxed) == 1
-        }
-    }
-
-    /// Passes a point; see [`crash_point!`](crate::crash_point).
-    pub fn pass_crash_point(name: &str) {
-        let plan = PLAN.get_or_init(|| {
-            std::env::var(CRASH_VARIABLE)
-                .ok()
-                .map(|it| Plan::parse(&it))
+    #[test]
+    fn a_point_calls_the_hook_that_was_set_first_and_nothing_before() {
+        crash_point("before.hook");
+        set_crash_hook(|name| {
+            assert_eq!(name, "behind.hook");
+            PASSED.fetch_add(1, Ordering::Relaxed);
         });
-        if plan.as_ref().is_some_and(|plan| plan.is_due(name)) {
-            eprintln!("killed at the crash point {name}");
-            if let Err(error) = kill_process(getpid(), Signal::KILL) {
-                eprintln!("cannot be killed: {error}");
-            }
-            // The signal may come a moment later; nothing more is to happen until then.
-            loop {
-                std::thread::park();
-            }
-        }
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::Plan;
-
-        #[test]
-        fn the_nth_passage_of_the_named_point_is_due_once() {
-            let plan = Plan::parse("upload.sent#2");
-            let passed = [
-                "upload.sent",
-                "claim.recorded",
-                "upload.sent",
-                "upload.sent",
-            ];
-            assert_eq!(
-                passed.map(|name| plan.is_due(name)),
-                [false, false, true, false]
-            );
-            assert!(Plan::parse("claim.recorded").is_due("claim.recorded"));
-            assert!(!Plan::parse("claim.recorded#x").is_due("claim.recorded"));
-        }
+        set_crash_hook(|_| PASSED.store(100, Ordering::Relaxed));
+        crash_point("behind.hook");
+        assert_eq!(PASSED.load(Ordering::Relaxed), 1);
     }
 }

@@ -20,8 +20,7 @@ mod shutdown;
 pub use address::{AllowList, AllowListError, Guard};
 pub use api_client::{ApiClient, ApiError, Timeouts, path_segment};
 pub use backoff::BackoffExt;
-#[cfg(feature = "crash-points")]
-pub use crash::{CRASH_VARIABLE, pass_crash_point};
+pub use crash::{CrashHook, crash_point, set_crash_hook};
 pub use fetch::{FetchArgs, FetchLimits, Fetched, Fetcher};
 pub use fetch_error::FetchError;
 pub use health::{Check, Health};

@@ -12,9 +12,20 @@ const MAX_LENGTH: usize = 64;
 ///
 /// For mock a chroot's name is a path and a piece of Python, so only letters, digits, `_`, `.` and `+`
 /// stand between the dashes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
+#[derive(
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    utoipa::ToSchema,
+)]
+#[schema(value_type = String)]
 #[serde(try_from = "String", into = "String")]
 pub struct ChrootName(String);
 

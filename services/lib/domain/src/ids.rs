@@ -10,8 +10,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[derive(schemars::JsonSchema, utoipa::ToSchema)]
         #[serde(transparent)]
         pub struct $name(pub $inner);
 

@@ -6,9 +6,17 @@ use serde::{Deserialize, Serialize};
 const MIN_DISK_MIB: u32 = 1;
 
 /// Limits frozen at submission; they bound each package of the build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    utoipa::ToSchema,
+)]
 pub struct Limits {
     /// Memory and swap together, in MiB (the seeds' "MB" means MiB).
     pub memory_mib: u32,
@@ -124,8 +132,7 @@ fn within(
 }
 
 /// A memory class: the name of a job route.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MemoryClass {
     /// `2g`, `4g`, … or `above`; part of the queue's name.
     pub name: String,

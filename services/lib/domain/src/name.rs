@@ -30,8 +30,8 @@ macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident, $check:ident, $error:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
+        #[derive(schemars::JsonSchema, utoipa::ToSchema)]
+        #[schema(value_type = String)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 

@@ -7,9 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// A bearer secret. `Debug` never shows it; [`Token::expose`] is the one way out.
-#[derive(Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Clone, Serialize, Deserialize, schemars::JsonSchema, utoipa::ToSchema)]
 #[serde(transparent)]
 pub struct Token(String);
 

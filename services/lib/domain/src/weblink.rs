@@ -65,8 +65,8 @@ macro_rules! link_type {
     ($(#[$doc:meta])* $name:ident, $variables:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
+        #[derive(schemars::JsonSchema, utoipa::ToSchema)]
+        #[schema(value_type = String)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-#[cfg(feature = "testing")]
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -114,7 +113,6 @@ impl Store {
     }
 
     /// Names the schema that all migrations make: changes when one is added or edited.
-    #[cfg(feature = "testing")]
     pub(crate) fn schema_digest() -> String {
         let mut digest = DefaultHasher::new();
         for migration in MIGRATIONS.iter() {

@@ -19,7 +19,6 @@ mod retention;
 mod row;
 mod scheduler;
 mod stats;
-#[cfg(feature = "testing")]
 mod testing;
 mod wait_reasons;
 
@@ -63,7 +62,6 @@ pub use retention::{Deleted, Retention, UncleanedAttempt};
 pub use scheduler::reservations::{Reservation, ReservationChanges, ReserveConfig};
 pub use scheduler::types::{Release, ReleaseConfig, ReleasedTask};
 pub use stats::Counts;
-#[cfg(feature = "testing")]
 pub use testing::{TestDatabase, backlog::Backlog, inspector::Inspector};
 pub use wait_reasons::estimate::StartEstimate;
 pub use wait_reasons::facts::{BakeWait, HoldReason, WaitFacts};

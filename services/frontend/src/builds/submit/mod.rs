@@ -111,10 +111,10 @@ async fn find_sources(
 
 /// Stores a build with its tasks and wakes the relay; a repeated key answers with the build that it stored.
 pub(crate) async fn store_build(state: &AppState, build: &NewBuild) -> Result<BuildView, ApiError> {
-    crash_point!("submission.unstored");
+    crash_point("submission.unstored");
     match state.store.submit_build(build).await? {
         Submission::Accepted(view) => {
-            crash_point!("submission.stored");
+            crash_point("submission.stored");
             state.relay_wake.notify_one();
             tracing::info!(build.id = %view.id, "build submitted");
             Ok(*view)

@@ -61,13 +61,13 @@ pub async fn upload_source(
     if announced.is_some_and(|announced| announced > cap) {
         return Err(ApiError::TooLarge { cap });
     }
-    crash_point!("source.unstored");
+    crash_point("source.unstored");
     let put = state.results.put_source(body_stream(body), cap).await;
     let bytes = put
         .as_ref()
         .map_or_else(|_| announced.unwrap_or(u64::MAX), |stored| stored.size);
     let stored = state.note_upload_result(bytes, put)?;
-    crash_point!("source.stored");
+    crash_point("source.stored");
     tracing::info!(
         source.sha256 = %stored.sha256,
         size_bytes = stored.size,

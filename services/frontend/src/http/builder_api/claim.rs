@@ -32,9 +32,9 @@ pub async fn claim(
         lease_token_hash: lease_token.hash(),
         lease_seconds,
     };
-    crash_point!("claim.asked");
+    crash_point("claim.asked");
     let outcome = state.store.claim(&input).await?;
-    crash_point!("claim.recorded");
+    crash_point("claim.recorded");
     // Granted or refused, the release window has changed.
     state.wake_relay_if_held_back();
     let refusal = match outcome {
@@ -70,7 +70,7 @@ pub async fn decline(
         // Before the task is put back, so that the next release does not count on this builder.
         state.store.note_blockers(builder_id, &blockers).await?;
     }
-    crash_point!("decline.asked");
+    crash_point("decline.asked");
     let id = request.attempt_id;
     let was_claimed = request.lease_token.is_some();
     let put_back = match request.lease_token {
@@ -85,7 +85,7 @@ pub async fn decline(
         }
     };
     let put_back = put_back?;
-    crash_point!("decline.recorded");
+    crash_point("decline.recorded");
     if put_back {
         tracing::info!(reason, "attempt declined");
         if was_claimed {

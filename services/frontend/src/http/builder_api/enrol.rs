@@ -45,9 +45,9 @@ pub async fn enrol(
         version: request.version,
         renewal: request.renewal,
     };
-    crash_point!("enrolment.unstored");
+    crash_point("enrolment.unstored");
     let returns = store(&state, &mut builder).await?;
-    crash_point!("enrolment.stored");
+    crash_point("enrolment.stored");
     if returns {
         tracing::info!(builder.id = %builder.id, "builder was restarted and is no longer set aside");
     }

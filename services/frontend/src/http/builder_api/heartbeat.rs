@@ -52,7 +52,7 @@ pub async fn heartbeat(
         lease_seconds: leases.lease_seconds,
         finish_lease_seconds: leases.finish_lease_seconds,
     };
-    crash_point!("heartbeat.heard");
+    crash_point("heartbeat.heard");
     let verdicts = state.store.heartbeat(&beat).await?;
     let availability = state
         .store
@@ -62,7 +62,7 @@ pub async fn heartbeat(
         tracing::info!(builder.id = %builder_id, "builder passed its self-test and is no longer set aside");
         state.relay_wake.notify_one();
     }
-    crash_point!("heartbeat.recorded");
+    crash_point("heartbeat.recorded");
     let reserve_mib = state.store.reserved_mib(builder_id).await?;
     // A live builder with free room opens the release window.
     if beat.free_sandboxes > 0 {

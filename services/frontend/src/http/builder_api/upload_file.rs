@@ -62,7 +62,7 @@ pub async fn upload_file(
     if !state.store.lease_holds(file.attempt, &lease).await? {
         return Err(ApiError::LeaseGone);
     }
-    crash_point!("file.unstored");
+    crash_point("file.unstored");
     let uploaded = UploadedFile {
         position: file.position,
         name: file.name.clone(),
@@ -73,13 +73,13 @@ pub async fn upload_file(
         .results
         .put_attempt_file(&file, expected, body_stream(body));
     state.note_upload_result(uploaded.size, put.await)?;
-    crash_point!("file.stored");
+    crash_point("file.stored");
     if state
         .store
         .record_file(file.attempt, &lease, &uploaded)
         .await?
     {
-        crash_point!("file.recorded");
+        crash_point("file.recorded");
         Ok(StatusCode::NO_CONTENT)
     } else {
         discard(&state, &file).await;

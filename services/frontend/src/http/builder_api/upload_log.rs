@@ -66,17 +66,17 @@ pub async fn upload_log(
     // Before the bytes are stored: without the lease, or anywhere but at the end, nothing may be written.
     require_end(state.store.log_end(attempt, &lease, offset).await?)?;
     if length > 0 {
-        crash_point!("log.unstored");
+        crash_point("log.unstored");
         let appended = state.results.append_log(attempt, offset, bytes).await;
         state.note_upload_result(length, appended)?;
-        crash_point!("log.stored");
+        crash_point("log.stored");
         require_end(
             state
                 .store
                 .append_log_size(attempt, &lease, offset, length)
                 .await?,
         )?;
-        crash_point!("log.counted");
+        crash_point("log.counted");
         state
             .log_followers
             .notify_grown(attempt, offset.saturating_add(length));

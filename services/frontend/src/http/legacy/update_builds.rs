@@ -131,12 +131,12 @@ async fn apply(
     let legacy = &state.settings.config.legacy;
     let trusts_success = state.settings.results_check.is_none();
     let margin = legacy.legacy_margin_seconds;
-    crash_point!("update.unstored");
+    crash_point("update.unstored");
     let reported = state
         .store
         .accept_poller_report(poller.id, entries, margin, trusts_success)
         .await?;
-    crash_point!("update.stored");
+    crash_point("update.stored");
     if reported.to_verify {
         state.result_checker_wake.notify_one();
     }

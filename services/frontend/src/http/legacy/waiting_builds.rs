@@ -121,9 +121,9 @@ async fn fetch(
 
 /// The builds that a poller has claimed, and how many of them it claimed just now.
 async fn claim(state: &AppState, fetch: &Fetch) -> Result<(Vec<LegacyBuild>, u64), ApiError> {
-    crash_point!("poll.unclaimed");
+    crash_point("poll.unclaimed");
     let fetched = state.store.fetch_for_poller(fetch).await?;
-    crash_point!("poll.claimed");
+    crash_point("poll.claimed");
     Ok(fetched)
 }
 

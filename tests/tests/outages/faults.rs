@@ -246,17 +246,18 @@ async fn a_builder_stopped_twice_hands_its_work_back_at_once() {
 
 #[tokio::test]
 async fn a_broker_restart_loses_and_doubles_nothing() {
+    let at_once = builds_at_once();
     let options = PipelineOptions {
         builders: 0,
-        sandboxes: 20,
+        sandboxes: at_once,
         private_broker: true,
         ..PipelineOptions::default()
     };
     let mut pipeline = Pipeline::start(options).await;
-    let builds = submit_many(&pipeline, &Fixture::named("slow"), 40).await;
+    let builds = submit_many(&pipeline, &Fixture::named("slow"), 2 * at_once).await;
     pipeline.add_builder(&BuilderOptions::default());
-    until_within(LONG, "twenty builds are running", async || {
-        (running(&pipeline, &builds).await == 20).then_some(())
+    until_within(LONG, "all sandboxes are taken", async || {
+        (running(&pipeline, &builds).await == at_once).then_some(())
     })
     .await;
     pipeline.broker().crash_and_start().await;
@@ -265,11 +266,21 @@ async fn a_broker_restart_loses_and_doubles_nothing() {
     pipeline.stop().await;
 }
 
+/// Builds that run while the broker dies, as many as wait behind them: 8, or `MILLRACE_TEST_BUILDS_AT_ONCE`.
+fn builds_at_once() -> usize {
+    let count = std::env::var("MILLRACE_TEST_BUILDS_AT_ONCE");
+    count.ok().and_then(|s| s.parse().ok()).unwrap_or(8)
+}
+
 #[tokio::test]
 async fn a_database_outage_longer_than_a_lease_loses_and_doubles_nothing() {
     let pipeline = Pipeline::start(PipelineOptions {
         sandboxes: 5,
         private_database: true,
+        frontend_env: vec![(
+            "MILLRACE_LEASE_SECONDS".to_owned(),
+            LEASE.as_secs().to_string(),
+        )],
         ..PipelineOptions::default()
     })
     .await;
@@ -280,7 +291,7 @@ async fn a_database_outage_longer_than_a_lease_loses_and_doubles_nothing() {
     .await;
     pipeline.database().stop();
     let stopped = Instant::now();
-    // The outage itself is the subject: leases are 45 s, so it must last longer than one.
+    // The outage itself is the subject: it must last longer than a lease.
     until_within(LONG, "the outage has outlasted a lease", async || {
         let answer = pipeline.cli.run(&["show", "1"]).await;
         assert_eq!(answer.code, 3, "{answer:?}");
@@ -301,12 +312,15 @@ async fn a_database_outage_longer_than_a_lease_loses_and_doubles_nothing() {
     pipeline.stop().await;
 }
 
-/// How long the database is away: 60 s, or `MILLRACE_TEST_OUTAGE_SECONDS`.
+/// A lease in the test of a database outage.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// How long the database is away: 20 s, or `MILLRACE_TEST_OUTAGE_SECONDS`.
 fn outage() -> Duration {
     let seconds = std::env::var("MILLRACE_TEST_OUTAGE_SECONDS")
         .ok()
         .and_then(|s| s.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(60))
+    Duration::from_secs(seconds.unwrap_or(20))
 }
 
 #[tokio::test]

@@ -9,13 +9,23 @@ use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_mins(5);
 
-/// Builds a fixture under a limit and gives the task.
-async fn task(pipeline: &Pipeline, name: &str, limits: &[&str]) -> Value {
+/// Submits a fixture under a limit.
+async fn submit(pipeline: &Pipeline, name: &str, limits: &[&str]) -> i64 {
     let fixture = Fixture::named(name);
     let chroot = ["--chroot", &pipeline.settings.chroot];
     let args = [&chroot[..], limits].concat();
-    let build = pipeline.cli.submit(fixture.path(), &args).await;
+    pipeline.cli.submit(fixture.path(), &args).await
+}
+
+/// The task of a build that has ended.
+async fn ended(pipeline: &Pipeline, build: i64) -> Value {
     pipeline.ended(build, LONG).await["tasks"][0].clone()
+}
+
+/// Builds a fixture under a limit and gives the task.
+async fn task(pipeline: &Pipeline, name: &str, limits: &[&str]) -> Value {
+    let build = submit(pipeline, name, limits).await;
+    ended(pipeline, build).await
 }
 
 async fn switch(pipeline: &Pipeline, to: &str) {
@@ -43,7 +53,10 @@ async fn a_limit_is_raised_once_where_the_project_allows_it() {
     assert_eq!(off["attempts"].as_array().unwrap().len(), 1, "{off:#}");
 
     switch(&pipeline, "on").await;
-    let raised = task(&pipeline, "memory-hog-256", &known).await;
+    let raised = submit(&pipeline, "memory-hog-256", &known).await;
+    let endless = submit(&pipeline, "memory-hog", &known).await;
+    let slow = submit(&pipeline, "slow", &["--memory", "512", "--timeout", "15"]).await;
+    let raised = ended(&pipeline, raised).await;
     assert_eq!(raised["state"], "succeeded", "{raised:#}");
     assert_eq!(
         attempts(&raised, "memory_mib"),
@@ -55,7 +68,7 @@ async fn a_limit_is_raised_once_where_the_project_allows_it() {
     assert_eq!(raised["raised_limit"]["value"], 512, "{raised:#}");
     assert_eq!(raised["attempts_counted"], 0, "{raised:#}");
 
-    let endless = task(&pipeline, "memory-hog", &known).await;
+    let endless = ended(&pipeline, endless).await;
     assert_eq!(endless["state"], "failed", "{endless:#}");
     assert_eq!(endless["outcome"]["kind"], "out_of_memory");
     assert_eq!(
@@ -64,7 +77,7 @@ async fn a_limit_is_raised_once_where_the_project_allows_it() {
         "{endless:#}"
     );
 
-    let slow = task(&pipeline, "slow", &["--memory", "512", "--timeout", "15"]).await;
+    let slow = ended(&pipeline, slow).await;
     assert_eq!(slow["state"], "succeeded", "{slow:#}");
     assert_eq!(
         attempts(&slow, "timeout_seconds"),

@@ -18,16 +18,6 @@ services() {
 }
 
 tests() {
-    cargo metadata --no-deps --format-version 1 --locked | python3 -c '
-import json, sys
-for package in json.load(sys.stdin)["packages"]:
-    for target in package["targets"]:
-        if target["kind"] == ["test"] and package["name"] != "millrace-tests":
-            print("--test", target["name"], sep="\n")
-'
-}
-
-tests() {
     local chosen
     mapfile -t chosen < <(crate_tests)
     cargo nextest run --profile quick --release --locked --cargo-quiet --workspace "${chosen[@]}"

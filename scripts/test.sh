@@ -125,6 +125,7 @@ crates_and_rules() {
     renice --priority 19 --pid "$BASHPID" >/dev/null
     mapfile -t chosen < <(crate_tests)
     list_tests crates --workspace "${chosen[@]}"
+    list_tests podman -p millrace-sandbox -p millrace-tests --test '*'
     cargo clippy --quiet --release --workspace --all-targets --locked -- -D warnings
     RUSTDOCFLAGS='-D warnings' cargo doc --quiet --release --workspace --no-deps --locked
     dependency_rules
@@ -183,8 +184,8 @@ in_background "tests of the crates compiled, clippy, documentation, dependencies
 step "suites" tests_of suites
 in_background "mock-offline" deploy/offline/mock/test.sh "$MILLRACE_TEST_CHROOT_IMAGE"
 finish "tests of the crates compiled, clippy, documentation, dependencies"
-step "tests of the crates" tests_of crates
 in_background "sandboxes on Podman, privileged" podman_privileged
+step "tests of the crates" tests_of crates
 step "compose: up, twice, three builders, down" scripts/test-compose
 finish "mock-offline"
 finish "sandboxes on Podman, privileged"

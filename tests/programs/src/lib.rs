@@ -16,7 +16,7 @@ const VARIABLE: &str = "MILLRACE_CRASH_AT";
 
 static PLAN: OnceLock<Plan> = OnceLock::new();
 
-/// Has this process killed, as `kill -9` does, where [`VARIABLE`] says so.
+/// Has this process killed, as `kill -9` does, where the variable `MILLRACE_CRASH_AT` says so.
 pub fn arm() {
     if let Ok(text) = std::env::var(VARIABLE) {
         PLAN.get_or_init(|| Plan::parse(&text));

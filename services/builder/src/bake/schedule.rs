@@ -116,13 +116,12 @@ impl BakeSchedule {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
-        let baked_at = facts.as_ref().and_then(|facts| facts.baked_at);
-        if entry
-            .failure
+        let known = entry.found.facts().map(|facts| &facts.digest);
+        if facts
             .as_ref()
-            .is_some_and(|f| baked_at > Some(f.at))
+            .is_some_and(|facts| Some(&facts.digest) != known)
         {
-            // Another builder on the engine has baked it since the failure.
+            // Another builder has baked it. Its bake may have begun before the failure here, so only the digest tells.
             entry.failure = None;
         }
         entry.found = facts.map_or(ImageOnEngine::Missing, ImageOnEngine::Present);
@@ -388,11 +387,12 @@ mod tests {
             due(&schedule, soon).is_some(),
             "asked for after the failure"
         );
-        schedule.record_image(&name, Some(facts(soon)));
-        assert_eq!(
-            schedule.report()[0].state,
-            ImageState::Ready,
-            "baked by a neighbour"
-        );
+        // The neighbour's bake began before the failure here and ended after it.
+        schedule.record_image(&name, Some(facts(now() - TimeDelta::minutes(1))));
+        let reported = schedule.report().remove(0);
+        assert_eq!((reported.state, reported.error), (ImageState::Ready, None));
+        schedule.record_failure(&name, "no mirror".to_owned(), soon);
+        schedule.record_image(&name, Some(facts(now())));
+        assert_eq!(schedule.report()[0].state, ImageState::Failed, "no new one");
     }
 }

@@ -20,9 +20,11 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use futures_util::StreamExt;
 use millrace_domain::{BuilderId, ChrootName, ImageName};
 
+use crate::bake_reason::reason_in;
 use crate::engine::{Engine, readable};
 use crate::error::{SandboxError, status};
 use crate::image::{BAKED, time};
+use crate::mock_settings;
 use crate::profile::Profile;
 use crate::sandbox::{self, Container};
 use crate::spec::{SandboxLimits, bare_body, bare_host, timestamp};
@@ -41,9 +43,7 @@ const ABANDONED: TimeDelta = TimeDelta::seconds(90);
 /// Weight of a bake's processor time, a quarter of a build's; it matters only while processors are short.
 const CPU_SHARES: i64 = 256;
 /// Number of mock's last lines that are searched for the reason of a failure.
-const LAST_LINES: &str = "60";
-/// Longest reason, in characters.
-const MAX_REASON: usize = 500;
+const LAST_LINES: &str = "200";
 /// mock's environment: it is started by root and builds as the user named here.
 const ENVIRONMENT: [&str; 3] = ["SUDO_UID=1000", "SUDO_GID=1000", "LANG=C.UTF-8"];
 
@@ -123,9 +123,12 @@ impl Engine {
                     sandbox::remove(self, &found.id.unwrap_or(name.clone())).await?;
                 }
                 Ok(_) => return Ok(None),
-                // Its owner was just done with it.
-                Err(fault) if status(&fault) == Some(404) => {}
-                Err(fault) => return Err(SandboxError::of("looking at a bake", &fault)),
+                Err(fault) => match seen(&fault) {
+                    Some(true) => return Ok(None),
+                    // Its owner was just done with it.
+                    Some(false) => {}
+                    None => return Err(SandboxError::of("looking at a bake", &fault)),
+                },
             }
         }
         Ok(None)
@@ -232,18 +235,6 @@ impl Bake {
     }
 }
 
-/// mock's first error line, or else the last line of its log.
-fn reason_in(log: &str) -> String {
-    let lines = || log.lines().map(str::trim).filter(|line| !line.is_empty());
-    // mock prints the cause first and the failed command after it.
-    let line = lines().find(|line| line.starts_with("ERROR: ") && !line.contains("Exception("));
-    let line = line
-        .or_else(|| lines().next_back())
-        .unwrap_or("it said nothing");
-    let plain = line.chars().filter(|c| !c.is_control());
-    plain.take(MAX_REASON).collect()
-}
-
 fn container_name(image: &ImageName) -> String {
     format!("{NAME}{}", image.as_str().replace(['/', ':'], "."))
 }
@@ -261,16 +252,7 @@ fn body(spec: &BakeSpec, has_apparmor: bool) -> ContainerCreateBody {
         .apply(&mut host, spec.device_nodes, has_apparmor);
     // An empty word: no entrypoint, neither the base's nor one that the image would inherit.
     let mut body = bare_body(spec.base.as_str(), vec![String::new()], host);
-    let mock = [
-        "mock",
-        "-r",
-        spec.mock_root.as_str(),
-        "--isolation",
-        "simple",
-        "--init",
-    ];
-    let words = ["env"].iter().chain(&ENVIRONMENT).chain(&mock);
-    body.cmd = Some(words.map(|word| (*word).to_owned()).collect());
+    body.cmd = Some(mock_settings::bake_command(&ENVIRONMENT, &spec.mock_root));
     body.open_stdin = Some(false);
     body.stdin_once = Some(false);
     body.attach_stdin = Some(false);
@@ -300,6 +282,19 @@ fn changes(spec: &BakeSpec, base_digest: &str) -> String {
 
 fn is_taken(fault: &EngineFault) -> bool {
     status(fault) == Some(409) || fault.to_string().contains("already in use")
+}
+
+/// Whether a container that could not be looked at is there; none where the engine did not answer. While Podman commits or
+/// removes it, it answers with a state that Docker's API does not have, or with an error: the next round looks again.
+fn seen(fault: &EngineFault) -> Option<bool> {
+    match fault {
+        EngineFault::JsonDataError { .. } => Some(true),
+        EngineFault::DockerResponseServerError {
+            status_code,
+            message,
+        } => Some(*status_code != 404 && !message.contains("no such container")),
+        _ => None,
+    }
 }
 
 /// Whether the builder that made this container counts as gone.
@@ -370,11 +365,18 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_is_mocks_own_error() {
-        let log = "INFO: mock starting\nStart: run\nERROR: Could not find required config file: /etc/mock/x.cfg\nERROR: Exception(x)\n";
-        assert!(reason_in(log).contains("config file"));
-        assert_eq!(reason_in("a\n\u{1b}[2Jb\n\n"), "[2Jb");
-        assert_eq!(reason_in(""), "it said nothing");
+    fn a_container_that_cannot_be_looked_at_belongs_to_somebody() {
+        let server = |status_code, message: &str| EngineFault::DockerResponseServerError {
+            status_code,
+            message: message.to_owned(),
+        };
+        assert_eq!(seen(&server(404, "no such container")), Some(false));
+        assert_eq!(
+            seen(&server(500, "no such container: it was removed")),
+            Some(false)
+        );
+        assert_eq!(seen(&server(500, "layer not known")), Some(true));
+        assert_eq!(seen(&EngineFault::RequestTimeoutError), None);
     }
 
     #[test]

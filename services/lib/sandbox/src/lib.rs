@@ -4,10 +4,12 @@
 mod archive;
 mod attach;
 mod bake;
+mod bake_reason;
 mod collect;
 mod engine;
 mod error;
 mod image;
+mod mock_settings;
 mod network;
 mod network_link;
 mod noop;

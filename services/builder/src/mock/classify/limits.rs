@@ -11,7 +11,11 @@ const FULL: u64 = 64 * MIB;
 
 /// The limit that made the supervisor end the run.
 pub(super) fn hit(evidence: &Evidence<'_>, report: &Report) -> Option<Finding> {
-    Some(match report.limit_hit? {
+    let hit = report.limit_hit?;
+    if let Some(finding) = held_open(evidence, report, hit) {
+        return Some(finding);
+    }
+    Some(match hit {
         LimitHit::Time => timed_out(evidence),
         LimitHit::Silence => silent(evidence),
         LimitHit::Log => log_too_large(evidence, report),
@@ -40,6 +44,39 @@ pub(super) fn killed(evidence: &Evidence<'_>, report: &Report) -> Option<Finding
             "the disk of the builder's host is full; make room on the disk where the engine stores its containers",
         )
     })
+}
+
+/// A run that went on only because a process of the package, left behind, kept mock's output open. A larger limit would be
+/// hit as well, so the outcome has none that could be raised.
+fn held_open(evidence: &Evidence<'_>, report: &Report, hit: LimitHit) -> Option<Finding> {
+    if !evidence.facts.packages_written {
+        return None;
+    }
+    let stage = in_stage(evidence);
+    let (kind, what) = match hit {
+        LimitHit::Time => {
+            let limit = evidence.limits.timeout_seconds;
+            let what = format!("not finished after {limit} s{stage}");
+            (OutcomeKind::TimedOut, what)
+        }
+        LimitHit::Silence => {
+            let limit = evidence.caps.silence_seconds.unwrap_or_default();
+            (
+                OutcomeKind::Silent,
+                format!("no output for {limit} s{stage}"),
+            )
+        }
+        LimitHit::Log => {
+            let what = format!("the log grew to {} MiB{stage}", report.log_bytes / MIB);
+            (OutcomeKind::LogTooLarge, what)
+        }
+        LimitHit::Disk => return None,
+    };
+    let message = format!(
+        "{what}, although all packages were written: a process that the package started and did not end keeps mock waiting; \
+         end it in the spec"
+    );
+    Some(Finding::new(kind, message))
 }
 
 fn silent(evidence: &Evidence<'_>) -> Finding {

@@ -290,6 +290,44 @@ fn each_limit_that_ended_a_run_is_named_with_its_value() {
 }
 
 #[test]
+fn a_child_that_holds_mock_open_is_told_as_that_without_a_limit_to_raise() {
+    for (hit, kind) in [
+        (LimitHit::Time, OutcomeKind::TimedOut),
+        (LimitHit::Silence, OutcomeKind::Silent),
+        (LimitHit::Log, OutcomeKind::LogTooLarge),
+    ] {
+        let held = exit(7, "check")
+            .with(|case| case.facts.packages_written = true)
+            .reported(|report| report.limit_hit = Some(hit))
+            .classify();
+        assert_eq!((held.kind, held.stage), (kind, Some(Stage::Package)));
+        assert!(
+            held.message.contains("keeps mock waiting"),
+            "{}",
+            held.message
+        );
+        assert!(held.limit.is_none() && !held.message.contains("larger"));
+    }
+    let packing = exit(7, "package").reported(|report| report.limit_hit = Some(LimitHit::Time));
+    assert!(packing.classify().message.contains("try a larger timeout"));
+}
+
+#[test]
+fn a_failure_at_the_packages_is_in_stage_package_whatever_was_announced_last() {
+    let failed = |stage| {
+        exit(1, stage)
+            .with(|case| case.facts.packaging_failed = true)
+            .classify()
+    };
+    for stage in ["install", "check", "package"] {
+        let outcome = failed(stage);
+        assert_eq!(outcome.stage, Some(Stage::Package), "{stage}");
+        assert!(outcome.message.contains("packages"), "{}", outcome.message);
+    }
+    assert_eq!(failed("dependencies").stage, Some(Stage::Dependencies));
+}
+
+#[test]
 fn a_host_without_memory_or_disk_is_our_fault() {
     let starved = exit(1, "build").reported(|report| {
         report.oom_kills = 1;

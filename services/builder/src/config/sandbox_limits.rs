@@ -128,7 +128,11 @@ mod tests {
     #[test]
     fn none_and_nonsense_are_told_apart() {
         assert_eq!(parse(&["--sandbox-disk-mb", "0"]).unwrap().disk_bytes, None);
-        let entries = |number| parse(&["--sandbox-disk-entries", number]).unwrap().disk_entries;
+        let entries = |number| {
+            parse(&["--sandbox-disk-entries", number])
+                .unwrap()
+                .disk_entries
+        };
         assert_eq!((entries("0"), entries("7")), (None, Some(7)));
         assert_eq!(
             parse(&["--sandbox-cpus", "1.5"]).unwrap().make_jobs(),

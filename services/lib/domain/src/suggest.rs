@@ -119,7 +119,10 @@ mod tests {
         let none = EarlierUse::default();
         assert_eq!(value(&hit(LimitName::Disk, Unit::MiB), none), Some(768));
         assert_eq!(value(&hit(LimitName::Log, Unit::MiB), none), None);
-        assert_eq!(value(&hit(LimitName::DiskEntries, Unit::Entries), none), None);
+        assert_eq!(
+            value(&hit(LimitName::DiskEntries, Unit::Entries), none),
+            None
+        );
         assert_eq!(value(&hit(LimitName::Silence, Unit::Seconds), none), None);
     }
 }

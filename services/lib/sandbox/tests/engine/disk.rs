@@ -65,7 +65,12 @@ fn lateness(finished: &Finished) -> Duration {
 async fn assert_ended(script: &str, hit: LimitHit) {
     let finished = Harness::open().await.run(as_build_user(script)).await;
     let report = finished.report();
-    assert_eq!(report.limit_hit, Some(hit), "{script}: {report:?}: {}", finished.log);
+    assert_eq!(
+        report.limit_hit,
+        Some(hit),
+        "{script}: {report:?}: {}",
+        finished.log
+    );
     let used = (report.disk_bytes, report.disk_entries);
     match hit {
         LimitHit::DiskEntries => assert!(used.1 > Some(ENTRIES), "{script}: {used:?}"),

@@ -1,5 +1,5 @@
-//! The protocol between builder and supervisor: the plan in a file, commands on stdin, notices on stderr, the report at
-//! the end. All of it is JSON, so that a person can read a captured stream.
+//! The protocol between builder and supervisor, all of it JSON that a person can read: the plan in a file, commands on
+//! stdin, notices on stderr, the report at the end.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,6 @@ pub struct Plan {
     #[serde(default = "result_dir")]
     pub result_dir: String,
     /// Owner of `result_dir`; mock makes its files as an unprivileged user.
-    #[serde(default)]
     pub result_owner: Option<Owner>,
     /// Where the report is left for a reader who lost the stream.
     #[serde(default = "report_path")]
@@ -59,13 +58,10 @@ pub struct Plan {
     #[serde(default)]
     pub log: LogCaps,
     /// Limit on the time without output, in seconds; none means no limit.
-    #[serde(default)]
     pub silence_limit_seconds: Option<u32>,
     /// Limit on what is added to the root file system, in bytes; none means no limit.
-    #[serde(default)]
     pub disk_limit_bytes: Option<u64>,
-    /// Limit on the entries (files, folders, links and so on) that are added to the root file system; none means no limit.
-    #[serde(default)]
+    /// Limit on the entries (files, folders, links and so on) that are added to it; none means no limit.
     pub disk_limit_entries: Option<u64>,
 }
 
@@ -305,8 +301,7 @@ pub enum LimitHit {
     DiskEntries,
 }
 
-/// Everything the supervisor knows at the end. Counters read from outside after the end are zero, so
-/// this is their only source.
+/// Everything known at the end, and its only source: counters read from outside after the end are zero.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {

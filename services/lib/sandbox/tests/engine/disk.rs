@@ -32,6 +32,15 @@ def fill(f):
             passed()
     os.fsync(f.fileno())
     return f
+def hide(hold):
+    for i in range(8):
+        f = unlinked()
+        f.write(b'x' * (80 << 20))
+        os.fsync(f.fileno())
+        hold(f)
+        f.close()
+        if i == 3:
+            passed()
 def repeat(make):
     for i in range(20000):
         make(str(i))
@@ -104,19 +113,20 @@ async fn an_unlinked_file_of_the_builds_user_counts() {
 }
 
 #[tokio::test]
-async fn a_file_whose_only_descriptor_is_in_flight_counts() {
+async fn files_whose_only_descriptors_are_in_flight_count() {
     let script = "
 ends = socket.socketpair()
-f = fill(unlinked())
-rights = array.array('i', [f.fileno()])
-ends[0].sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-f.close()";
+def send(f):
+    rights = array.array('i', [f.fileno()])
+    ends[0].sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+hide(send)";
     assert_ended(script, LimitHit::Disk).await;
 }
 
 #[tokio::test]
-async fn a_file_that_is_only_mapped_counts() {
-    let script = "f = fill(unlinked())\nm = mmap.mmap(f.fileno(), 4096)\nf.close()";
+async fn files_that_are_only_mapped_count() {
+    let script =
+        "maps = []\nhide(lambda f: maps.append(mmap.mmap(f.fileno(), 4096, trackfd=False)))";
     assert_ended(script, LimitHit::Disk).await;
 }
 

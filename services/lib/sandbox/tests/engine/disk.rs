@@ -16,7 +16,7 @@ const LATE: Duration = Duration::from_secs(10);
 
 /// What the hogs are made of. Each says when it has passed its limit, and stays until it is ended.
 const TOOLS: &str = r"
-import array, mmap, os, resource, socket, time
+import array, ctypes, mmap, os, socket, threading, time
 os.mkdir('/var/tmp/hog')
 os.chdir('/var/tmp/hog')
 def passed():
@@ -110,6 +110,18 @@ async fn a_file_that_is_written_counts_before_it_is_closed() {
 #[tokio::test]
 async fn an_unlinked_file_of_the_builds_user_counts() {
     assert_ended("f = fill(unlinked())", LimitHit::Disk).await;
+}
+
+#[tokio::test]
+async fn a_thread_with_descriptors_of_its_own_hides_nothing() {
+    let script = "
+def run():
+    assert ctypes.CDLL(None).unshare(0x400) == 0  # CLONE_FILES
+    hide(lambda f: keep.append(os.dup(f.fileno())))
+    time.sleep(100)
+keep = []
+threading.Thread(target=run).start()";
+    assert_ended(script, LimitHit::Disk).await;
 }
 
 #[tokio::test]

@@ -66,6 +66,7 @@ pub fn plan(inputs: &PlanInputs<'_>) -> Plan {
     plan.log = inputs.caps.log;
     plan.silence_limit_seconds = inputs.caps.silence_seconds;
     plan.disk_limit_bytes = inputs.caps.disk_bytes;
+    plan.disk_limit_entries = inputs.caps.disk_entries;
     plan
 }
 
@@ -200,6 +201,7 @@ mod tests {
         SandboxCaps {
             cpus: Some(1.5),
             disk_bytes: Some(1 << 30),
+            disk_entries: Some(1000),
             ..SandboxCaps::default()
         }
     }
@@ -292,6 +294,7 @@ mod tests {
             "{line}"
         );
         assert_eq!(plan.disk_limit_bytes, Some(1 << 30));
+        assert_eq!(plan.disk_limit_entries, Some(1000));
     }
 
     #[test]

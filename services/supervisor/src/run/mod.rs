@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::cgroup::Meter;
 use crate::clock;
 use crate::commands::CommandReader;
-use crate::disk::DiskWatch;
+use crate::disk::{Amount, DiskWatch};
 use crate::limits::{Cause, Limits};
 use crate::log_limit::LogLimiter;
 use crate::netcut::ReceivedBytes;
@@ -113,7 +113,7 @@ impl Supervisor {
             stages: Stages::default(),
             steps: Vec::new(),
             rounds: 0,
-            disk: watch_disk(plan.disk_limit_bytes, &mut faults),
+            disk: watch_disk(&plan, &mut faults),
             received: ReceivedBytes::default(),
             faults,
             plan,
@@ -275,8 +275,10 @@ impl Supervisor {
 }
 
 /// Without a watch the build goes on, and the report says so.
-fn watch_disk(limit: Option<u64>, faults: &mut Vec<String>) -> Option<DiskWatch> {
-    DiskWatch::start(limit?)
+fn watch_disk(plan: &Plan, faults: &mut Vec<String>) -> Option<DiskWatch> {
+    let (bytes, entries) = (plan.disk_limit_bytes, plan.disk_limit_entries);
+    bytes.or(entries)?;
+    DiskWatch::start(Amount::limit(bytes, entries))
         .inspect_err(|error| faults.push(format!("disk space is not measured: {error}")))
         .ok()
 }

@@ -20,6 +20,7 @@ pub(super) fn hit(evidence: &Evidence<'_>, report: &Report) -> Option<Finding> {
         LimitHit::Silence => silent(evidence),
         LimitHit::Log => log_too_large(evidence, report),
         LimitHit::Disk => disk_full(evidence, report),
+        LimitHit::DiskEntries => too_many_entries(evidence, report),
     })
 }
 
@@ -115,6 +116,19 @@ fn disk_full(evidence: &Evidence<'_>, report: &Report) -> Finding {
         ),
     )
     .hit(LimitName::Disk, limit, Unit::MiB)
+}
+
+fn too_many_entries(evidence: &Evidence<'_>, report: &Report) -> Finding {
+    let limit = evidence.caps.disk_entries.unwrap_or_default();
+    Finding::new(
+        OutcomeKind::DiskFull,
+        format!(
+            "the build made {} files, folders and links{}, the limit is {limit}; the operator sets it (MILLRACE_SANDBOX_DISK_ENTRIES)",
+            report.disk_entries.unwrap_or_default(),
+            in_stage(evidence)
+        ),
+    )
+    .hit(LimitName::DiskEntries, limit, Unit::Entries)
 }
 
 fn in_stage(evidence: &Evidence<'_>) -> String {

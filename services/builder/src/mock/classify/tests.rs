@@ -68,6 +68,7 @@ impl Case {
             caps: SandboxCaps {
                 silence_seconds: Some(5),
                 disk_bytes: Some(100 * MIB),
+                disk_entries: Some(1000),
                 ..SandboxCaps::default()
             },
             repositories: &self.repositories,
@@ -257,6 +258,10 @@ fn each_limit_that_ended_a_run_is_named_with_its_value() {
         report.limit_hit = Some(LimitHit::Disk);
         report.disk_bytes = Some(130 * MIB);
     });
+    let entries = exit(7, "build").reported(|report| {
+        report.limit_hit = Some(LimitHit::DiskEntries);
+        report.disk_entries = Some(1001);
+    });
     for (case, kind, name, value, words) in [
         (
             silent,
@@ -278,6 +283,13 @@ fn each_limit_that_ended_a_run_is_named_with_its_value() {
             LimitName::Disk,
             100,
             "130 MiB of disk space in stage install",
+        ),
+        (
+            entries,
+            OutcomeKind::DiskFull,
+            LimitName::DiskEntries,
+            1000,
+            "1001 files, folders and links in stage build",
         ),
     ] {
         let outcome = case.classify();

@@ -37,8 +37,22 @@ pub struct Proofs {
     builder: BuilderId,
     runtime: Runtime,
     settings: SandboxSettings,
-    /// By the image's digest: how the proof ended, and when. Locked during a proof, so that an image is proved once.
-    known: Arc<Mutex<BTreeMap<String, (Result<(), String>, Instant)>>>,
+    /// By the image's digest. Locked during a proof, so that an image is proved once.
+    known: Arc<Mutex<BTreeMap<String, Known>>>,
+}
+
+/// A proof that was made here.
+#[derive(Debug)]
+struct Known {
+    result: Result<(), String>,
+    at: Instant,
+}
+
+impl Known {
+    /// Whether it failed a short time ago.
+    fn is_refusal(&self) -> bool {
+        self.result.is_err() && self.at.elapsed() < AGAIN_AFTER
+    }
 }
 
 impl Proofs {
@@ -64,10 +78,10 @@ impl Proofs {
             return Ok(());
         }
         let mut known = self.known.lock().await;
-        if let Some((result, at)) = known.get(&facts.digest)
-            && (result.is_ok() || at.elapsed() < AGAIN_AFTER)
+        if let Some(found) = known.get(&facts.digest)
+            && (found.result.is_ok() || found.is_refusal())
         {
-            return result.clone();
+            return found.result.clone();
         }
         tracing::info!(image, "proving that builds in this image are unprivileged");
         let result = match self.prove(image, mock_root).await {
@@ -78,15 +92,18 @@ impl Proofs {
         if let Err(reason) = &result {
             tracing::error!(image, "the chroot of this image is not offered: {reason}");
         }
-        known.insert(facts.digest.clone(), (result.clone(), Instant::now()));
+        let found = Known {
+            result: result.clone(),
+            at: Instant::now(),
+        };
+        known.insert(facts.digest.clone(), found);
         result
     }
 
     /// Whether this image failed here a short time ago.
     pub async fn is_refused(&self, facts: &ImageFacts) -> bool {
         let known = self.known.lock().await;
-        let found = known.get(&facts.digest);
-        found.is_some_and(|(result, at)| result.is_err() && at.elapsed() < AGAIN_AFTER)
+        known.get(&facts.digest).is_some_and(Known::is_refusal)
     }
 
     async fn prove(&self, image: &str, mock_root: &ChrootName) -> Result<Verdict, SandboxError> {
@@ -154,7 +171,32 @@ async fn read(pieces: Option<mpsc::Receiver<Bytes>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use millrace_supervisor::StepReport;
+
     use super::*;
+
+    fn report(end: StepEnd) -> Report {
+        Report {
+            steps: vec![StepReport {
+                name: "rebuild".to_owned(),
+                end,
+                start: String::new(),
+                seconds: 1.0,
+            }],
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn only_a_build_that_ended_well_proves_and_a_wrapper_is_refused() {
+        let log = "millrace-proof: unprivileged\n";
+        assert_eq!(judge(&report(StepEnd::Exit(0)), log), Verdict::Unprivileged);
+        assert_eq!(judge(&report(StepEnd::Exit(1)), log), Verdict::Unknown);
+        assert_eq!(judge(&report(StepEnd::Exit(0)), ""), Verdict::Unknown);
+        let wrapper = "/usr/bin/mock is a link to consolehelper".to_owned();
+        let not_started = report(StepEnd::NotStarted(wrapper.clone()));
+        assert_eq!(judge(&not_started, ""), Verdict::Refused(wrapper));
+    }
 
     #[test]
     fn a_bake_under_another_profile_proves_nothing() {

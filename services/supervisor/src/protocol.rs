@@ -24,6 +24,9 @@ pub const REPORT_PATH: &str = "/millrace/report.json";
 /// Where results are taken from, unless the plan says otherwise.
 pub const RESULT_DIR: &str = "/millrace/results";
 
+/// Program of a step that means mock itself: its own program, never the wrapper that its RPM puts in PATH.
+pub const MOCK: &str = "mock";
+
 /// The steps that a sandbox runs, and their limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {

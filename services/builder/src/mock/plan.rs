@@ -6,9 +6,10 @@
 //! Extra repositories are checked first: mock waits two minutes for one that does not answer, and does not find one with a
 //! folder per architecture. Packages that were built before in the same build become a repository inside the sandbox.
 
+use millrace_domain::ChrootName;
 use millrace_supervisor::{
-    Network, Owner, PACKAGES_DIR, Plan, REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH,
-    Rounds, SOURCE_PATH, Step,
+    MOCK, Network, Owner, PACKAGES_DIR, Plan, REPOSITORIES_PATH, REPOSITORIES_PROGRAM,
+    REQUIRES_PATH, Rounds, SOURCE_PATH, Step,
 };
 use millrace_wire::JobV1;
 
@@ -54,6 +55,24 @@ pub fn plan(inputs: &PlanInputs<'_>) -> Plan {
         .chain([dependencies, rebuild(inputs)])
         .collect();
     let mut plan = Plan::new(steps, inputs.timeout_seconds);
+    as_build_user(&mut plan);
+    plan.log = inputs.caps.log;
+    plan.silence_limit_seconds = inputs.caps.silence_seconds;
+    plan.disk_limit_bytes = inputs.caps.disk_bytes;
+    plan.disk_limit_entries = inputs.caps.disk_entries;
+    plan
+}
+
+/// The plan that builds the proof that builds are unprivileged: a build like any other, without requirements.
+pub fn proof(mock_root: &ChrootName, timeout_seconds: u32) -> Plan {
+    let mut argv = mock_call(mock_root);
+    argv.extend(["--rebuild", SOURCE_PATH].map(str::to_owned));
+    let mut plan = Plan::new(vec![mock_step("rebuild", argv)], timeout_seconds);
+    as_build_user(&mut plan);
+    plan
+}
+
+fn as_build_user(plan: &mut Plan) {
     plan.env = vec![
         ("SUDO_UID".to_owned(), BUILD_USER.to_string()),
         ("SUDO_GID".to_owned(), BUILD_USER.to_string()),
@@ -63,19 +82,14 @@ pub fn plan(inputs: &PlanInputs<'_>) -> Plan {
         uid: BUILD_USER,
         gid: BUILD_USER,
     });
-    plan.log = inputs.caps.log;
-    plan.silence_limit_seconds = inputs.caps.silence_seconds;
-    plan.disk_limit_bytes = inputs.caps.disk_bytes;
-    plan.disk_limit_entries = inputs.caps.disk_entries;
-    plan
 }
 
 /// Programs of Millrace that a job's plan runs in the sandbox: path and content.
-pub fn programs(job: &JobV1) -> Vec<(&'static str, &'static str)> {
+pub fn programs(job: &JobV1) -> Vec<(&'static str, &'static [u8])> {
     if job.repositories.is_empty() {
         Vec::new()
     } else {
-        vec![(REPOSITORIES_PROGRAM, CHECK_REPOSITORIES)]
+        vec![(REPOSITORIES_PROGRAM, CHECK_REPOSITORIES.as_bytes())]
     }
 }
 
@@ -149,13 +163,12 @@ fn rebuild(inputs: &PlanInputs<'_>) -> Step {
     rebuild
 }
 
-/// A call of mock with the options that all steps have.
-fn step(inputs: &PlanInputs<'_>, name: &str, mode: &[&str]) -> Step {
-    let job = inputs.job;
-    let mut argv: Vec<String> = [
-        "mock",
+/// mock with the options that all its calls have.
+fn mock_call(mock_root: &ChrootName) -> Vec<String> {
+    [
+        MOCK,
         "-r",
-        job.chroot.mock_root.as_str(),
+        mock_root.as_str(),
         "--isolation",
         "simple",
         // The chroot is baked into the image, and the container is thrown away.
@@ -167,7 +180,25 @@ fn step(inputs: &PlanInputs<'_>, name: &str, mode: &[&str]) -> Step {
         "print_main_output=True",
     ]
     .map(str::to_owned)
-    .into();
+    .into()
+}
+
+fn mock_step(name: &str, argv: Vec<String>) -> Step {
+    Step {
+        name: name.to_owned(),
+        argv,
+        arguments_from: None,
+        env: Vec::new(),
+        stage: Some("buildroot".to_owned()),
+        network: None,
+        rounds: None,
+    }
+}
+
+/// A call of mock for a job's package.
+fn step(inputs: &PlanInputs<'_>, name: &str, mode: &[&str]) -> Step {
+    let job = inputs.job;
+    let mut argv = mock_call(&job.chroot.mock_root);
     if let Some(jobs) = inputs.caps.make_jobs() {
         // rpm's own macros for it (rpm 4.15): the processors it sees are the host's.
         for define in [
@@ -181,15 +212,9 @@ fn step(inputs: &PlanInputs<'_>, name: &str, mode: &[&str]) -> Step {
         argv.extend(["--addrepo".to_owned(), format!("file://{PACKAGES_DIR}")]);
     }
     argv.extend(mode.iter().map(|&word| word.to_owned()));
-    Step {
-        name: name.to_owned(),
-        argv,
-        arguments_from: (!job.repositories.is_empty()).then(|| REPOSITORIES_PATH.to_owned()),
-        env: Vec::new(),
-        stage: Some("buildroot".to_owned()),
-        network: None,
-        rounds: None,
-    }
+    let mut step = mock_step(name, argv);
+    step.arguments_from = (!job.repositories.is_empty()).then(|| REPOSITORIES_PATH.to_owned());
+    step
 }
 
 #[cfg(test)]
@@ -283,6 +308,20 @@ mod tests {
         let connected = rebuild_of(&job);
         assert!(connected.network.is_none() && connected.rounds.is_none());
         assert!(!connected.argv.contains(&"--offline".to_owned()));
+    }
+
+    #[test]
+    fn the_proof_is_built_as_a_package_is() {
+        let mut job = samples::job();
+        job.repositories.clear();
+        let build = plan_of(&job, &SandboxCaps::default());
+        let proof = proof(&job.chroot.mock_root, 120);
+        assert_eq!(
+            (&proof.env, proof.result_owner),
+            (&build.env, build.result_owner)
+        );
+        let call = build.steps[1].argv.join(" ").replace("--offline ", "");
+        assert_eq!(proof.steps[0].argv.join(" "), call);
     }
 
     #[test]

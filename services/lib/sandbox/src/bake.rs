@@ -15,6 +15,7 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, ListContainersOptions, LogsOptions,
+    UploadToContainerOptions,
 };
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use futures_util::StreamExt;
@@ -23,9 +24,9 @@ use millrace_domain::{BuilderId, ChrootName, ImageName};
 use crate::bake_reason::reason_in;
 use crate::engine::{Engine, readable};
 use crate::error::{SandboxError, status};
-use crate::image::{BAKED, time};
-use crate::mock_settings;
+use crate::image::{BAKED, IMAGE, time};
 use crate::profile::Profile;
+use crate::proof::{self, Verdict};
 use crate::sandbox::{self, Container};
 use crate::spec::{SandboxLimits, bare_body, bare_host, timestamp};
 use crate::sweep::{SweepFilter, Swept};
@@ -90,9 +91,9 @@ impl Engine {
         let Some(container) = self.take_name(spec).await? else {
             return Ok(None);
         };
-        if let Err(fault) = self.docker.start_container(container.id(), None).await {
+        if let Err(error) = self.fill_and_start_bake(&container).await {
             container.discard().await;
-            return Err(SandboxError::of("starting a bake", &fault));
+            return Err(error);
         }
         Ok(Some(Bake {
             engine: self.clone(),
@@ -100,6 +101,18 @@ impl Engine {
             spec: spec.clone(),
             base_digest: base.digest,
         }))
+    }
+
+    async fn fill_and_start_bake(&self, container: &Container) -> Result<(), SandboxError> {
+        let options = UploadToContainerOptions {
+            path: "/".to_owned(),
+            ..UploadToContainerOptions::default()
+        };
+        let files = bollard::body_full(proof::bake_archive().into());
+        let filled = (self.docker).upload_to_container(container.id(), Some(options), files);
+        (filled.await).map_err(|fault| SandboxError::of("filling a bake", &fault))?;
+        let started = self.docker.start_container(container.id(), None).await;
+        started.map_err(|fault| SandboxError::of("starting a bake", &fault))
     }
 
     /// Creates the container under its name; none where another builder holds the name. A container that a gone builder
@@ -169,22 +182,29 @@ impl Engine {
 }
 
 impl Bake {
-    /// Waits for mock to end; the error quotes mock where it failed.
+    /// Waits for mock to end, and for the proof that builds are unprivileged. The error quotes mock where it failed.
     pub async fn wait(&self) -> Result<(), SandboxError> {
-        match sandbox::until_stopped(&self.engine, self.container.id()).await? {
-            (0, _) => Ok(()),
-            (code, killed) => {
+        let (code, killed) = sandbox::until_stopped(&self.engine, self.container.id()).await?;
+        let log = self.last_lines().await;
+        let reason = match (Verdict::in_log(&log), code) {
+            (Verdict::Unprivileged, 0) => return Ok(()),
+            (verdict @ Verdict::Refused(_), _) | (verdict, 0) => verdict.to_string(),
+            _ => {
                 let memory = if killed {
                     ", killed because it was out of memory (see MILLRACE_BAKE_MEMORY_MB)"
                 } else {
                     ""
                 };
-                let reason = self.last_lines().await;
-                Err(SandboxError::BakeFailed {
-                    reason: format!("mock --init ended with exit code {code}{memory}: {reason}"),
-                })
+                let call = if proof::has_begun(&log) {
+                    "mock's build that proves that builds are unprivileged"
+                } else {
+                    "mock --init"
+                };
+                let said = reason_in(&log);
+                format!("{call} ended with exit code {code}{memory}: {said}")
             }
-        }
+        };
+        Err(SandboxError::BakeFailed { reason })
     }
 
     /// Commits the image under its name, which an earlier image loses at the same moment. Returns the digest.
@@ -231,7 +251,7 @@ impl Bake {
             | LogOutput::Console { message }) = piece;
             text.push_str(&String::from_utf8_lossy(&message));
         }
-        reason_in(&text)
+        text
     }
 }
 
@@ -252,7 +272,7 @@ fn body(spec: &BakeSpec, has_apparmor: bool) -> ContainerCreateBody {
         .apply(&mut host, spec.device_nodes, has_apparmor);
     // An empty word: no entrypoint, neither the base's nor one that the image would inherit.
     let mut body = bare_body(spec.base.as_str(), vec![String::new()], host);
-    body.cmd = Some(mock_settings::bake_command(&ENVIRONMENT, &spec.mock_root));
+    body.cmd = Some(proof::bake_command(&ENVIRONMENT, &spec.mock_root));
     body.open_stdin = Some(false);
     body.stdin_once = Some(false);
     body.attach_stdin = Some(false);
@@ -273,9 +293,10 @@ fn changes(spec: &BakeSpec, base_digest: &str) -> String {
     [
         "CMD [\"/bin/bash\"]".to_owned(),
         format!("LABEL millrace.chroot={}", spec.chroot),
-        format!("LABEL millrace.image={}", spec.image),
+        format!("LABEL {IMAGE}={}", spec.image),
         format!("LABEL millrace.base={base_digest}"),
         format!("LABEL {BAKED}={baked}"),
+        proof::label(spec.profile),
     ]
     .join("\n")
 }

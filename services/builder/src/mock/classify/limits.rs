@@ -71,7 +71,7 @@ fn held_open(evidence: &Evidence<'_>, report: &Report, hit: LimitHit) -> Option<
             let what = format!("the log grew to {} MiB{stage}", report.log_bytes / MIB);
             (OutcomeKind::LogTooLarge, what)
         }
-        LimitHit::Disk => return None,
+        LimitHit::Disk | LimitHit::DiskEntries => return None,
     };
     let message = format!(
         "{what}, although all packages were written: a process that the package started and did not end keeps mock waiting; \

@@ -16,7 +16,9 @@ use crate::commands::CommandReader;
 use crate::disk::{Amount, DiskWatch};
 use crate::limits::{Cause, Limits};
 use crate::log_limit::LogLimiter;
+use crate::names::OwnNames;
 use crate::netcut::ReceivedBytes;
+use crate::netns::Networks;
 use crate::output_queue::OutputQueue;
 use crate::process::{Running, reap_all, signal_all};
 use crate::protocol::{Notice, Plan, Step, StepEnd, StepReport};
@@ -60,6 +62,8 @@ pub(crate) struct Supervisor {
     rounds: u32,
     disk: Option<DiskWatch>,
     received: ReceivedBytes,
+    networks: Networks,
+    names: OwnNames,
     faults: Vec<String>,
 }
 
@@ -115,6 +119,8 @@ impl Supervisor {
             rounds: 0,
             disk: watch_disk(&plan, &mut faults),
             received: ReceivedBytes::default(),
+            networks: Networks::default(),
+            names: OwnNames::default(),
             faults,
             plan,
         })
@@ -149,7 +155,7 @@ impl Supervisor {
     fn run_step(&mut self, step: &Step) -> StepEnd {
         let ready = step
             .network
-            .map_or(Ok(()), |wanted| self.wait_for_network(wanted));
+            .map_or(Ok(()), |wanted| self.prepare_network(wanted));
         let started = Instant::now();
         let start = clock::now();
         self.send_notice(&Notice::StepStarted {

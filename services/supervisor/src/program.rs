@@ -6,7 +6,7 @@ use std::io::{BufReader, Read};
 use std::process::ExitCode;
 
 use crate::exit_codes::{UNREPORTED, USAGE};
-use crate::netns;
+use crate::network::netns;
 use crate::protocol::Plan;
 use crate::run::Supervisor;
 use crate::self_test;

@@ -14,8 +14,8 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::cgroup::Meter;
 use crate::exit_codes::USAGE;
-use crate::names;
-use crate::netcut;
+use crate::network::names;
+use crate::network::netcut;
 use crate::protocol::SelfTestFacts;
 
 /// Argument with which the child is started that touches memory.

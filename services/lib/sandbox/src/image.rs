@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use millrace_domain::ImageName;
 
+use crate::bake::proof::PROVED;
 use crate::engine::Engine;
 use crate::error::{SandboxError, status};
-use crate::proof::PROVED;
 use crate::spec::MANAGED;
 
 /// Label of a baked image with the moment at which its bake began, RFC 3339. `deploy/bin/bake-chroots` writes it too.

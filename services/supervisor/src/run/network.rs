@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::Supervisor;
-use crate::names;
-use crate::netcut::{self, CHANGE_WITHIN, CHECK_EVERY};
+use crate::network::names;
+use crate::network::netcut::{self, CHANGE_WITHIN, CHECK_EVERY};
 use crate::protocol::{HOME, Network, Notice};
 
 impl Supervisor {

@@ -6,14 +6,14 @@ use std::fmt;
 
 use millrace_domain::ChrootName;
 
+use super::mock_settings::SETTINGS;
 use crate::archive;
-use crate::mock_settings::SETTINGS;
 use crate::profile::Profile;
 
 /// The source package; `proof/make` makes it from the spec file beside it.
-pub const PROOF_SOURCE: &[u8] = include_bytes!("../proof/millrace-proof.src.rpm");
+pub const PROOF_SOURCE: &[u8] = include_bytes!("../../proof/millrace-proof.src.rpm");
 /// What a bake's container runs, and where it lies there beside the source package.
-const BAKE_PROGRAM: &str = include_str!("../proof/bake.sh");
+const BAKE_PROGRAM: &str = include_str!("../../proof/bake.sh");
 const BAKE_PATH: &str = "/millrace/bake.sh";
 const BAKE_SOURCE: &str = "/millrace/proof.src.rpm";
 const BAKE_SETTINGS: &str = "/millrace/settings.sh";
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_source_package_is_made_from_the_spec_file() {
-        let spec = include_bytes!("../proof/millrace-proof.spec");
+        let spec = include_bytes!("../../proof/millrace-proof.spec");
         let holds = PROOF_SOURCE.windows(spec.len()).any(|piece| piece == spec);
         assert!(holds, "run proof/make");
         let text = String::from_utf8_lossy(spec);

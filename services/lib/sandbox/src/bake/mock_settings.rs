@@ -2,7 +2,7 @@
 //! chroot's own, and hold in the bake and in each build of its image. mock-offline has no configuration of that kind.
 
 /// Writes the settings into a container; what a bake runs reads it. `deploy/bin/bake-chroots` has it read, too.
-pub(crate) const SETTINGS: &str = include_str!("../proof/settings.sh");
+pub(crate) const SETTINGS: &str = include_str!("../../proof/settings.sh");
 
 #[cfg(test)]
 mod tests {

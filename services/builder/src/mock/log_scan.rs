@@ -28,10 +28,20 @@ pub struct LogFacts {
     pub source_unusable: bool,
     /// Whether some program found a full file system.
     pub no_space: bool,
-    /// Whether rpmbuild failed at the packages themselves, behind all sections of the spec.
-    pub packaging_failed: bool,
-    /// Whether rpmbuild had written each package that it had begun.
-    pub packages_written: bool,
+    /// How far rpmbuild came with the packages themselves, behind all sections of the spec.
+    pub packaging: Packaging,
+}
+
+/// How far rpmbuild came with the packages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Packaging {
+    /// It had not begun, or was at work.
+    #[default]
+    Unfinished,
+    /// It failed there.
+    Failed,
+    /// It had written each package that it had begun.
+    Written,
 }
 
 /// Collects [`LogFacts`] from a stream of pieces.
@@ -69,7 +79,9 @@ impl LogScanner {
         self.end_line();
         self.facts.first_error = self.cause.or(self.consequence).or(self.summary);
         let (begun, written) = self.packages;
-        self.facts.packages_written = written > 0 && written >= begun;
+        if written > 0 && written >= begun {
+            self.facts.packaging = Packaging::Written;
+        }
         self.facts
     }
 
@@ -110,7 +122,7 @@ impl LogScanner {
         self.cause = None;
         self.consequence = None;
         self.summary = None;
-        self.facts.packaging_failed = false;
+        self.facts.packaging = Packaging::Unfinished;
     }
 
     /// Records the names and conditions that a line states.
@@ -125,7 +137,9 @@ impl LogScanner {
                 self.facts.missing_packages.push(name);
             }
         }
-        self.facts.packaging_failed |= is_about_packaging(line);
+        if is_about_packaging(line) {
+            self.facts.packaging = Packaging::Failed;
+        }
         if let Some(name) = unreadable_repository(line) {
             self.facts
                 .failed_repository
@@ -273,12 +287,19 @@ mod tests {
         let begun = "Wrote: /builddir/build/SRPMS/a-1-1.src.rpm\nExecuting(%install): x\n\
                      Processing files: a-1-1.x86_64\nProcessing files: a-debuginfo-1-1.x86_64\n\
                      Wrote: /builddir/build/RPMS/a-1-1.x86_64.rpm\n";
-        assert!(!read(begun).packages_written, "rpmbuild is still at work");
+        assert_eq!(
+            read(begun).packaging,
+            Packaging::Unfinished,
+            "rpmbuild is still at work"
+        );
         let all = format!(
             "{begun}Wrote: /builddir/build/RPMS/a-debuginfo-1-1.x86_64.rpm\nbackground line 9\n"
         );
-        assert!(read(&all).packages_written);
-        assert!(!read("Executing(%build): x\n").packages_written);
+        assert_eq!(read(&all).packaging, Packaging::Written);
+        assert_eq!(
+            read("Executing(%build): x\n").packaging,
+            Packaging::Unfinished
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use millrace_domain::{LimitName, OutcomeKind, Unit};
 use millrace_supervisor::{LimitHit, Report};
 
 use crate::mock::classify::{Evidence, Finding, last_stage};
+use crate::mock::log_scan::Packaging;
 
 const MIB: u64 = 1 << 20;
 /// A host's file system with less free space than this counts as full, in bytes.
@@ -50,7 +51,7 @@ pub(super) fn killed(evidence: &Evidence<'_>, report: &Report) -> Option<Finding
 /// A run that went on only because a process of the package, left behind, kept mock's output open. A larger limit would be
 /// hit as well, so the outcome has none that could be raised.
 fn held_open(evidence: &Evidence<'_>, report: &Report, hit: LimitHit) -> Option<Finding> {
-    if !evidence.facts.packages_written {
+    if evidence.facts.packaging != Packaging::Written {
         return None;
     }
     let stage = in_stage(evidence);

@@ -33,7 +33,7 @@ use millrace_supervisor::{Report, Sample, StepEnd};
 
 use crate::config::sandbox::SandboxCaps;
 use crate::mock::exit_code;
-use crate::mock::log_scan::LogFacts;
+use crate::mock::log_scan::{LogFacts, Packaging};
 use crate::mock::plan::REPOSITORY_STEP;
 
 pub(crate) mod limits;
@@ -350,7 +350,7 @@ fn is_rpmbuild(stage: Option<Stage>) -> bool {
 fn last_stage(evidence: &Evidence<'_>) -> Option<Stage> {
     let report = evidence.ended.report.as_ref()?;
     let stage = report.last_stage.as_deref()?.parse().ok();
-    let packages = evidence.facts.packaging_failed || evidence.facts.packages_written;
+    let packages = evidence.facts.packaging != Packaging::Unfinished;
     if packages && is_rpmbuild(stage) {
         return Some(Stage::Package);
     }

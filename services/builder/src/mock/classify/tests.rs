@@ -3,7 +3,7 @@
 pub(crate) mod observed;
 
 use super::*;
-use crate::mock::log_scan::LogScanner;
+use crate::mock::log_scan::{LogScanner, Packaging};
 use millrace_supervisor::{LimitHit, StepReport};
 
 const MIB: u64 = 1 << 20;
@@ -309,7 +309,7 @@ fn a_child_that_holds_mock_open_is_told_as_that_without_a_limit_to_raise() {
         (LimitHit::Log, OutcomeKind::LogTooLarge),
     ] {
         let held = exit(7, "check")
-            .with(|case| case.facts.packages_written = true)
+            .with(|case| case.facts.packaging = Packaging::Written)
             .reported(|report| report.limit_hit = Some(hit))
             .classify();
         assert_eq!((held.kind, held.stage), (kind, Some(Stage::Package)));
@@ -328,7 +328,7 @@ fn a_child_that_holds_mock_open_is_told_as_that_without_a_limit_to_raise() {
 fn a_failure_at_the_packages_is_in_stage_package_whatever_was_announced_last() {
     let failed = |stage| {
         exit(1, stage)
-            .with(|case| case.facts.packaging_failed = true)
+            .with(|case| case.facts.packaging = Packaging::Failed)
             .classify()
     };
     for stage in ["install", "check", "package"] {

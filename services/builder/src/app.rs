@@ -24,6 +24,7 @@ use crate::engine::container_cleanup;
 use crate::engine::missing_images;
 use crate::engine::missing_images::MissingImages;
 use crate::engine::prepare::{self, ReadyEngine};
+use crate::engine::proofs::Proofs;
 use crate::engine::room::Room;
 use crate::engine::self_test;
 use crate::engine::self_test::SelfTests;
@@ -187,6 +188,7 @@ fn context(config: &Config, parts: Parts<'_>) -> anyhow::Result<Arc<Context>> {
     Ok(Arc::new(Context {
         builder: identity.id(),
         name: config.name(),
+        proofs: Proofs::new(identity.id(), ready.runtime.clone(), ready.settings.clone()),
         sandboxes: ready.settings,
         runtime: ready.runtime,
         frontend,
@@ -274,7 +276,7 @@ async fn serve(
         "images",
         missing_images::run(
             ctx.missing_images.clone(),
-            ctx.runtime.clone(),
+            (ctx.runtime.clone(), ctx.proofs.clone()),
             Arc::clone(&ctx.heartbeat_wake),
             ctx.shutdown.clone(),
         ),

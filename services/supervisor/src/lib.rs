@@ -9,7 +9,8 @@ mod disk;
 mod exit_codes;
 mod limits;
 mod log_limit;
-mod netcut;
+mod mock_program;
+mod network;
 mod output_queue;
 mod process;
 mod program;
@@ -21,8 +22,8 @@ mod stages;
 
 pub use program::run;
 pub use protocol::{
-    HOME, LimitHit, LogCaps, Network, Notice, Owner, PACKAGES_DIR, PLAN_PATH, Plan, REPORT_PATH,
-    REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH, RESULT_DIR, Report, Rounds,
-    SOURCE_PATH, SUPERVISOR_PATH, Sample, SelfTestFacts, StageMark, Step, StepEnd, StepReport,
-    SupervisorCommand,
+    HOME, LimitHit, LogCaps, MOCK, Network, Notice, Owner, PACKAGES_DIR, PLAN_PATH, Plan,
+    REPORT_PATH, REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH, RESULT_DIR, Report,
+    Rounds, SOURCE_PATH, SUPERVISOR_PATH, Sample, SelfTestFacts, StageMark, Step, StepEnd,
+    StepReport, SupervisorCommand,
 };

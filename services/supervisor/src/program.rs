@@ -6,6 +6,7 @@ use std::io::{BufReader, Read};
 use std::process::ExitCode;
 
 use crate::exit_codes::{UNREPORTED, USAGE};
+use crate::network::netns;
 use crate::protocol::Plan;
 use crate::run::Supervisor;
 use crate::self_test;
@@ -34,6 +35,8 @@ enum Call<'a> {
     SelfTest(&'a str),
     /// Tests the network links, `before` or `after` a cut.
     SelfTestLinks(&'a str),
+    /// Makes an empty network and stays in it: the child of a supervisor.
+    MakeNetwork,
     /// Touches this many MiB: the child of [`Call::SelfTest`].
     Hog(&'a str),
 }
@@ -46,6 +49,7 @@ impl<'a> Call<'a> {
             ["--version" | "-V"] => Self::Version,
             ["selftest", mib] => Self::SelfTest(mib),
             ["selftest-links", when] => Self::SelfTestLinks(when),
+            [netns::MAKE] => Self::MakeNetwork,
             [self_test::HOG, mib] => Self::Hog(mib),
             [plan] if !plan.is_empty() && !plan.starts_with('-') => Self::Supervise(plan),
             _ => return None,
@@ -65,6 +69,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Some(Call::Supervise(plan)) => supervise(plan),
         Some(Call::SelfTest(mib)) => self_test::run(mib),
         Some(Call::SelfTestLinks(when)) => self_test::links(when),
+        Some(Call::MakeNetwork) => netns::make(),
         Some(Call::Hog(mib)) => self_test::hog(mib),
         None => refuse("expected the path of a plan; see --help"),
     }
@@ -146,6 +151,7 @@ mod tests {
                 &["selftest-links", "after"],
                 Some(Call::SelfTestLinks("after")),
             ),
+            (&["empty-network"], Some(Call::MakeNetwork)),
             (&["selftest-hog", "128"], Some(Call::Hog("128"))),
             (&[], None),
             (&[""], None),

@@ -41,7 +41,9 @@ pub async fn claim_and_run(
     reservation: Reservation,
 ) {
     let image = job.chroot.image.clone();
-    if !ctx.missing_images.has(&ctx.runtime, &image).await {
+    let mock_root = &job.chroot.mock_root;
+    let images = &ctx.missing_images;
+    if !(images.has(&ctx.runtime, &ctx.proofs, &image, mock_root)).await {
         return decline_job(ctx, job, delivery, DeclineReason::NoRoom, Some(image)).await;
     }
     let folder = ctx.spool.folder(job.attempt_id);

@@ -50,6 +50,7 @@ impl Runtime {
             Self::Noop(_) => Ok(ImageFacts {
                 digest: "noop".to_owned(),
                 baked_at: None,
+                proved: None,
             }),
         }
     }

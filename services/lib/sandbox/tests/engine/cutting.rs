@@ -80,6 +80,114 @@ async fn a_cut_step_has_loopback_only_and_a_connected_one_after_it_a_way_out() {
     }
 }
 
+/// Asks for the sandbox's own name as mock and the package managers do, and for a name of outside; says how long it took.
+const ASK: &str = "python3 - <<'ASK'
+import re, socket, time
+own, start = socket.gethostname(), time.monotonic()
+try:
+    print('own name', socket.getfqdn(), socket.getaddrinfo(own, None)[0][4][0], flush=True)
+    socket.gethostbyname('elsewhere.example')
+except OSError as error:
+    print('not known:', error)
+print('at once' if time.monotonic() - start < 2 else 'late')
+print('resolvers', len(re.findall('(?m)^nameserver', open('/etc/resolv.conf').read())))
+ASK";
+
+#[tokio::test]
+async fn a_cut_sandbox_knows_its_own_name_at_once_and_no_resolver() {
+    let harness = Harness::open().await;
+    let plan = Plan::new(
+        vec![
+            step("first", ASK, Some(Network::Cut)),
+            step(
+                "second",
+                "echo connected $(grep -c ^nameserver /etc/resolv.conf) $(getent hosts $(hostname))",
+                Some(Network::Connected),
+            ),
+            step("third", ASK, Some(Network::Cut)),
+        ],
+        60,
+    );
+    let finished = run(&harness, plan, Some(NETWORK)).await;
+    let log = &finished.log;
+    assert!(
+        finished.report().is_clean(),
+        "{:?}\n{log}",
+        finished.report()
+    );
+    assert!(
+        finished.report().faults.is_empty(),
+        "{:?}",
+        finished.report()
+    );
+    assert_eq!(
+        log.matches("own name millrace 127.0.1.1\n").count(),
+        2,
+        "{log}"
+    );
+    assert_eq!(log.matches("at once\nresolvers 0\n").count(), 2, "{log}");
+    // Connected again, the engine's own files are back, with a resolver and the address of the network.
+    let connected = log
+        .lines()
+        .find(|line| line.starts_with("connected "))
+        .unwrap();
+    assert!(
+        !connected.contains("connected 0") && !connected.contains(" 127."),
+        "{connected}"
+    );
+}
+
+/// Asks every address that could answer, and itself; a line for each.
+const LOOK: &str = "python3 - <<'LOOK'
+import socket
+inet, inet6 = socket.AF_INET, socket.AF_INET6
+for host in '127.0.0.11', '127.0.0.53', '169.254.169.254':
+    for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+        asked = socket.socket(inet, kind)
+        asked.settimeout(2)
+        try:
+            asked.connect((host, 53))
+            asked.send(b'?')
+            asked.recv(1)
+            print(host, kind.name, 'answers')
+        except TimeoutError:
+            print(host, kind.name, 'swallows')
+        except OSError:
+            print(host, kind.name, 'refuses')
+for family, host in (inet, '127.0.0.1'), (inet6, '::1'), (inet, socket.gethostname()):
+    own = socket.socket(family)
+    own.bind((host, 0))
+    own.listen()
+    socket.create_connection(own.getsockname()[:2], 2)
+    print(host, 'works')
+print('IPv6 on', *[line.split()[5] for line in open('/proc/net/if_inet6')])
+listed = [line for name in ('tcp', 'udp') for line in open('/proc/net/' + name) if '0B00007F' in line]
+print('resolver listens' if listed else 'no resolver listens')
+LOOK";
+
+#[tokio::test]
+async fn in_a_cut_sandbox_nothing_answers_but_itself() {
+    let harness = Harness::open().await;
+    let plan = Plan::new(vec![step("look", LOOK, Some(Network::Cut))], 60);
+    let finished = run(&harness, plan, Some(NETWORK)).await;
+    let log = &finished.log;
+    assert!(
+        finished.report().is_clean(),
+        "{:?}\n{log}",
+        finished.report()
+    );
+    assert_eq!(log.matches(" refuses\n").count(), 6, "{log}");
+    for line in [
+        "127.0.0.1 works\n",
+        "::1 works\n",
+        "millrace works\n",
+        "IPv6 on lo\n",
+        "no resolver listens\n",
+    ] {
+        assert!(log.contains(line), "no {line} in {log}");
+    }
+}
+
 #[tokio::test]
 async fn a_sandbox_without_a_network_counts_as_cut() {
     let harness = Harness::open().await;

@@ -24,7 +24,6 @@ use crate::engine::container_cleanup;
 use crate::engine::missing_images;
 use crate::engine::missing_images::MissingImages;
 use crate::engine::prepare::{self, ReadyEngine};
-use crate::engine::proofs::Proofs;
 use crate::engine::room::Room;
 use crate::engine::self_test;
 use crate::engine::self_test::SelfTests;
@@ -188,7 +187,6 @@ fn context(config: &Config, parts: Parts<'_>) -> anyhow::Result<Arc<Context>> {
     Ok(Arc::new(Context {
         builder: identity.id(),
         name: config.name(),
-        proofs: Proofs::new(identity.id(), ready.runtime.clone(), ready.settings.clone()),
         sandboxes: ready.settings,
         runtime: ready.runtime,
         frontend,
@@ -276,7 +274,7 @@ async fn serve(
         "images",
         missing_images::run(
             ctx.missing_images.clone(),
-            (ctx.runtime.clone(), ctx.proofs.clone()),
+            ctx.runtime.clone(),
             Arc::clone(&ctx.heartbeat_wake),
             ctx.shutdown.clone(),
         ),

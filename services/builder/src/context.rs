@@ -13,7 +13,6 @@ use tokio::sync::{Notify, Semaphore};
 use crate::attempt_registry::AttemptRegistry;
 use crate::config::sandbox::SandboxSettings;
 use crate::engine::missing_images::MissingImages;
-use crate::engine::proofs::Proofs;
 use crate::engine::room::Room;
 use crate::engine::self_test::SelfTests;
 use crate::frontend::client::FrontendClient;
@@ -46,8 +45,6 @@ pub struct Context {
     pub disk: SpoolSpace,
     /// Images of chroots that jobs need and the engine does not have.
     pub missing_images: MissingImages,
-    /// Whether builds in those that it has are unprivileged.
-    pub proofs: Proofs,
     /// How long finished work waits for space on the spool's disk.
     pub spool_wait_limit: Duration,
     /// Memory and sandboxes that are free.

@@ -9,8 +9,7 @@ mod disk;
 mod exit_codes;
 mod limits;
 mod log_limit;
-mod mock_program;
-mod network;
+mod netcut;
 mod output_queue;
 mod process;
 mod program;
@@ -22,8 +21,8 @@ mod stages;
 
 pub use program::run;
 pub use protocol::{
-    HOME, LimitHit, LogCaps, MOCK, Network, Notice, Owner, PACKAGES_DIR, PLAN_PATH, Plan,
-    REPORT_PATH, REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH, RESULT_DIR, Report,
-    Rounds, SOURCE_PATH, SUPERVISOR_PATH, Sample, SelfTestFacts, StageMark, Step, StepEnd,
-    StepReport, SupervisorCommand,
+    HOME, LimitHit, LogCaps, Network, Notice, Owner, PACKAGES_DIR, PLAN_PATH, Plan, REPORT_PATH,
+    REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH, RESULT_DIR, Report, Rounds,
+    SOURCE_PATH, SUPERVISOR_PATH, Sample, SelfTestFacts, StageMark, Step, StepEnd, StepReport,
+    SupervisorCommand,
 };

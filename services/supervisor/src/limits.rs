@@ -26,8 +26,6 @@ pub(crate) enum Cause {
     LogTooLarge,
     /// The limit on disk space was hit.
     DiskFull,
-    /// The limit on entries of the disk was hit.
-    TooManyEntries,
     /// A cancel of the requester, or a signal of the engine.
     Cancelled,
     /// The builder is gone.
@@ -102,7 +100,6 @@ impl Limits {
             Cause::Silent => Some(LimitHit::Silence),
             Cause::LogTooLarge => Some(LimitHit::Log),
             Cause::DiskFull => Some(LimitHit::Disk),
-            Cause::TooManyEntries => Some(LimitHit::DiskEntries),
             Cause::Cancelled | Cause::Abandoned => None,
         })
     }
@@ -124,9 +121,7 @@ impl Limits {
         let grace = match cause {
             Cause::TimedOut | Cause::Silent => self.timeout_grace,
             // A build that fills a disk or a log goes on filling it during the grace.
-            Cause::Cancelled | Cause::LogTooLarge | Cause::DiskFull | Cause::TooManyEntries => {
-                self.cancel_grace
-            }
+            Cause::Cancelled | Cause::LogTooLarge | Cause::DiskFull => self.cancel_grace,
             Cause::Abandoned => return Some(self.kill(now)),
         };
         match self.course {
@@ -231,7 +226,6 @@ mod tests {
             (Cause::Silent, Some(LimitHit::Silence)),
             (Cause::LogTooLarge, Some(LimitHit::Log)),
             (Cause::DiskFull, Some(LimitHit::Disk)),
-            (Cause::TooManyEntries, Some(LimitHit::DiskEntries)),
             (Cause::Cancelled, None),
             (Cause::Abandoned, None),
         ] {

@@ -11,7 +11,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::mock_program;
 use crate::output_queue::{ReadResult, read_result, set_nonblocking};
 use crate::protocol::{Plan, Step, StepEnd};
 
@@ -70,8 +69,7 @@ impl Running {
             .arguments_from
             .as_deref()
             .map_or(Ok(String::new()), read_arguments)?;
-        let program = mock_program::resolve(program)?;
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .args(more.lines())
@@ -83,8 +81,7 @@ impl Running {
             .stderr(Stdio::piped())
             .process_group(0);
         let spawned = with_oom_score(STEP_OOM_SCORE, || command.spawn());
-        let mut child =
-            spawned.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        let mut child = spawned.map_err(|error| format!("cannot run {program}: {error}"))?;
         let pid = i32::try_from(child.id()).map_err(|error| error.to_string())?;
         Ok(Self {
             pid: Pid::from_raw(pid),

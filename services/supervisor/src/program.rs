@@ -6,7 +6,6 @@ use std::io::{BufReader, Read};
 use std::process::ExitCode;
 
 use crate::exit_codes::{UNREPORTED, USAGE};
-use crate::network::netns;
 use crate::protocol::Plan;
 use crate::run::Supervisor;
 use crate::self_test;
@@ -35,8 +34,6 @@ enum Call<'a> {
     SelfTest(&'a str),
     /// Tests the network links, `before` or `after` a cut.
     SelfTestLinks(&'a str),
-    /// Makes an empty network and stays in it: the child of a supervisor.
-    MakeNetwork,
     /// Touches this many MiB: the child of [`Call::SelfTest`].
     Hog(&'a str),
 }
@@ -49,7 +46,6 @@ impl<'a> Call<'a> {
             ["--version" | "-V"] => Self::Version,
             ["selftest", mib] => Self::SelfTest(mib),
             ["selftest-links", when] => Self::SelfTestLinks(when),
-            [netns::MAKE] => Self::MakeNetwork,
             [self_test::HOG, mib] => Self::Hog(mib),
             [plan] if !plan.is_empty() && !plan.starts_with('-') => Self::Supervise(plan),
             _ => return None,
@@ -69,7 +65,6 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Some(Call::Supervise(plan)) => supervise(plan),
         Some(Call::SelfTest(mib)) => self_test::run(mib),
         Some(Call::SelfTestLinks(when)) => self_test::links(when),
-        Some(Call::MakeNetwork) => netns::make(),
         Some(Call::Hog(mib)) => self_test::hog(mib),
         None => refuse("expected the path of a plan; see --help"),
     }
@@ -151,7 +146,6 @@ mod tests {
                 &["selftest-links", "after"],
                 Some(Call::SelfTestLinks("after")),
             ),
-            (&["empty-network"], Some(Call::MakeNetwork)),
             (&["selftest-hog", "128"], Some(Call::Hog("128"))),
             (&[], None),
             (&[""], None),

@@ -1,5 +1,5 @@
-//! The protocol between builder and supervisor, all of it JSON that a person can read: the plan in a file, commands on
-//! stdin, notices on stderr, the report at the end.
+//! The protocol between builder and supervisor: the plan in a file, commands on stdin, notices on stderr, the report at
+//! the end. All of it is JSON, so that a person can read a captured stream.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +23,6 @@ pub const REQUIRES_PATH: &str = "/millrace/requires.nosrc.rpm";
 pub const REPORT_PATH: &str = "/millrace/report.json";
 /// Where results are taken from, unless the plan says otherwise.
 pub const RESULT_DIR: &str = "/millrace/results";
-
-/// Program of a step that means mock itself: its own program, never the wrapper that its RPM puts in PATH.
-pub const MOCK: &str = "mock";
 
 /// The steps that a sandbox runs, and their limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +50,7 @@ pub struct Plan {
     #[serde(default = "result_dir")]
     pub result_dir: String,
     /// Owner of `result_dir`; mock makes its files as an unprivileged user.
+    #[serde(default)]
     pub result_owner: Option<Owner>,
     /// Where the report is left for a reader who lost the stream.
     #[serde(default = "report_path")]
@@ -61,11 +59,11 @@ pub struct Plan {
     #[serde(default)]
     pub log: LogCaps,
     /// Limit on the time without output, in seconds; none means no limit.
+    #[serde(default)]
     pub silence_limit_seconds: Option<u32>,
-    /// Limit on what is added to the root file system, in bytes; none means no limit.
+    /// Limit on what is added to the root file system, in bytes; none means that it is not measured.
+    #[serde(default)]
     pub disk_limit_bytes: Option<u64>,
-    /// Limit on the entries (files, folders, links and so on) that are added to it; none means no limit.
-    pub disk_limit_entries: Option<u64>,
 }
 
 /// One command of a plan.
@@ -165,7 +163,6 @@ impl Plan {
             log: LogCaps::default(),
             silence_limit_seconds: None,
             disk_limit_bytes: None,
-            disk_limit_entries: None,
         }
     }
 }
@@ -300,11 +297,10 @@ pub enum LimitHit {
     Log,
     /// Bytes added to the root file system.
     Disk,
-    /// Entries added to the root file system.
-    DiskEntries,
 }
 
-/// Everything known at the end, and its only source: counters read from outside after the end are zero.
+/// Everything the supervisor knows at the end. Counters read from outside after the end are zero, so
+/// this is their only source.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
@@ -336,8 +332,6 @@ pub struct Report {
     pub wall_seconds: f64,
     /// Bytes that the build added to the root file system, as last measured; absent when it was not measured.
     pub disk_bytes: Option<u64>,
-    /// Entries that it added, as last measured; absent when they were not measured.
-    pub disk_entries: Option<u64>,
     /// Least free space of the host's file system, in bytes; absent when it was not measured.
     pub lowest_free_bytes: Option<u64>,
     /// Bytes received over the container's network; absent where the supervisor does not count them.
@@ -473,7 +467,6 @@ mod tests {
         plan.steps[1].rounds = Some(rounds);
         plan.result_owner = Some(Owner { uid: 1, gid: 2 });
         plan.disk_limit_bytes = Some(1 << 30);
-        plan.disk_limit_entries = Some(1000);
         plan.silence_limit_seconds = Some(5);
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);

@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod refused;
-
 use std::process::Command;
 use std::time::Duration;
 
@@ -49,14 +47,9 @@ impl Chroot {
     /// Makes the base anew: the suite's, whose mock runs these lines of shell before it initialises a chroot.
     fn base(&self, before_init: &str) {
         let script = format!(
-            "cd /usr/libexec/mock && mv mock mock.own && cat >mock <<'END' && chmod 755 mock\n\
-             #!/bin/sh\ncase \" $* \" in *' --init '*) {before_init};; esac\nexec /usr/libexec/mock/mock.own \"$@\"\nEND\n"
+            "mv /usr/bin/mock /usr/bin/mock.own && cat >/usr/bin/mock <<'END' && chmod 755 /usr/bin/mock\n\
+             #!/bin/sh\ncase \" $* \" in *' --init '*) {before_init};; esac\nexec /usr/bin/mock.own \"$@\"\nEND\n"
         );
-        self.base_after(&script);
-    }
-
-    /// Makes the base anew: the suite's, in which these lines of shell were run.
-    fn base_after(&self, script: &str) {
         let made = docker(&[
             "create",
             "--entrypoint",
@@ -64,7 +57,7 @@ impl Chroot {
             &Settings::from_env().base,
             "sh",
             "-c",
-            script,
+            &script,
         ]);
         let id = made.unwrap();
         docker(&["start", "--attach", &id]).unwrap();
@@ -346,5 +339,56 @@ async fn a_disabled_chroot_takes_no_new_builds_and_finishes_what_it_accepted() {
     let build = chroot.submit(&pipeline, "hello").await;
     let ended = pipeline.ended(build, LONG).await;
     assert_eq!(ended["state"], "succeeded", "{ended:#}");
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_chroot_is_refused_by_its_field_and_only_an_administrator_changes_chroots() {
+    let pipeline = Pipeline::start(PipelineOptions {
+        builders: 0,
+        ..PipelineOptions::default()
+    })
+    .await;
+    let chroot = pipeline.settings.chroot.clone();
+    for (args, told) in [
+        (vec!["add", "../etc-1-x"], "name"),
+        (
+            vec!["add", "a-1-x", "--base", "--privileged"],
+            "--privileged",
+        ),
+        (vec!["add", "a-1-x", "--base=-v"], "base"),
+        (
+            vec!["add", "a-1-x", "--mock-root", "a-{{7}}-b"],
+            "mock_root",
+        ),
+        (vec!["add", "a-1-x", "--image", "a b"], "image"),
+        (vec!["add", &chroot], "already"),
+        (vec!["refresh", "nowhere-1-x86_64"], "no chroot"),
+        (vec!["refresh", &chroot], "made elsewhere"),
+        (vec!["disable", "nowhere-1-x86_64"], "no chroot"),
+        (vec!["enable", "{{7}}"], "no chroot"),
+    ] {
+        let run = pipeline
+            .cli
+            .run(&[vec!["chroot"], args.clone()].concat())
+            .await;
+        assert_eq!(run.code, 2, "{args:?}: {run:?}");
+        assert!(run.stderr.contains(told), "{args:?}: {run:?}");
+    }
+    for args in [
+        ["add", "a-1-x"],
+        ["refresh", &chroot],
+        ["disable", &chroot],
+        ["enable", &chroot],
+    ] {
+        let run = pipeline
+            .cli
+            .run(&[&["--token", "wrong", "chroot"], &args[..]].concat())
+            .await;
+        assert_eq!(run.code, 2, "{args:?}: {run:?}");
+        assert!(run.stderr.contains("token"), "{args:?}: {run:?}");
+    }
+    let list = pipeline.cli.json(&["chroot", "list"]).await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list:#}");
     pipeline.stop().await;
 }

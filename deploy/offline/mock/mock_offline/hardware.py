@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 
 
 def write(logs, place, user):
@@ -12,12 +11,6 @@ def write(logs, place, user):
     lines += ["", "Memory:", *_chosen("/proc/meminfo", ("MemTotal", "MemAvailable", "SwapTotal"))]
     lines += ["", "Storage:", f"{usage.total} bytes in all, {usage.free} free", ""]
     logs.write_file("hw_info.log", "\n".join(lines), user)
-
-
-def own_name():
-    """The machine's own name, by a look-up: mock and the package manager each ask for it at their start, and wait where
-    nobody answers."""
-    return socket.getfqdn()
 
 
 def _chosen(path, names):

@@ -79,7 +79,6 @@ class Session:
         self.logs.info("Signal handler active")
         self.logs.start("run")
         os.umask(0o002)
-        hardware.own_name()
         isolate()
         getattr(self, f"_{self.options.mode}")()
         self.logs.finish("run")

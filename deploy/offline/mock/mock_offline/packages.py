@@ -2,7 +2,6 @@
 
 import os
 
-from . import hardware
 from .errors import MockError, PackageManagerError
 from .fetch import Fetcher
 from .metadata import Package
@@ -52,7 +51,6 @@ class PackageManager:
         return {package.nevra() for package in self._query(["-qa"], _HEAD)}
 
     def _apply(self, what, requires, conflicts):
-        hardware.own_name()
         try:
             solver = Solver(self.installed(), self._available())
             chosen = solver.solve(requires)

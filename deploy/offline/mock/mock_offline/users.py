@@ -11,7 +11,7 @@ from .errors import MockError, NotPrivileged
 
 @dataclass(frozen=True)
 class BuildUser:
-    """The user that owns the results and runs rpmbuild; root only where consolehelper said so."""
+    """The user that owns the results and runs rpmbuild; never root."""
 
     uid: int
     gid: int
@@ -19,12 +19,11 @@ class BuildUser:
 
 
 def find_build_user():
-    """Takes the build user from SUDO_UID, as mock does when root starts it; consolehelper's variable counts more."""
+    """Takes the build user from SUDO_UID, as mock does when root starts it."""
     if os.geteuid() != 0:
         raise NotPrivileged("Operation not permitted: mock-offline needs root with SUDO_UID of an unprivileged user")
-    wrapped = os.environ.get("USERHELPER_UID", "")
-    text = wrapped or os.environ.get("SUDO_UID", "")
-    if not text.isdigit() or (int(text) == 0 and not wrapped):
+    text = os.environ.get("SUDO_UID", "")
+    if not text.isdigit() or int(text) == 0:
         raise MockError(
             "mock will not run from the root account (needs an unprivileged uid so it can drop privs): set SUDO_UID"
         )

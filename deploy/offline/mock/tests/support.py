@@ -78,7 +78,7 @@ def make_source(head="", body="", name="sample.src.rpm"):
 def command(words, resultdir, root=ROOT):
     """The command line the service uses, with `words` at its end."""
     return [
-        "/usr/libexec/mock/mock", "-r", root, "--resultdir", resultdir, "--isolation", "simple", "--no-clean", "--no-cleanup-after", *words,
+        "mock", "-r", root, "--resultdir", resultdir, "--isolation", "simple", "--no-clean", "--no-cleanup-after", *words,
     ]
 
 

@@ -1,8 +1,6 @@
 """Exit codes, phases, result files and streams, by real calls."""
 
 import os
-import shutil
-import subprocess
 import unittest
 
 from support import ROOT, make_source, mock
@@ -143,19 +141,6 @@ class Failures(unittest.TestCase):
         for uid in ("", "0", "x"):
             call = self.fails(1, mock("--rebuild", make_source(), environment={"SUDO_UID": uid}))
             self.assertIn("mock will not run from the root account", call.stderr)
-
-    def test_mock_by_its_name_is_the_wrapper_and_refuses_root(self):
-        done = subprocess.run(["mock", "--version"], capture_output=True, check=False)
-        self.assertEqual((done.returncode, done.stderr), (1, b"Insufficient rights.\n"))
-        self.assertEqual(os.readlink(shutil.which("mock")), "consolehelper")
-
-    def test_consolehelpers_variable_counts_more_and_may_be_root(self):
-        for uid in ("0", "1000"):
-            source = make_source(body="%build\necho built by $(id -u)")
-            call = mock("--rebuild", source, environment={"SUDO_UID": "1000", "USERHELPER_UID": uid})
-            self.assertEqual(call.code, 0, call.stderr)
-            with open(os.path.join(call.resultdir, "build.log"), encoding="utf-8") as log:
-                self.assertIn(f"built by {uid}\n", log.read())
 
     def test_a_result_directory_that_cannot_be_made_is_70(self):
         self.fails(70, mock("--resultdir", "/proc/result", "--rebuild", make_source()))

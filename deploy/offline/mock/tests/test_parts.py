@@ -91,10 +91,6 @@ class CommandLine(unittest.TestCase):
         self.assertEqual((options.root, options.repositories), ("x", ["http://a/?b=c", "file:///d"]))
         self.assertEqual(options.setting("k"), "v=w")
 
-    def test_settings_that_are_only_mocks_are_accepted(self):
-        options = parse(["--config-opts", "package_manager_max_attempts=1", "--offline", "--rebuild", "a.src.rpm"])
-        self.assertEqual((options.mode, options.arguments), ("rebuild", ["a.src.rpm"]))
-
     def test_bad_values_are_refused(self):
         for words in (["--isolation", "nspawn"], ["--config-opts", "novalue"], ["--resultdir"]):
             with self.assertRaises(BadCommandLine):

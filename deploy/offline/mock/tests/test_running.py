@@ -2,7 +2,6 @@
 
 import os
 import signal
-import tempfile
 import unittest
 
 from support import Running, make_source, mock, processes_of, wait_until
@@ -12,30 +11,6 @@ def setUpModule():
     prepared = mock("--init")
     if prepared.code:
         raise AssertionError(prepared.stderr)
-
-
-#: Python reads this at its start: it writes down each question for the own name.
-WATCHER = """
-import socket
-ask = socket.getfqdn
-def getfqdn(name=""):
-    with open("{seen}", "a", encoding="utf-8") as file:
-        print("asked", file=file)
-    return ask(name)
-socket.getfqdn = getfqdn
-"""
-
-
-class OwnName(unittest.TestCase):
-    def test_mock_and_its_package_manager_each_ask_for_the_own_name(self):
-        folder = tempfile.mkdtemp()
-        seen = os.path.join(folder, "seen")
-        with open(os.path.join(folder, "sitecustomize.py"), "w", encoding="utf-8") as file:
-            file.write(WATCHER.format(seen=seen))
-        call = mock("--rebuild", make_source(), environment={"PYTHONPATH": folder})
-        self.assertEqual(call.code, 0, call.stderr)
-        with open(seen, encoding="utf-8") as file:
-            self.assertEqual(file.read().split(), ["asked"] * 2)
 
 
 class Growth(unittest.TestCase):

@@ -17,7 +17,6 @@ use crate::attempt::recover::{adopt, recover};
 use crate::attempt_registry::AttemptRegistry;
 use crate::config::sandbox::{SandboxCaps, SandboxSettings};
 use crate::engine::missing_images::MissingImages;
-use crate::engine::proofs::Proofs;
 use crate::engine::room::Room;
 use crate::engine::self_test::SelfTests;
 use crate::frontend::fake::FakeFrontend;
@@ -37,22 +36,18 @@ async fn context_on(engine: NoopEngine, fake: &FakeFrontend, identity: &Path) ->
     let bus = Bus::start(BusConfig::new(&nowhere, "test").unwrap(), Topology::none());
     let guard = Guard::new(AllowList::default());
     let (room, heartbeat_wake) = (Room::new(4096, 2), Arc::new(Notify::new()));
-    let builder = BuilderId::generate();
-    let runtime = Runtime::Noop(engine);
-    let sandboxes = SandboxSettings {
-        profile: Profile::Privileged,
-        device_nodes: true,
-        network: "none".to_owned(),
-        supervisor: "/nowhere".into(),
-        max_source_bytes: 1,
-        caps: SandboxCaps::default(),
-    };
     Arc::new(Context {
-        builder,
+        builder: BuilderId::generate(),
         name: "test".to_owned(),
-        proofs: Proofs::new(builder, runtime.clone(), sandboxes.clone()),
-        sandboxes,
-        runtime,
+        sandboxes: SandboxSettings {
+            profile: Profile::Privileged,
+            device_nodes: true,
+            network: "none".to_owned(),
+            supervisor: "/nowhere".into(),
+            max_source_bytes: 1,
+            caps: SandboxCaps::default(),
+        },
+        runtime: Runtime::Noop(engine),
         frontend,
         publisher: bus.publisher(),
         fetcher: Fetcher::new(guard, FetchLimits::default()).unwrap(),

@@ -31,8 +31,6 @@ struct Entry {
     /// When a new image was requested, by this builder's clock.
     requested_at: Option<DateTime<Utc>>,
     found: ImageOnEngine,
-    /// Why the image that was found is not offered, and since when.
-    refusal: Option<(String, DateTime<Utc>)>,
     /// Since when it is being baked, by this or by another builder on the engine.
     baking_since: Option<DateTime<Utc>>,
     failure: Option<Failure>,
@@ -97,7 +95,6 @@ impl BakeSchedule {
                     order: order.clone(),
                     requested_at,
                     found: ImageOnEngine::Unknown,
-                    refusal: None,
                     baking_since: None,
                     failure: None,
                 },
@@ -106,25 +103,12 @@ impl BakeSchedule {
         }
     }
 
-    /// The chroots that the frontend wants.
-    pub fn orders(&self) -> Vec<ChrootOrder> {
+    /// The name of each chroot with the name of its image.
+    pub fn images(&self) -> Vec<(ChrootName, String)> {
         self.entries
-            .values()
-            .map(|entry| entry.order.clone())
+            .iter()
+            .map(|(name, entry)| (name.clone(), entry.order.image.clone()))
             .collect()
-    }
-
-    /// Records why the image that was found is not offered; none where it is. Such an image is due like a missing one.
-    pub fn record_refusal(
-        &mut self,
-        name: &ChrootName,
-        reason: Option<String>,
-        now: DateTime<Utc>,
-    ) {
-        if let Some(entry) = self.entries.get_mut(name) {
-            let since = entry.refusal.take().map_or(now, |(_, since)| since);
-            entry.refusal = reason.map(|reason| (reason, since));
-        }
     }
 
     /// Records what the engine has of a chroot's image; none when it is missing.
@@ -132,12 +116,13 @@ impl BakeSchedule {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
-        let known = entry.found.facts().map(|facts| &facts.digest);
-        if facts
+        let baked_at = facts.as_ref().and_then(|facts| facts.baked_at);
+        if entry
+            .failure
             .as_ref()
-            .is_some_and(|facts| Some(&facts.digest) != known)
+            .is_some_and(|f| baked_at > Some(f.at))
         {
-            // Another builder has baked it. Its bake may have begun before the failure here, so only the digest tells.
+            // Another builder on the engine has baked it since the failure.
             entry.failure = None;
         }
         entry.found = facts.map_or(ImageOnEngine::Missing, ImageOnEngine::Present);
@@ -150,8 +135,7 @@ impl BakeSchedule {
             .values()
             .filter(|entry| self.is_due(entry, now));
         let next = due.min_by_key(|entry| {
-            let is_missing =
-                entry.refusal.is_some() || matches!(entry.found, ImageOnEngine::Missing);
+            let is_missing = matches!(entry.found, ImageOnEngine::Missing);
             (entry.baking_since.is_some(), !is_missing)
         });
         next.map(|entry| entry.order.clone())
@@ -185,7 +169,6 @@ impl BakeSchedule {
         match &entry.found {
             ImageOnEngine::Unknown => false,
             ImageOnEngine::Missing => true,
-            ImageOnEngine::Present(_) if entry.refusal.is_some() => true,
             ImageOnEngine::Present(facts) => self.is_old(entry, facts.baked_at, now),
         }
     }
@@ -267,11 +250,7 @@ impl BakeSchedule {
             .map(|(name, entry)| {
                 let found = entry.found.facts();
                 let failure = entry.failure.as_ref();
-                let fault = failure.map(|failure| (&failure.error, failure.at)).or(entry
-                    .refusal
-                    .as_ref()
-                    .map(|(reason, since)| (reason, *since)));
-                let state = match (entry.baking_since, fault, found) {
+                let state = match (entry.baking_since, failure, found) {
                     (Some(_), ..) => ImageState::Baking,
                     (None, Some(_), _) => ImageState::Failed,
                     (None, None, Some(_)) => ImageState::Ready,
@@ -282,8 +261,8 @@ impl BakeSchedule {
                     state,
                     digest: found.map(|facts| facts.digest.clone()),
                     baked_at: found.and_then(|facts| facts.baked_at),
-                    since: entry.baking_since.or(fault.map(|(_, at)| at)),
-                    error: fault.map(|(error, _)| error.clone()),
+                    since: entry.baking_since.or(failure.map(|failure| failure.at)),
+                    error: failure.map(|failure| failure.error.clone()),
                     next_try_at: failure
                         .filter(|_| entry.baking_since.is_none())
                         .map(|failure| failure.next_try_at),
@@ -294,4 +273,126 @@ impl BakeSchedule {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn order(name: &str, asked_ms_ago: Option<u64>) -> ChrootOrder {
+        ChrootOrder {
+            name: name.parse().unwrap(),
+            image: format!("chroot-{name}"),
+            base: Some("base".to_owned()),
+            mock_root: name.parse().unwrap(),
+            refresh_asked_ms_ago: asked_ms_ago,
+        }
+    }
+
+    fn facts(baked_at: DateTime<Utc>) -> ImageFacts {
+        ImageFacts {
+            digest: "sha256:1".to_owned(),
+            baked_at: Some(baked_at),
+        }
+    }
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+    }
+
+    fn schedule(orders: Vec<ChrootOrder>) -> BakeSchedule {
+        let mut schedule = BakeSchedule::new(BuilderId::generate(), Some(24 * HOUR), HOUR);
+        schedule.set_chroots(orders, now());
+        schedule
+    }
+
+    fn due(schedule: &BakeSchedule, at: DateTime<Utc>) -> Option<String> {
+        schedule.due(at).map(|order| order.name.to_string())
+    }
+
+    #[test]
+    fn what_is_missing_comes_before_what_is_old_and_nothing_before_it_was_looked_for() {
+        let mut schedule = schedule(vec![order("a-1-x", None), order("b-1-x", None)]);
+        assert_eq!(due(&schedule, now()), None);
+        schedule.record_image(
+            &"a-1-x".parse().unwrap(),
+            Some(facts(now() - TimeDelta::days(2))),
+        );
+        assert_eq!(due(&schedule, now()).as_deref(), Some("a-1-x"));
+        schedule.record_image(&"b-1-x".parse().unwrap(), None);
+        assert_eq!(due(&schedule, now()).as_deref(), Some("b-1-x"));
+    }
+
+    #[test]
+    fn what_a_neighbour_bakes_comes_last_and_is_over_when_it_is_there() {
+        let name: ChrootName = "a-1-x".parse().unwrap();
+        let mut schedule = schedule(vec![order("a-1-x", None), order("b-1-x", None)]);
+        schedule.record_image(&name, None);
+        schedule.record_image(&"b-1-x".parse().unwrap(), None);
+        schedule.mark_baking(&name, now());
+        schedule.clear_baked_elsewhere(None, now());
+        assert_eq!(schedule.report()[0].state, ImageState::Baking);
+        assert_eq!(due(&schedule, now()).as_deref(), Some("b-1-x"));
+        schedule.record_image(&name, Some(facts(now())));
+        schedule.clear_baked_elsewhere(Some(&name), now());
+        assert_eq!(schedule.report()[0].state, ImageState::Baking, "our own");
+        schedule.clear_baked_elsewhere(None, now());
+        assert_eq!(schedule.report()[0].state, ImageState::Ready);
+    }
+
+    #[test]
+    fn an_image_is_due_by_age_with_a_tenth_of_jitter_or_when_asked_for() {
+        let name: ChrootName = "a-1-x".parse().unwrap();
+        let mut schedule = schedule(vec![order("a-1-x", None)]);
+        schedule.record_image(&name, Some(facts(now())));
+        assert_eq!(due(&schedule, now() + TimeDelta::hours(23)), None);
+        assert!(due(&schedule, now() + TimeDelta::hours(27)).is_some());
+        let later = now() + TimeDelta::minutes(10);
+        schedule.set_chroots(vec![order("a-1-x", Some(60_000))], later);
+        assert!(
+            due(&schedule, later).is_some(),
+            "asked for after it was baked"
+        );
+        schedule.set_chroots(vec![order("a-1-x", Some(11 * 60_000))], later);
+        assert_eq!(due(&schedule, later), None, "asked for before");
+    }
+
+    #[test]
+    fn an_image_that_is_made_elsewhere_is_never_baked() {
+        let mut made_elsewhere = order("a-1-x", Some(0));
+        made_elsewhere.base = None;
+        let mut schedule = schedule(vec![made_elsewhere]);
+        schedule.record_image(&"a-1-x".parse().unwrap(), None);
+        assert_eq!(due(&schedule, now()), None);
+        assert_eq!(schedule.report()[0].state, ImageState::Missing);
+    }
+
+    #[test]
+    fn a_failure_is_told_keeps_its_distance_and_gives_way_to_a_wish() {
+        let name: ChrootName = "a-1-x".parse().unwrap();
+        let mut schedule = schedule(vec![order("a-1-x", None)]);
+        schedule.record_image(&name, None);
+        schedule.mark_baking(&name, now());
+        assert_eq!(schedule.report()[0].state, ImageState::Baking);
+        let next = schedule.record_failure(&name, "no mirror".to_owned(), now());
+        assert!(next >= now() + TimeDelta::minutes(30) && next <= now() + TimeDelta::hours(1));
+        let reported = schedule.report().remove(0);
+        assert_eq!(
+            (reported.state, reported.error.as_deref()),
+            (ImageState::Failed, Some("no mirror"))
+        );
+        assert_eq!(due(&schedule, now()), None);
+        assert!(due(&schedule, next).is_some());
+        let soon = now() + TimeDelta::minutes(1);
+        schedule.set_chroots(vec![order("a-1-x", Some(1000))], soon);
+        assert!(
+            due(&schedule, soon).is_some(),
+            "asked for after the failure"
+        );
+        schedule.record_image(&name, Some(facts(soon)));
+        assert_eq!(
+            schedule.report()[0].state,
+            ImageState::Ready,
+            "baked by a neighbour"
+        );
+    }
+}

@@ -103,7 +103,7 @@ pub struct Config {
         value_name = "URL"
     )]
     pub engine_url: String,
-    /// Privileges of sandboxes: `privileged`, or `capabilities` for twelve capabilities and nothing more
+    /// Privileges of sandboxes: `privileged`, or `capabilities` for eleven capabilities and nothing more
     #[arg(
         long,
         env = "MILLRACE_SANDBOX_PROFILE",

@@ -42,8 +42,6 @@ pub struct SandboxCaps {
     pub silence_seconds: Option<u32>,
     /// What a build may add to the sandbox's disk, in bytes; none means no limit.
     pub disk_bytes: Option<u64>,
-    /// The files, folders, links and so on that a build may add to it; none means no limit.
-    pub disk_entries: Option<u64>,
     /// The most processes and threads together.
     pub pids: u32,
     /// Processors, which may be a fraction; none means all.
@@ -56,7 +54,6 @@ impl Default for SandboxCaps {
             log: LogCaps::default(),
             silence_seconds: None,
             disk_bytes: None,
-            disk_entries: None,
             pids: 8192,
             cpus: None,
         }

@@ -17,14 +17,6 @@ pub struct CapsArgs {
         value_name = "MIB"
     )]
     pub sandbox_disk_mb: u32,
-    /// Files, folders, links and so on that a build may make in its sandbox; 0 means no limit
-    #[arg(
-        long,
-        env = "MILLRACE_SANDBOX_DISK_ENTRIES",
-        default_value_t = 1_000_000,
-        value_name = "NUMBER"
-    )]
-    pub sandbox_disk_entries: u32,
     /// Longest time that a build may run without output, in seconds; 0 means no limit
     #[arg(
         long,
@@ -87,7 +79,6 @@ impl CapsArgs {
             silence_seconds: (self.sandbox_silence_seconds > 0)
                 .then_some(self.sandbox_silence_seconds),
             disk_bytes: (self.sandbox_disk_mb > 0).then(|| mib(self.sandbox_disk_mb)),
-            disk_entries: (self.sandbox_disk_entries > 0).then(|| self.sandbox_disk_entries.into()),
             pids: self.sandbox_pids,
             cpus: self.sandbox_cpus,
         }
@@ -122,18 +113,11 @@ mod tests {
             (None, 8192, None)
         );
         assert_eq!(caps.disk_bytes, Some(20 << 30));
-        assert_eq!(caps.disk_entries, Some(1_000_000));
     }
 
     #[test]
     fn none_and_nonsense_are_told_apart() {
         assert_eq!(parse(&["--sandbox-disk-mb", "0"]).unwrap().disk_bytes, None);
-        let entries = |number| {
-            parse(&["--sandbox-disk-entries", number])
-                .unwrap()
-                .disk_entries
-        };
-        assert_eq!((entries("0"), entries("7")), (None, Some(7)));
         assert_eq!(
             parse(&["--sandbox-cpus", "1.5"]).unwrap().make_jobs(),
             Some(2)

@@ -1,19 +1,16 @@
 //! Images of chroots that jobs need and that the engine does not have. A job whose image is missing is declined before it
 //! is claimed, so that it uses up no attempt. Heartbeats report which images are missing, and the frontend releases tasks
 //! that need them to other builders. The engine is checked again and again, so an image that was baked, built or loaded
-//! is found without further action. An image in which builds are not proved to be unprivileged counts as missing.
+//! is found without further action.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millrace_chassis::{Backoff, BackoffExt, Shutdown};
-use millrace_domain::ChrootName;
 use millrace_sandbox::{Runtime, SandboxError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-use crate::engine::proofs::Proofs;
 
 /// The first pause between two checks for missing images.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -33,20 +30,13 @@ pub struct MissingImages {
 }
 
 impl MissingImages {
-    /// Whether the engine has the image that a job needs, fit for builds. An engine that does not answer counts as having
-    /// it: the error is reported when the sandbox is started.
-    pub async fn has(
-        &self,
-        runtime: &Runtime,
-        proofs: &Proofs,
-        image: &str,
-        mock_root: &ChrootName,
-    ) -> bool {
-        let is_missing = match runtime.image_facts(image).await {
-            Ok(facts) => proofs.check(image, &facts, mock_root).await.is_err(),
-            Err(SandboxError::ImageMissing { .. }) => true,
-            Err(_) => false,
-        };
+    /// Whether the engine has the image that a job needs. An engine that does not answer counts as having it: the error is
+    /// reported when the sandbox is started.
+    pub async fn has(&self, runtime: &Runtime, image: &str) -> bool {
+        let is_missing = matches!(
+            runtime.image_facts(image).await,
+            Err(SandboxError::ImageMissing { .. })
+        );
         let mut missing = self.lock();
         if !is_missing {
             missing.remove(image);
@@ -59,7 +49,7 @@ impl MissingImages {
         if !is_known {
             tracing::warn!(
                 image,
-                "the engine does not have the image of a job, or not one that is fit; bake, build or load it there; it is checked again until then"
+                "the engine does not have the image of a job; bake, build or load it there; it is checked again until then"
             );
             self.newly_missing.notify_one();
         }
@@ -81,19 +71,20 @@ impl MissingImages {
     }
 
     /// Checks all missing images once; true when any is there now or was not needed for a long time.
-    async fn recheck(&self, runtime: &Runtime, proofs: &Proofs) -> bool {
+    async fn recheck(&self, runtime: &Runtime) -> bool {
         let mut any = false;
         for image in self.missing() {
-            let found = match runtime.image_facts(&image).await {
-                Ok(facts) => !proofs.is_refused(&facts).await,
-                Err(_) => false,
-            };
+            let found = runtime.image_facts(&image).await;
             let is_old = |needed: &Instant| needed.elapsed() >= FORGET_AFTER;
             let mut missing = self.lock();
-            if found || missing.get(&image).is_some_and(is_old) {
+            if found.is_ok() || missing.get(&image).is_some_and(is_old) {
                 missing.remove(&image);
                 any = true;
-                tracing::info!(image, found, "the image is not missing any more");
+                tracing::info!(
+                    image,
+                    found = found.is_ok(),
+                    "the image is not missing any more"
+                );
             }
         }
         any
@@ -107,7 +98,7 @@ impl MissingImages {
 /// Checks missing images until the stop, and wakes the heartbeat when the list changes.
 pub async fn run(
     images: MissingImages,
-    (runtime, proofs): (Runtime, Proofs),
+    runtime: Runtime,
     heartbeat_wake: Arc<Notify>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -123,7 +114,7 @@ pub async fn run(
         if !backoff.pause(shutdown.soft()).await {
             return Ok(());
         }
-        if images.recheck(&runtime, &proofs).await {
+        if images.recheck(&runtime).await {
             heartbeat_wake.notify_one();
         }
     }

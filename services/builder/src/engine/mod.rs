@@ -3,6 +3,5 @@
 pub(crate) mod container_cleanup;
 pub(crate) mod missing_images;
 pub(crate) mod prepare;
-pub(crate) mod proofs;
 pub(crate) mod room;
 pub(crate) mod self_test;

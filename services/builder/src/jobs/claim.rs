@@ -41,9 +41,7 @@ pub async fn claim_and_run(
     reservation: Reservation,
 ) {
     let image = job.chroot.image.clone();
-    let mock_root = &job.chroot.mock_root;
-    let images = &ctx.missing_images;
-    if !(images.has(&ctx.runtime, &ctx.proofs, &image, mock_root)).await {
+    if !ctx.missing_images.has(&ctx.runtime, &image).await {
         return decline_job(ctx, job, delivery, DeclineReason::NoRoom, Some(image)).await;
     }
     let folder = ctx.spool.folder(job.attempt_id);

@@ -19,8 +19,6 @@ const CAUSES: &[&str] = &[
     "No match for argument:",
     "nothing provides ",
     "Failed to download metadata",
-    "Failed to synchronize cache",
-    "Cache-only enabled but no cache",
     "No space left on device",
     "undefined reference to",
     "cannot find -l",
@@ -36,15 +34,7 @@ const CAUSES: &[&str] = &[
     "not an srpm",
     "Cannot find/open srpm",
     "is not installable",
-];
-
-/// What rpmbuild says, behind "error: ", of packages that it cannot make. Its look for unpackaged files belongs to no
-/// section of the spec.
-const PACKAGING: &[&str] = &[
     "Installed (but unpackaged) file(s) found",
-    "File not found: ",
-    "File not found by glob: ",
-    "Directory not found: ",
 ];
 
 /// Texts at the beginning of a line that states a cause.
@@ -53,21 +43,11 @@ const CAUSE_BEGINNINGS: &[&str] = &["error[", "FAIL: ", "not ok ", "Killed"];
 /// The beginning of mock's own line about a failed call.
 const MOCK_FAILED: &str = "ERROR: Exception(";
 
-/// Whole lines that only announce what other lines say: headers, and "error:" torn off by mock, which merges two pipes.
-const HEADERS: &[&str] = &[
-    "RPM build errors:",
-    "RPM build warnings:",
-    "ERROR: Command failed:",
-    "ERROR:",
-    "Error:",
-    "error:",
-    "fatal error:",
-];
-
 /// Texts of tools that report a failure which happened elsewhere.
 const CONSEQUENCES: &[&str] = &[
     ": *** [",
     "Bad exit status from",
+    "RPM build errors:",
     "No such file or directory",
     "Traceback (most recent call last)",
     "FAILED",
@@ -78,7 +58,7 @@ const CONSEQUENCES: &[&str] = &[
 /// How well a line explains a failure; none for a line that is not about one.
 pub fn weigh(line: &str) -> Option<Weight> {
     // A line of a shell's trace is a command, not its result.
-    if line.starts_with('+') || HEADERS.contains(&line.trim()) {
+    if line.starts_with('+') {
         return None;
     }
     if line.starts_with(MOCK_FAILED) {
@@ -88,7 +68,6 @@ pub fn weigh(line: &str) -> Option<Weight> {
         return Some(Weight::Consequence);
     }
     if says_error(line)
-        || is_about_packaging(line)
         || CAUSES.iter().any(|words| line.contains(words))
         || CAUSE_BEGINNINGS.iter().any(|words| line.starts_with(words))
         || line.ends_with(" Killed")
@@ -108,29 +87,6 @@ fn says_error(line: &str) -> bool {
             .chars()
             .next_back()
             .is_none_or(|before| before == ' ' || before == ':' || before == '\t')
-    })
-}
-
-/// Whether rpmbuild failed at the packages, behind all sections of the spec. mock may tear "error:" off.
-pub fn is_about_packaging(line: &str) -> bool {
-    let line = line.trim_start();
-    let said = line.strip_prefix("error:").unwrap_or(line).trim_start();
-    PACKAGING.iter().any(|words| said.starts_with(words))
-}
-
-/// What a package manager says before the id of a repository that it cannot read. dnf 5 puts the repository's URL, also in
-/// quotes, between "Failed to download metadata" and the id.
-const REPOSITORY_WORDS: &[(&str, &str)] = &[
-    ("Failed to download metadata", " for repo"),
-    ("Errors during downloading metadata", " for repo"),
-    ("Failed to synchronize cache", " for repo"),
-    ("Cache-only enabled but no cache", " for "),
-];
-
-/// The id of the repository that a line calls unreadable.
-pub fn unreadable_repository(line: &str) -> Option<&str> {
-    REPOSITORY_WORDS.iter().find_map(|(words, before_id)| {
-        quoted_after(&line[line.find(words)? + words.len()..], before_id)
     })
 }
 
@@ -173,6 +129,7 @@ mod tests {
         for line in [
             "make: *** [Makefile:3: all] Error 1",
             "error: Bad exit status from /var/tmp/rpm-tmp.x (%build)",
+            "RPM build errors:",
             "install: cannot stat 'no-such-file': No such file or directory",
         ] {
             assert_eq!(weigh(line), Some(Weight::Consequence), "{line}");
@@ -183,72 +140,6 @@ mod tests {
     fn mocks_own_line_explains_least() {
         let line = "ERROR: Exception(/millrace/source.src.rpm) Config(x) 0 minutes 2 seconds";
         assert_eq!(weigh(line), Some(Weight::Summary));
-    }
-
-    #[test]
-    fn headers_and_torn_words_tell_nothing() {
-        for line in [
-            "RPM build errors:",
-            "error:",
-            "error: ",
-            "ERROR: Command failed: ",
-            "Error: ",
-        ] {
-            assert_eq!(weigh(line), None, "{line:?}");
-        }
-        // What was torn off is still told by the rest.
-        for (rest, weight) in [
-            (
-                " Bad exit status from /var/tmp/rpm-tmp.x (%prep)",
-                Weight::Consequence,
-            ),
-            (" File not found: /builddir/build/BUILD/x", Weight::Cause),
-            (" Installed (but unpackaged) file(s) found:", Weight::Cause),
-        ] {
-            assert_eq!(weigh(rest), Some(weight), "{rest}");
-        }
-    }
-
-    #[test]
-    fn a_repository_is_named_by_its_id_whatever_the_package_manager() {
-        for (line, id) in [
-            (
-                "Error: Failed to download metadata for repo 'minidist': Cannot download repomd.xml",
-                Some("minidist"),
-            ),
-            (
-                "Failed to download metadata (baseurl: \"http://example.org/x/\") for repository \"fedora\"",
-                Some("fedora"),
-            ),
-            (
-                "Failed to download metadata (metalink: \"https://mirrors.example.org/metalink?repo=f&arch=x\") for repository \"updates\"",
-                Some("updates"),
-            ),
-            (
-                "Errors during downloading metadata for repository 'fedora':",
-                Some("fedora"),
-            ),
-            (
-                "Error: Failed to synchronize cache for repo 'extra'",
-                Some("extra"),
-            ),
-            (
-                "Cache-only enabled but no cache for repository \"fedora\"",
-                Some("fedora"),
-            ),
-            (
-                "Error: Cache-only enabled but no cache for 'fedora'",
-                Some("fedora"),
-            ),
-            // Cut off before the id: the URL is none.
-            (
-                "Failed to download metadata (baseurl: \"http://example.org/x/\")",
-                None,
-            ),
-            ("No match for argument: x", None),
-        ] {
-            assert_eq!(unreadable_repository(line), id, "{line}");
-        }
     }
 
     #[test]

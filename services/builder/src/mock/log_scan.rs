@@ -4,9 +4,7 @@
 
 use millrace_domain::FirstError;
 
-use crate::mock::error_lines::{
-    Weight, is_about_packaging, quoted_after, unreadable_repository, weigh,
-};
+use crate::mock::error_lines::{Weight, quoted_after, weigh};
 
 /// The part of a line that is searched, in bytes.
 const LINE_CAP: usize = 4096;
@@ -28,20 +26,6 @@ pub struct LogFacts {
     pub source_unusable: bool,
     /// Whether some program found a full file system.
     pub no_space: bool,
-    /// How far rpmbuild came with the packages themselves, behind all sections of the spec.
-    pub packaging: Packaging,
-}
-
-/// How far rpmbuild came with the packages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Packaging {
-    /// It had not begun, or was at work.
-    #[default]
-    Unfinished,
-    /// It failed there.
-    Failed,
-    /// It had written each package that it had begun.
-    Written,
 }
 
 /// Collects [`LogFacts`] from a stream of pieces.
@@ -52,8 +36,6 @@ pub struct LogScanner {
     cause: Option<FirstError>,
     consequence: Option<FirstError>,
     summary: Option<FirstError>,
-    /// Packages that rpmbuild has begun and written since the last section of the spec.
-    packages: (u32, u32),
     facts: LogFacts,
 }
 
@@ -78,10 +60,6 @@ impl LogScanner {
     pub fn finish(mut self) -> LogFacts {
         self.end_line();
         self.facts.first_error = self.cause.or(self.consequence).or(self.summary);
-        let (begun, written) = self.packages;
-        if written > 0 && written >= begun {
-            self.facts.packaging = Packaging::Written;
-        }
         self.facts
     }
 
@@ -91,16 +69,9 @@ impl LogScanner {
         let line = line.trim();
         if begins_scriptlet(line) {
             // rpmbuild begins a scriptlet only after the one before succeeded, so an earlier "error" was none.
-            self.forget_errors();
-            self.packages = (0, 0);
-        } else if begins_anew(line) {
-            self.forget_errors();
-            self.facts.missing_packages.clear();
-            self.facts.failed_repository = None;
-        } else if line.starts_with("Processing files: ") {
-            self.packages.0 += 1;
-        } else if line.starts_with("Wrote: ") && !line.contains("/SRPMS/") {
-            self.packages.1 += 1;
+            self.cause = None;
+            self.consequence = None;
+            self.summary = None;
         } else if let Some(weight) = weigh(line) {
             self.record_names(line);
             let slot = match weight {
@@ -118,13 +89,6 @@ impl LogScanner {
         self.line.clear();
     }
 
-    fn forget_errors(&mut self) {
-        self.cause = None;
-        self.consequence = None;
-        self.summary = None;
-        self.facts.packaging = Packaging::Unfinished;
-    }
-
     /// Records the names and conditions that a line states.
     fn record_names(&mut self, line: &str) {
         self.facts.no_space |= line.contains("No space left on device");
@@ -137,10 +101,7 @@ impl LogScanner {
                 self.facts.missing_packages.push(name);
             }
         }
-        if is_about_packaging(line) {
-            self.facts.packaging = Packaging::Failed;
-        }
-        if let Some(name) = unreadable_repository(line) {
+        if let Some(name) = quoted_after(line, "Failed to download metadata") {
             self.facts
                 .failed_repository
                 .get_or_insert_with(|| printable(name));
@@ -153,13 +114,6 @@ impl LogScanner {
 
 fn begins_scriptlet(line: &str) -> bool {
     line.starts_with("Executing(%")
-}
-
-/// Whether mock begins a call, or the same call of the package manager once more. It begins one only after the call before
-/// has succeeded, or found dynamic requirements that were then installed.
-fn begins_anew(line: &str) -> bool {
-    line == "Start: run"
-        || (line.contains(" command failed, retrying, attempt #") && line.contains("WARNING: "))
 }
 
 fn word_after<'a>(line: &'a str, words: &str) -> Option<&'a str> {
@@ -242,64 +196,6 @@ mod tests {
         );
         assert_eq!(facts.missing_packages, ["libfoo-devel >= 2", "bar"]);
         assert_eq!(facts.failed_repository.as_deref(), Some("example_com_x"));
-    }
-
-    #[test]
-    fn the_header_of_rpms_errors_is_never_the_first_error() {
-        // As mock merges rpmbuild's two pipes: the header overtakes, and a line is torn.
-        for log in [
-            "RPM build errors:\nerror: Bad exit status from /var/tmp/rpm-tmp.x (%prep)\n",
-            "error:\nRPM build errors:\n Bad exit status from /var/tmp/rpm-tmp.x (%prep)\n",
-            "ERROR: Command failed: \n # /usr/bin/rpmbuild -bb x.spec\nerror: Bad exit status from /var/tmp/rpm-tmp.x (%prep)\n",
-        ] {
-            assert!(
-                first(log)
-                    .0
-                    .ends_with("Bad exit status from /var/tmp/rpm-tmp.x (%prep)"),
-                "{log}"
-            );
-        }
-        assert_eq!(read("RPM build errors:\nerror:\n").first_error, None);
-    }
-
-    #[test]
-    fn a_repository_of_dnf_5_is_named_by_its_id() {
-        let line = "Failed to download metadata (baseurl: \"http://example.org/x\") for repository \"fedora\"\n";
-        assert_eq!(read(line).failed_repository.as_deref(), Some("fedora"));
-    }
-
-    #[test]
-    fn what_another_try_or_another_call_overcame_is_forgotten() {
-        let failed = "Error: Failed to download metadata for repo 'fedora': Cannot download repomd.xml\n\
-                      No match for argument: a\n";
-        for anew in [
-            "WARNING: DNF5 command failed, retrying, attempt #2, sleeping 3s\n",
-            "Start: run\n",
-        ] {
-            assert_eq!(read(&format!("{failed}{anew}")), LogFacts::default());
-        }
-        let again = read(&format!("{failed}Start: run\nNo match for argument: b\n"));
-        assert_eq!(again.missing_packages, ["b"]);
-    }
-
-    #[test]
-    fn packages_are_written_when_each_that_was_begun_is() {
-        let begun = "Wrote: /builddir/build/SRPMS/a-1-1.src.rpm\nExecuting(%install): x\n\
-                     Processing files: a-1-1.x86_64\nProcessing files: a-debuginfo-1-1.x86_64\n\
-                     Wrote: /builddir/build/RPMS/a-1-1.x86_64.rpm\n";
-        assert_eq!(
-            read(begun).packaging,
-            Packaging::Unfinished,
-            "rpmbuild is still at work"
-        );
-        let all = format!(
-            "{begun}Wrote: /builddir/build/RPMS/a-debuginfo-1-1.x86_64.rpm\nbackground line 9\n"
-        );
-        assert_eq!(read(&all).packaging, Packaging::Written);
-        assert_eq!(
-            read("Executing(%build): x\n").packaging,
-            Packaging::Unfinished
-        );
     }
 
     #[test]

@@ -6,10 +6,9 @@
 //! Extra repositories are checked first: mock waits two minutes for one that does not answer, and does not find one with a
 //! folder per architecture. Packages that were built before in the same build become a repository inside the sandbox.
 
-use millrace_domain::ChrootName;
 use millrace_supervisor::{
-    MOCK, Network, Owner, PACKAGES_DIR, Plan, REPOSITORIES_PATH, REPOSITORIES_PROGRAM,
-    REQUIRES_PATH, Rounds, SOURCE_PATH, Step,
+    Network, Owner, PACKAGES_DIR, Plan, REPOSITORIES_PATH, REPOSITORIES_PROGRAM, REQUIRES_PATH,
+    Rounds, SOURCE_PATH, Step,
 };
 use millrace_wire::JobV1;
 
@@ -55,24 +54,6 @@ pub fn plan(inputs: &PlanInputs<'_>) -> Plan {
         .chain([dependencies, rebuild(inputs)])
         .collect();
     let mut plan = Plan::new(steps, inputs.timeout_seconds);
-    as_build_user(&mut plan);
-    plan.log = inputs.caps.log;
-    plan.silence_limit_seconds = inputs.caps.silence_seconds;
-    plan.disk_limit_bytes = inputs.caps.disk_bytes;
-    plan.disk_limit_entries = inputs.caps.disk_entries;
-    plan
-}
-
-/// The plan that builds the proof that builds are unprivileged: a build like any other, without requirements.
-pub fn proof(mock_root: &ChrootName, timeout_seconds: u32) -> Plan {
-    let mut argv = mock_call(mock_root);
-    argv.extend(["--rebuild", SOURCE_PATH].map(str::to_owned));
-    let mut plan = Plan::new(vec![mock_step("rebuild", argv)], timeout_seconds);
-    as_build_user(&mut plan);
-    plan
-}
-
-fn as_build_user(plan: &mut Plan) {
     plan.env = vec![
         ("SUDO_UID".to_owned(), BUILD_USER.to_string()),
         ("SUDO_GID".to_owned(), BUILD_USER.to_string()),
@@ -82,14 +63,18 @@ fn as_build_user(plan: &mut Plan) {
         uid: BUILD_USER,
         gid: BUILD_USER,
     });
+    plan.log = inputs.caps.log;
+    plan.silence_limit_seconds = inputs.caps.silence_seconds;
+    plan.disk_limit_bytes = inputs.caps.disk_bytes;
+    plan
 }
 
 /// Programs of Millrace that a job's plan runs in the sandbox: path and content.
-pub fn programs(job: &JobV1) -> Vec<(&'static str, &'static [u8])> {
+pub fn programs(job: &JobV1) -> Vec<(&'static str, &'static str)> {
     if job.repositories.is_empty() {
         Vec::new()
     } else {
-        vec![(REPOSITORIES_PROGRAM, CHECK_REPOSITORIES.as_bytes())]
+        vec![(REPOSITORIES_PROGRAM, CHECK_REPOSITORIES)]
     }
 }
 
@@ -140,15 +125,7 @@ fn rebuild(inputs: &PlanInputs<'_>) -> Step {
     if inputs.job.network {
         return step(inputs, "rebuild", &["--rebuild", SOURCE_PATH]);
     }
-    let words = [
-        "--config-opts",
-        // Without network another try finds nothing more; what is missing is installed between two calls.
-        "package_manager_max_attempts=1",
-        "--offline",
-        "--rebuild",
-        SOURCE_PATH,
-    ];
-    let mut rebuild = step(inputs, "rebuild", &words);
+    let mut rebuild = step(inputs, "rebuild", &["--offline", "--rebuild", SOURCE_PATH]);
     rebuild.network = Some(Network::Cut);
     let name = "dynamic-dependencies";
     let mut install = step(inputs, name, &["--installdeps", REQUIRES_PATH]);
@@ -163,12 +140,13 @@ fn rebuild(inputs: &PlanInputs<'_>) -> Step {
     rebuild
 }
 
-/// mock with the options that all its calls have.
-fn mock_call(mock_root: &ChrootName) -> Vec<String> {
-    [
-        MOCK,
+/// A call of mock with the options that all steps have.
+fn step(inputs: &PlanInputs<'_>, name: &str, mode: &[&str]) -> Step {
+    let job = inputs.job;
+    let mut argv: Vec<String> = [
+        "mock",
         "-r",
-        mock_root.as_str(),
+        job.chroot.mock_root.as_str(),
         "--isolation",
         "simple",
         // The chroot is baked into the image, and the container is thrown away.
@@ -180,25 +158,7 @@ fn mock_call(mock_root: &ChrootName) -> Vec<String> {
         "print_main_output=True",
     ]
     .map(str::to_owned)
-    .into()
-}
-
-fn mock_step(name: &str, argv: Vec<String>) -> Step {
-    Step {
-        name: name.to_owned(),
-        argv,
-        arguments_from: None,
-        env: Vec::new(),
-        stage: Some("buildroot".to_owned()),
-        network: None,
-        rounds: None,
-    }
-}
-
-/// A call of mock for a job's package.
-fn step(inputs: &PlanInputs<'_>, name: &str, mode: &[&str]) -> Step {
-    let job = inputs.job;
-    let mut argv = mock_call(&job.chroot.mock_root);
+    .into();
     if let Some(jobs) = inputs.caps.make_jobs() {
         // rpm's own macros for it (rpm 4.15): the processors it sees are the host's.
         for define in [
@@ -212,9 +172,15 @@ fn step(inputs: &PlanInputs<'_>, name: &str, mode: &[&str]) -> Step {
         argv.extend(["--addrepo".to_owned(), format!("file://{PACKAGES_DIR}")]);
     }
     argv.extend(mode.iter().map(|&word| word.to_owned()));
-    let mut step = mock_step(name, argv);
-    step.arguments_from = (!job.repositories.is_empty()).then(|| REPOSITORIES_PATH.to_owned());
-    step
+    Step {
+        name: name.to_owned(),
+        argv,
+        arguments_from: (!job.repositories.is_empty()).then(|| REPOSITORIES_PATH.to_owned()),
+        env: Vec::new(),
+        stage: Some("buildroot".to_owned()),
+        network: None,
+        rounds: None,
+    }
 }
 
 #[cfg(test)]
@@ -226,7 +192,6 @@ mod tests {
         SandboxCaps {
             cpus: Some(1.5),
             disk_bytes: Some(1 << 30),
-            disk_entries: Some(1000),
             ..SandboxCaps::default()
         }
     }
@@ -286,9 +251,12 @@ mod tests {
             "mock -r fedora-44-x86_64 --isolation simple --no-clean --no-cleanup-after --resultdir /millrace/results \
              --config-opts print_main_output=True --installdeps /millrace/source.src.rpm"
         );
-        assert!(plan.steps[1].argv.join(" ").ends_with(
-            "package_manager_max_attempts=1 --offline --rebuild /millrace/source.src.rpm"
-        ));
+        assert!(
+            plan.steps[1]
+                .argv
+                .join(" ")
+                .ends_with("--offline --rebuild /millrace/source.src.rpm")
+        );
     }
 
     #[test]
@@ -311,22 +279,6 @@ mod tests {
     }
 
     #[test]
-    fn the_proof_is_built_as_a_package_is() {
-        let mut job = samples::job();
-        job.repositories.clear();
-        let build = plan_of(&job, &SandboxCaps::default());
-        let proof = proof(&job.chroot.mock_root, 120);
-        assert_eq!(
-            (&proof.env, proof.result_owner),
-            (&build.env, build.result_owner)
-        );
-        // It has no requirements, so nothing of it depends on the network.
-        let call = build.steps[1].argv.join(" ").replace("--offline ", "");
-        let call = call.replace("--config-opts package_manager_max_attempts=1 ", "");
-        assert_eq!(proof.steps[0].argv.join(" "), call);
-    }
-
-    #[test]
     fn make_runs_as_many_jobs_as_there_are_processors() {
         let plan = plan_of(&samples::job(), &caps());
         let line = plan.steps[2].argv.join(" ");
@@ -335,7 +287,6 @@ mod tests {
             "{line}"
         );
         assert_eq!(plan.disk_limit_bytes, Some(1 << 30));
-        assert_eq!(plan.disk_limit_entries, Some(1000));
     }
 
     #[test]

@@ -95,7 +95,6 @@ pub fn limit_text(limit: &Limit) -> String {
     let unit = match limit.unit {
         Unit::MiB => "MiB",
         Unit::Seconds => "s",
-        Unit::Entries => "entries",
     };
     format!("{} {} {unit}", limit.name, limit.value)
 }

@@ -132,8 +132,6 @@ words!(
         Log = "log",
         /// Size of the sandbox's writable layer.
         Disk = "disk",
-        /// Files, folders, links and so on in it.
-        DiskEntries = "disk_entries",
     }
 );
 
@@ -144,8 +142,6 @@ words!(
         MiB = "mib",
         /// Whole seconds of wall time.
         Seconds = "seconds",
-        /// Files, folders, links and so on: everything that has a name in a folder.
-        Entries = "entries",
     }
 );
 

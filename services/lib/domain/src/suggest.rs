@@ -20,7 +20,7 @@ pub struct EarlierUse {
 
 /// The next limit to try: the one that was hit and half of it, or what earlier builds used and a quarter of that where
 /// this is more, within the operator's bounds. None where the limit is the operator's largest already, and for limits
-/// that a build cannot have raised: log size, silence and entries of the disk.
+/// that a build cannot have raised: log size and silence.
 pub fn suggest(hit: &Limit, earlier: EarlierUse, policy: &LimitsPolicy) -> Option<Limit> {
     let (unit, used, step, most) = match hit.name {
         LimitName::Memory => {
@@ -32,7 +32,7 @@ pub fn suggest(hit: &Limit, earlier: EarlierUse, policy: &LimitsPolicy) -> Optio
             (Unit::Seconds, used, TIME_STEP, policy.max.timeout_seconds)
         }
         LimitName::Disk => (Unit::MiB, 0, MEMORY_STEP, policy.max_disk_mib),
-        LimitName::Log | LimitName::Silence | LimitName::DiskEntries => return None,
+        LimitName::Log | LimitName::Silence => return None,
     };
     if hit.unit != unit {
         return None;
@@ -119,10 +119,6 @@ mod tests {
         let none = EarlierUse::default();
         assert_eq!(value(&hit(LimitName::Disk, Unit::MiB), none), Some(768));
         assert_eq!(value(&hit(LimitName::Log, Unit::MiB), none), None);
-        assert_eq!(
-            value(&hit(LimitName::DiskEntries, Unit::Entries), none),
-            None
-        );
         assert_eq!(value(&hit(LimitName::Silence, Unit::Seconds), none), None);
     }
 }

@@ -30,8 +30,8 @@ pub(crate) async fn of_files(
     })?;
     let mut head = supervisor_archive(&supervisor);
     head.extend(entry(PLAN_PATH, Kind::File(0o644), &plan));
-    for (path, content) in &files.programs {
-        head.extend(entry(path, Kind::File(0o644), content));
+    for (path, text) in &files.programs {
+        head.extend(entry(path, Kind::File(0o644), text.as_bytes()));
     }
     let (source, tail) = match &files.source {
         Some(path) => {
@@ -75,16 +75,6 @@ async fn of_package(
 pub(crate) fn supervisor_archive(supervisor: &[u8]) -> Vec<u8> {
     let mut bytes = entry(HOME, Kind::Folder, &[]);
     bytes.extend(entry(SUPERVISOR_PATH, Kind::File(0o755), supervisor));
-    bytes
-}
-
-/// A whole archive of our folder with these files in it.
-pub(crate) fn of_contents(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut bytes = entry(HOME, Kind::Folder, &[]);
-    for (path, content) in files {
-        bytes.extend(entry(path, Kind::File(0o644), content));
-    }
-    bytes.resize(bytes.len() + 2 * BLOCK, 0);
     bytes
 }
 

@@ -6,16 +6,12 @@ use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use millrace_domain::ImageName;
 
-use crate::bake::proof::PROVED;
 use crate::engine::Engine;
 use crate::error::{SandboxError, status};
 use crate::spec::MANAGED;
 
 /// Label of a baked image with the moment at which its bake began, RFC 3339. `deploy/bin/bake-chroots` writes it too.
 pub(crate) const BAKED: &str = "millrace.baked";
-
-/// Label of a baked image with the name that it was made for. `deploy/bin/bake-chroots` writes it too.
-pub(crate) const IMAGE: &str = "millrace.image";
 
 /// Age below which an image without a name stays, in seconds: a commit makes an image first and names it afterwards.
 const NAMELESS_AT_FIRST: i64 = 30;
@@ -27,8 +23,6 @@ pub struct ImageFacts {
     pub digest: String,
     /// When its bake began, from its label; none without one.
     pub baked_at: Option<DateTime<Utc>>,
-    /// The profile under which its bake proved that builds in it are unprivileged; none where no bake of this image did.
-    pub proved: Option<String>,
 }
 
 impl Engine {
@@ -43,13 +37,7 @@ impl Engine {
             Err(fault) => return Err(SandboxError::of("looking at an image", &fault)),
         };
         let labels = found.config.and_then(|config| config.labels);
-        // An image made from a baked one has its labels, but not its name.
-        let own = labels.as_ref().filter(|labels| {
-            let tagged = |name: &str| name.trim_end_matches(":latest").to_owned();
-            (labels.get(IMAGE)).is_some_and(|name| tagged(name) == tagged(image))
-        });
         Ok(ImageFacts {
-            proved: own.and_then(|labels| labels.get(PROVED)).cloned(),
             digest: found.id.ok_or_else(missing)?,
             baked_at: labels.as_ref().and_then(|labels| time(labels.get(BAKED)?)),
         })

@@ -20,7 +20,6 @@ mod self_test_network;
 mod spec;
 mod sweep;
 
-pub use bake::proof::{PROOF_SOURCE, Verdict};
 pub use bake::{Bake, BakeSpec};
 pub use engine::{Engine, EngineInfo};
 pub use error::SandboxError;

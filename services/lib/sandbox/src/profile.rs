@@ -5,10 +5,9 @@ use std::str::FromStr;
 
 use bollard::models::HostConfig;
 
-/// Eleven capabilities that mock needs: with these it installs, mounts and builds as in a privileged container, but cannot
-/// open a device of the host. The last one is the supervisor's: without it even root may not see which files the build's
-/// user holds open, and an unlinked one would take no space (`ptrace(2)`, access mode checking).
-const CAPABILITIES: [&str; 12] = [
+/// The capabilities that mock needs: with these it installs, mounts and builds as in a privileged container, but cannot
+/// open a device of the host.
+const CAPABILITIES: [&str; 11] = [
     "SYS_ADMIN",
     "SYS_CHROOT",
     "SETUID",
@@ -20,19 +19,18 @@ const CAPABILITIES: [&str; 12] = [
     MKNOD,
     "KILL",
     "SETFCAP",
-    "SYS_PTRACE",
 ];
 const MKNOD: &str = "MKNOD";
 
 /// The same capabilities as the kernel shows them.
-pub(crate) const CAPABILITY_BITS: u64 = 0x882c_00fb;
+pub(crate) const CAPABILITY_BITS: u64 = 0x8824_00fb;
 
 /// Capabilities and devices of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// All capabilities and devices. Lets a build reach devices of its host.
     Privileged,
-    /// Twelve capabilities, the default seccomp filter, no new privileges, no devices.
+    /// Eleven capabilities, the default seccomp filter, no new privileges, no devices.
     Capabilities,
 }
 
@@ -116,7 +114,7 @@ mod tests {
         let mut host = HostConfig::default();
         Profile::Capabilities.apply(&mut host, false, true);
         let added = host.cap_add.unwrap();
-        assert!(added.len() == 11 && !added.iter().any(|name| name == MKNOD));
+        assert!(added.len() == 10 && !added.iter().any(|name| name == MKNOD));
         assert!(
             host.security_opt
                 .unwrap()

@@ -50,7 +50,6 @@ impl Runtime {
             Self::Noop(_) => Ok(ImageFacts {
                 digest: "noop".to_owned(),
                 baked_at: None,
-                proved: None,
             }),
         }
     }

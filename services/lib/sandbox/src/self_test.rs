@@ -228,7 +228,7 @@ mod tests {
             hog_signal: Some(9),
             oom_kills: 1,
             device_node_opens: Some(false),
-            capabilities: Some("00000000882c00fb".to_owned()),
+            capabilities: Some("00000000882400fb".to_owned()),
             no_new_privileges: Some(true),
             ..SelfTestFacts::default()
         }

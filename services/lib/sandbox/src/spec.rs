@@ -67,8 +67,8 @@ pub struct SandboxFiles {
     pub source: Option<PathBuf>,
     /// Largest source that is accepted, in bytes.
     pub max_source_bytes: u64,
-    /// Programs and other files of the builder's, as pairs of path in the sandbox and content.
-    pub programs: Vec<(&'static str, &'static [u8])>,
+    /// Programs of the builder's, as pairs of path in the sandbox and text.
+    pub programs: Vec<(&'static str, &'static str)>,
     /// Paths of packages that were built before, on the builder's disk. In the sandbox they lie in one folder, under
     /// numbers as names.
     pub packages: Vec<PathBuf>,

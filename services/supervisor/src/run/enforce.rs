@@ -8,7 +8,7 @@ use super::{NOTICE_CAPACITY, Supervisor};
 use crate::disk::DiskWatch;
 use crate::limits::{Action, Cause};
 use crate::process::signal_all;
-use crate::protocol::{LimitHit, Notice, Sample};
+use crate::protocol::{Notice, Sample};
 
 impl Supervisor {
     /// Applies commands, signals, measurements and the clock. `is_step_over`: the step's own process has ended.
@@ -28,10 +28,10 @@ impl Supervisor {
             self.end(Cause::LogTooLarge);
             self.log_limiter.close();
         }
-        match self.disk.as_ref().and_then(DiskWatch::hit) {
-            None => {}
-            Some(LimitHit::DiskEntries) => self.end(Cause::TooManyEntries),
-            Some(_) => self.end(Cause::DiskFull),
+        if let (Some(disk), Some(limit)) = (&self.disk, self.plan.disk_limit_bytes)
+            && disk.used() > limit
+        {
+            self.end(Cause::DiskFull);
         }
         if let Some(action) = self.limits.tick(now, is_step_over) {
             self.act(action);
@@ -73,10 +73,6 @@ impl Supervisor {
                 "the build uses more disk space than its limit of {} MiB",
                 plan.disk_limit_bytes.unwrap_or_default() >> 20
             ),
-            Cause::TooManyEntries => format!(
-                "the build made more files, folders and links than its limit of {}",
-                plan.disk_limit_entries.unwrap_or_default()
-            ),
             Cause::Cancelled => "cancelled".to_owned(),
             Cause::Abandoned => return None,
         })
@@ -93,7 +89,7 @@ impl Supervisor {
                 peak_memory_bytes: memory.peak,
                 oom_kills: memory.oom_kills,
                 log_bytes: self.log_limiter.taken(),
-                disk_bytes: self.disk.as_ref().map(|disk| disk.used().bytes),
+                disk_bytes: self.disk.as_ref().map(DiskWatch::used),
                 received_bytes,
             }));
         }

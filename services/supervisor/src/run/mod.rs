@@ -13,12 +13,10 @@ use nix::sys::signal::Signal;
 use crate::cgroup::Meter;
 use crate::clock;
 use crate::commands::CommandReader;
-use crate::disk::{Amount, DiskWatch};
+use crate::disk::DiskWatch;
 use crate::limits::{Cause, Limits};
 use crate::log_limit::LogLimiter;
-use crate::network::names::OwnNames;
-use crate::network::netcut::ReceivedBytes;
-use crate::network::netns::Networks;
+use crate::netcut::ReceivedBytes;
 use crate::output_queue::OutputQueue;
 use crate::process::{Running, reap_all, signal_all};
 use crate::protocol::{Notice, Plan, Step, StepEnd, StepReport};
@@ -62,8 +60,6 @@ pub(crate) struct Supervisor {
     rounds: u32,
     disk: Option<DiskWatch>,
     received: ReceivedBytes,
-    networks: Networks,
-    names: OwnNames,
     faults: Vec<String>,
 }
 
@@ -117,10 +113,8 @@ impl Supervisor {
             stages: Stages::default(),
             steps: Vec::new(),
             rounds: 0,
-            disk: watch_disk(&plan, &mut faults),
+            disk: watch_disk(plan.disk_limit_bytes, &mut faults),
             received: ReceivedBytes::default(),
-            networks: Networks::default(),
-            names: OwnNames::default(),
             faults,
             plan,
         })
@@ -155,7 +149,7 @@ impl Supervisor {
     fn run_step(&mut self, step: &Step) -> StepEnd {
         let ready = step
             .network
-            .map_or(Ok(()), |wanted| self.prepare_network(wanted));
+            .map_or(Ok(()), |wanted| self.wait_for_network(wanted));
         let started = Instant::now();
         let start = clock::now();
         self.send_notice(&Notice::StepStarted {
@@ -281,10 +275,8 @@ impl Supervisor {
 }
 
 /// Without a watch the build goes on, and the report says so.
-fn watch_disk(plan: &Plan, faults: &mut Vec<String>) -> Option<DiskWatch> {
-    let (bytes, entries) = (plan.disk_limit_bytes, plan.disk_limit_entries);
-    bytes.or(entries)?;
-    DiskWatch::start(Amount::limit(bytes, entries))
+fn watch_disk(limit: Option<u64>, faults: &mut Vec<String>) -> Option<DiskWatch> {
+    DiskWatch::start(limit?)
         .inspect_err(|error| faults.push(format!("disk space is not measured: {error}")))
         .ok()
 }

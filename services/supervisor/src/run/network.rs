@@ -1,41 +1,14 @@
 //! Waits until the network is as a step needs it.
 
-use std::path::Path;
 use std::time::Instant;
 
 use super::Supervisor;
-use crate::network::names;
-use crate::network::netcut::{self, CHANGE_WITHIN, CHECK_EVERY};
-use crate::protocol::{HOME, Network, Notice};
+use crate::netcut::{self, CHANGE_WITHIN, CHECK_EVERY};
+use crate::protocol::{Network, Notice};
 
 impl Supervisor {
-    /// Makes the network as a step wants it, or says why that cannot be.
-    pub(super) fn prepare_network(&mut self, wanted: Network) -> Result<(), String> {
-        let named = match wanted {
-            Network::Cut => {
-                self.wait_for_network(wanted)?;
-                self.networks.join_empty()?;
-                if let Some(leak) = netcut::find_leak(&names::resolvers()) {
-                    return Err(format!("its network is not empty: {leak}"));
-                }
-                self.names.cover(Path::new(HOME))
-            }
-            Network::Connected => {
-                self.networks.join_engines()?;
-                self.wait_for_network(wanted)?;
-                self.names.uncover()
-            }
-        };
-        // The build goes on: without its own names it is slower, or knows no resolver and says so.
-        if let Err(error) = named {
-            self.faults
-                .push(format!("the sandbox's names were not changed: {error}"));
-        }
-        Ok(())
-    }
-
     /// Requests the network from the builder and waits until the links show it. Meanwhile every limit applies.
-    fn wait_for_network(&mut self, wanted: Network) -> Result<(), String> {
+    pub(super) fn wait_for_network(&mut self, wanted: Network) -> Result<(), String> {
         if is_network(wanted)? {
             return Ok(());
         }
@@ -69,7 +42,8 @@ impl Supervisor {
 
 /// Whether the network is as wanted: connected means that there is a default route as well.
 fn is_network(wanted: Network) -> Result<bool, String> {
-    let is_connected = netcut::is_connected().ok_or("the network's links cannot be read")?;
+    let is_connected =
+        netcut::is_connected().ok_or("the network's links cannot be read from /proc/net/dev")?;
     Ok(match wanted {
         Network::Cut => !is_connected,
         Network::Connected => is_connected && netcut::has_route(),

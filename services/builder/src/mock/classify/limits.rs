@@ -4,7 +4,6 @@ use millrace_domain::{LimitName, OutcomeKind, Unit};
 use millrace_supervisor::{LimitHit, Report};
 
 use crate::mock::classify::{Evidence, Finding, last_stage};
-use crate::mock::log_scan::Packaging;
 
 const MIB: u64 = 1 << 20;
 /// A host's file system with less free space than this counts as full, in bytes.
@@ -12,16 +11,11 @@ const FULL: u64 = 64 * MIB;
 
 /// The limit that made the supervisor end the run.
 pub(super) fn hit(evidence: &Evidence<'_>, report: &Report) -> Option<Finding> {
-    let hit = report.limit_hit?;
-    if let Some(finding) = held_open(evidence, report, hit) {
-        return Some(finding);
-    }
-    Some(match hit {
+    Some(match report.limit_hit? {
         LimitHit::Time => timed_out(evidence),
         LimitHit::Silence => silent(evidence),
         LimitHit::Log => log_too_large(evidence, report),
         LimitHit::Disk => disk_full(evidence, report),
-        LimitHit::DiskEntries => too_many_entries(evidence, report),
     })
 }
 
@@ -46,39 +40,6 @@ pub(super) fn killed(evidence: &Evidence<'_>, report: &Report) -> Option<Finding
             "the disk of the builder's host is full; make room on the disk where the engine stores its containers",
         )
     })
-}
-
-/// A run that went on only because a process of the package, left behind, kept mock's output open. A larger limit would be
-/// hit as well, so the outcome has none that could be raised.
-fn held_open(evidence: &Evidence<'_>, report: &Report, hit: LimitHit) -> Option<Finding> {
-    if evidence.facts.packaging != Packaging::Written {
-        return None;
-    }
-    let stage = in_stage(evidence);
-    let (kind, what) = match hit {
-        LimitHit::Time => {
-            let limit = evidence.limits.timeout_seconds;
-            let what = format!("not finished after {limit} s{stage}");
-            (OutcomeKind::TimedOut, what)
-        }
-        LimitHit::Silence => {
-            let limit = evidence.caps.silence_seconds.unwrap_or_default();
-            (
-                OutcomeKind::Silent,
-                format!("no output for {limit} s{stage}"),
-            )
-        }
-        LimitHit::Log => {
-            let what = format!("the log grew to {} MiB{stage}", report.log_bytes / MIB);
-            (OutcomeKind::LogTooLarge, what)
-        }
-        LimitHit::Disk | LimitHit::DiskEntries => return None,
-    };
-    let message = format!(
-        "{what}, although all packages were written: a process that the package started and did not end keeps mock waiting; \
-         end it in the spec"
-    );
-    Some(Finding::new(kind, message))
 }
 
 fn silent(evidence: &Evidence<'_>) -> Finding {
@@ -117,19 +78,6 @@ fn disk_full(evidence: &Evidence<'_>, report: &Report) -> Finding {
         ),
     )
     .hit(LimitName::Disk, limit, Unit::MiB)
-}
-
-fn too_many_entries(evidence: &Evidence<'_>, report: &Report) -> Finding {
-    let limit = evidence.caps.disk_entries.unwrap_or_default();
-    Finding::new(
-        OutcomeKind::DiskFull,
-        format!(
-            "the build made {} files, folders and links{}, the limit is {limit}; the operator sets it (MILLRACE_SANDBOX_DISK_ENTRIES)",
-            report.disk_entries.unwrap_or_default(),
-            in_stage(evidence)
-        ),
-    )
-    .hit(LimitName::DiskEntries, limit, Unit::Entries)
 }
 
 fn in_stage(evidence: &Evidence<'_>) -> String {

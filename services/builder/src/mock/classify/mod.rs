@@ -21,9 +21,6 @@
 //! | 1 or unknown, from the build's setup on | `build_failed` |
 //! | everything else: 2, 3, 5, 7, 32, 50, 60, 70, 137, 143, or a failure before the setup | `sandbox_failed` |
 //!
-//! Time, silence or log, with all packages written: a process that the package left behind keeps mock waiting. The outcome
-//! says so and has no limit that could be raised.
-//!
 //! When a process was killed for lack of memory and the package went on, a later failure is called `out_of_memory` too,
 //! since nothing distinguishes the two.
 
@@ -33,7 +30,7 @@ use millrace_supervisor::{Report, Sample, StepEnd};
 
 use crate::config::sandbox::SandboxCaps;
 use crate::mock::exit_code;
-use crate::mock::log_scan::{LogFacts, Packaging};
+use crate::mock::log_scan::LogFacts;
 use crate::mock::plan::REPOSITORY_STEP;
 
 pub(crate) mod limits;
@@ -345,16 +342,15 @@ fn is_rpmbuild(stage: Option<Stage>) -> bool {
     }
 }
 
-/// The stage in which the run ended. Where rpmbuild says that it failed at the packages, that counts more than the last
-/// section that it announced: mock can tear the announcement that follows.
 fn last_stage(evidence: &Evidence<'_>) -> Option<Stage> {
-    let report = evidence.ended.report.as_ref()?;
-    let stage = report.last_stage.as_deref()?.parse().ok();
-    let packages = evidence.facts.packaging != Packaging::Unfinished;
-    if packages && is_rpmbuild(stage) {
-        return Some(Stage::Package);
-    }
-    stage
+    evidence
+        .ended
+        .report
+        .as_ref()?
+        .last_stage
+        .as_deref()?
+        .parse()
+        .ok()
 }
 
 fn add_usage(outcome: &mut Outcome, evidence: &Evidence<'_>) {

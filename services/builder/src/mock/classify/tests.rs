@@ -3,7 +3,7 @@
 pub(crate) mod observed;
 
 use super::*;
-use crate::mock::log_scan::{LogScanner, Packaging};
+use crate::mock::log_scan::LogScanner;
 use millrace_supervisor::{LimitHit, StepReport};
 
 const MIB: u64 = 1 << 20;
@@ -68,7 +68,6 @@ impl Case {
             caps: SandboxCaps {
                 silence_seconds: Some(5),
                 disk_bytes: Some(100 * MIB),
-                disk_entries: Some(1000),
                 ..SandboxCaps::default()
             },
             repositories: &self.repositories,
@@ -258,10 +257,6 @@ fn each_limit_that_ended_a_run_is_named_with_its_value() {
         report.limit_hit = Some(LimitHit::Disk);
         report.disk_bytes = Some(130 * MIB);
     });
-    let entries = exit(7, "build").reported(|report| {
-        report.limit_hit = Some(LimitHit::DiskEntries);
-        report.disk_entries = Some(1001);
-    });
     for (case, kind, name, value, words) in [
         (
             silent,
@@ -284,13 +279,6 @@ fn each_limit_that_ended_a_run_is_named_with_its_value() {
             100,
             "130 MiB of disk space in stage install",
         ),
-        (
-            entries,
-            OutcomeKind::DiskFull,
-            LimitName::DiskEntries,
-            1000,
-            "1001 files, folders and links in stage build",
-        ),
     ] {
         let outcome = case.classify();
         assert_eq!(outcome.kind, kind);
@@ -299,44 +287,6 @@ fn each_limit_that_ended_a_run_is_named_with_its_value() {
         assert!(outcome.message.contains(words), "{}", outcome.message);
         assert!(outcome.first_error.is_none());
     }
-}
-
-#[test]
-fn a_child_that_holds_mock_open_is_told_as_that_without_a_limit_to_raise() {
-    for (hit, kind) in [
-        (LimitHit::Time, OutcomeKind::TimedOut),
-        (LimitHit::Silence, OutcomeKind::Silent),
-        (LimitHit::Log, OutcomeKind::LogTooLarge),
-    ] {
-        let held = exit(7, "check")
-            .with(|case| case.facts.packaging = Packaging::Written)
-            .reported(|report| report.limit_hit = Some(hit))
-            .classify();
-        assert_eq!((held.kind, held.stage), (kind, Some(Stage::Package)));
-        assert!(
-            held.message.contains("keeps mock waiting"),
-            "{}",
-            held.message
-        );
-        assert!(held.limit.is_none() && !held.message.contains("larger"));
-    }
-    let packing = exit(7, "package").reported(|report| report.limit_hit = Some(LimitHit::Time));
-    assert!(packing.classify().message.contains("try a larger timeout"));
-}
-
-#[test]
-fn a_failure_at_the_packages_is_in_stage_package_whatever_was_announced_last() {
-    let failed = |stage| {
-        exit(1, stage)
-            .with(|case| case.facts.packaging = Packaging::Failed)
-            .classify()
-    };
-    for stage in ["install", "check", "package"] {
-        let outcome = failed(stage);
-        assert_eq!(outcome.stage, Some(Stage::Package), "{stage}");
-        assert!(outcome.message.contains("packages"), "{}", outcome.message);
-    }
-    assert_eq!(failed("dependencies").stage, Some(Stage::Dependencies));
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn released_task(
             LimitName::Memory => limits.memory_mib = value,
             LimitName::Timeout => limits.timeout_seconds = value,
             LimitName::Disk => disk_mib = Some(value),
-            LimitName::Silence | LimitName::Log | LimitName::DiskEntries => {}
+            LimitName::Silence | LimitName::Log => {}
         }
     }
     Ok(ReleasedTask {

@@ -37,12 +37,6 @@ const OBSERVED: &[(i32, &str, &str, OutcomeKind)] = &[
     ),
     (
         1,
-        "check",
-        "error: Installed (but unpackaged) file(s) found:\n   /usr/bin/x\n",
-        OutcomeKind::BuildFailed,
-    ),
-    (
-        1,
         "package",
         "error: Architecture is not included: x86_64\n",
         OutcomeKind::BuildFailed,
@@ -126,12 +120,6 @@ const OBSERVED: &[(i32, &str, &str, OutcomeKind)] = &[
         30,
         "dependencies",
         "Error: Failed to download metadata for repo 'own'\n",
-        OutcomeKind::RepositoryUnreachable,
-    ),
-    (
-        30,
-        "dependencies",
-        "Failed to download metadata (baseurl: \"http://example.org/x\") for repository \"fedora\"\n",
         OutcomeKind::RepositoryUnreachable,
     ),
     (30, "buildroot", "", OutcomeKind::RepositoryUnreachable),

@@ -5,10 +5,6 @@
 //! builders on one engine only one bakes. It carries labels of its own and none of a sandbox's, since an image keeps the
 //! labels of its container and hands them on to each sandbox that is made from it.
 
-mod mock_settings;
-pub(crate) mod proof;
-mod reason;
-
 use std::collections::HashMap;
 
 use bollard::container::LogOutput;
@@ -19,7 +15,6 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, ListContainersOptions, LogsOptions,
-    UploadToContainerOptions,
 };
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use futures_util::StreamExt;
@@ -27,13 +22,11 @@ use millrace_domain::{BuilderId, ChrootName, ImageName};
 
 use crate::engine::{Engine, readable};
 use crate::error::{SandboxError, status};
-use crate::image::{BAKED, IMAGE, time};
+use crate::image::{BAKED, time};
 use crate::profile::Profile;
 use crate::sandbox::{self, Container};
 use crate::spec::{SandboxLimits, bare_body, bare_host, timestamp};
 use crate::sweep::{SweepFilter, Swept};
-use proof::Verdict;
-use reason::reason_in;
 
 /// Prefix of a baking container's name; the image's name follows.
 const NAME: &str = "millrace-bake-";
@@ -48,7 +41,9 @@ const ABANDONED: TimeDelta = TimeDelta::seconds(90);
 /// Weight of a bake's processor time, a quarter of a build's; it matters only while processors are short.
 const CPU_SHARES: i64 = 256;
 /// Number of mock's last lines that are searched for the reason of a failure.
-const LAST_LINES: &str = "200";
+const LAST_LINES: &str = "60";
+/// Longest reason, in characters.
+const MAX_REASON: usize = 500;
 /// mock's environment: it is started by root and builds as the user named here.
 const ENVIRONMENT: [&str; 3] = ["SUDO_UID=1000", "SUDO_GID=1000", "LANG=C.UTF-8"];
 
@@ -95,9 +90,9 @@ impl Engine {
         let Some(container) = self.take_name(spec).await? else {
             return Ok(None);
         };
-        if let Err(error) = self.fill_and_start_bake(&container).await {
+        if let Err(fault) = self.docker.start_container(container.id(), None).await {
             container.discard().await;
-            return Err(error);
+            return Err(SandboxError::of("starting a bake", &fault));
         }
         Ok(Some(Bake {
             engine: self.clone(),
@@ -105,18 +100,6 @@ impl Engine {
             spec: spec.clone(),
             base_digest: base.digest,
         }))
-    }
-
-    async fn fill_and_start_bake(&self, container: &Container) -> Result<(), SandboxError> {
-        let options = UploadToContainerOptions {
-            path: "/".to_owned(),
-            ..UploadToContainerOptions::default()
-        };
-        let files = bollard::body_full(proof::bake_archive().into());
-        let filled = (self.docker).upload_to_container(container.id(), Some(options), files);
-        (filled.await).map_err(|fault| SandboxError::of("filling a bake", &fault))?;
-        let started = self.docker.start_container(container.id(), None).await;
-        started.map_err(|fault| SandboxError::of("starting a bake", &fault))
     }
 
     /// Creates the container under its name; none where another builder holds the name. A container that a gone builder
@@ -140,12 +123,9 @@ impl Engine {
                     sandbox::remove(self, &found.id.unwrap_or(name.clone())).await?;
                 }
                 Ok(_) => return Ok(None),
-                Err(fault) => match seen(&fault) {
-                    Some(true) => return Ok(None),
-                    // Its owner was just done with it.
-                    Some(false) => {}
-                    None => return Err(SandboxError::of("looking at a bake", &fault)),
-                },
+                // Its owner was just done with it.
+                Err(fault) if status(&fault) == Some(404) => {}
+                Err(fault) => return Err(SandboxError::of("looking at a bake", &fault)),
             }
         }
         Ok(None)
@@ -186,29 +166,22 @@ impl Engine {
 }
 
 impl Bake {
-    /// Waits for mock to end, and for the proof that builds are unprivileged. The error quotes mock where it failed.
+    /// Waits for mock to end; the error quotes mock where it failed.
     pub async fn wait(&self) -> Result<(), SandboxError> {
-        let (code, killed) = sandbox::until_stopped(&self.engine, self.container.id()).await?;
-        let log = self.last_lines().await;
-        let reason = match (Verdict::in_log(&log), code) {
-            (Verdict::Unprivileged, 0) => return Ok(()),
-            (verdict @ Verdict::Refused(_), _) | (verdict, 0) => verdict.to_string(),
-            _ => {
+        match sandbox::until_stopped(&self.engine, self.container.id()).await? {
+            (0, _) => Ok(()),
+            (code, killed) => {
                 let memory = if killed {
                     ", killed because it was out of memory (see MILLRACE_BAKE_MEMORY_MB)"
                 } else {
                     ""
                 };
-                let call = if proof::has_begun(&log) {
-                    "mock's build that proves that builds are unprivileged"
-                } else {
-                    "mock --init"
-                };
-                let said = reason_in(&log);
-                format!("{call} ended with exit code {code}{memory}: {said}")
+                let reason = self.last_lines().await;
+                Err(SandboxError::BakeFailed {
+                    reason: format!("mock --init ended with exit code {code}{memory}: {reason}"),
+                })
             }
-        };
-        Err(SandboxError::BakeFailed { reason })
+        }
     }
 
     /// Commits the image under its name, which an earlier image loses at the same moment. Returns the digest.
@@ -255,8 +228,20 @@ impl Bake {
             | LogOutput::Console { message }) = piece;
             text.push_str(&String::from_utf8_lossy(&message));
         }
-        text
+        reason_in(&text)
     }
+}
+
+/// mock's first error line, or else the last line of its log.
+fn reason_in(log: &str) -> String {
+    let lines = || log.lines().map(str::trim).filter(|line| !line.is_empty());
+    // mock prints the cause first and the failed command after it.
+    let line = lines().find(|line| line.starts_with("ERROR: ") && !line.contains("Exception("));
+    let line = line
+        .or_else(|| lines().next_back())
+        .unwrap_or("it said nothing");
+    let plain = line.chars().filter(|c| !c.is_control());
+    plain.take(MAX_REASON).collect()
 }
 
 fn container_name(image: &ImageName) -> String {
@@ -276,7 +261,16 @@ fn body(spec: &BakeSpec, has_apparmor: bool) -> ContainerCreateBody {
         .apply(&mut host, spec.device_nodes, has_apparmor);
     // An empty word: no entrypoint, neither the base's nor one that the image would inherit.
     let mut body = bare_body(spec.base.as_str(), vec![String::new()], host);
-    body.cmd = Some(proof::bake_command(&ENVIRONMENT, &spec.mock_root));
+    let mock = [
+        "mock",
+        "-r",
+        spec.mock_root.as_str(),
+        "--isolation",
+        "simple",
+        "--init",
+    ];
+    let words = ["env"].iter().chain(&ENVIRONMENT).chain(&mock);
+    body.cmd = Some(words.map(|word| (*word).to_owned()).collect());
     body.open_stdin = Some(false);
     body.stdin_once = Some(false);
     body.attach_stdin = Some(false);
@@ -297,29 +291,15 @@ fn changes(spec: &BakeSpec, base_digest: &str) -> String {
     [
         "CMD [\"/bin/bash\"]".to_owned(),
         format!("LABEL millrace.chroot={}", spec.chroot),
-        format!("LABEL {IMAGE}={}", spec.image),
+        format!("LABEL millrace.image={}", spec.image),
         format!("LABEL millrace.base={base_digest}"),
         format!("LABEL {BAKED}={baked}"),
-        proof::label(spec.profile),
     ]
     .join("\n")
 }
 
 fn is_taken(fault: &EngineFault) -> bool {
     status(fault) == Some(409) || fault.to_string().contains("already in use")
-}
-
-/// Whether a container that could not be looked at is there; none where the engine did not answer. While Podman commits or
-/// removes it, it answers with a state that Docker's API does not have, or with an error: the next round looks again.
-fn seen(fault: &EngineFault) -> Option<bool> {
-    match fault {
-        EngineFault::JsonDataError { .. } => Some(true),
-        EngineFault::DockerResponseServerError {
-            status_code,
-            message,
-        } => Some(*status_code != 404 && !message.contains("no such container")),
-        _ => None,
-    }
 }
 
 /// Whether the builder that made this container counts as gone.
@@ -342,4 +322,64 @@ fn is_abandoned(found: &ContainerInspectResponse, now: DateTime<Utc>) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use bollard::models::ContainerState;
+
+    fn found(
+        status: ContainerStateStatusEnum,
+        finished: &str,
+        expires: &str,
+    ) -> ContainerInspectResponse {
+        let labels = [(EXPIRES, expires), (BEGUN, "2027-01-15T07:00:00Z")];
+        ContainerInspectResponse {
+            config: Some(ContainerConfig {
+                labels: Some(labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+                ..ContainerConfig::default()
+            }),
+            state: Some(ContainerState {
+                status: Some(status),
+                finished_at: Some(finished.to_owned()),
+                ..ContainerState::default()
+            }),
+            ..ContainerInspectResponse::default()
+        }
+    }
+
+    #[test]
+    fn a_bake_is_left_alone_while_its_builder_may_live() {
+        use ContainerStateStatusEnum::{CREATED, EXITED, RUNNING};
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let (past, future) = ("2027-01-15T07:59:59Z", "2027-01-15T08:10:00Z");
+        let just = "2027-01-15T07:59:00.123Z";
+        assert!(!is_abandoned(&found(RUNNING, "", future), now));
+        assert!(is_abandoned(&found(RUNNING, "", past), now));
+        assert!(
+            !is_abandoned(&found(EXITED, just, future), now),
+            "it is being committed"
+        );
+        assert!(is_abandoned(
+            &found(EXITED, "2027-01-15T07:50:00Z", future),
+            now
+        ));
+        assert!(
+            is_abandoned(&found(CREATED, "", future), now),
+            "made an hour ago"
+        );
+        assert!(is_abandoned(&found(EXITED, just, "soon"), now));
+    }
+
+    #[test]
+    fn the_reason_is_mocks_own_error() {
+        let log = "INFO: mock starting\nStart: run\nERROR: Could not find required config file: /etc/mock/x.cfg\nERROR: Exception(x)\n";
+        assert!(reason_in(log).contains("config file"));
+        assert_eq!(reason_in("a\n\u{1b}[2Jb\n\n"), "[2Jb");
+        assert_eq!(reason_in(""), "it said nothing");
+    }
+
+    #[test]
+    fn a_name_for_an_image_is_one_that_engines_accept() {
+        let name = |image: &str| container_name(&image.parse().unwrap());
+        assert_eq!(name("h:5000/a/b:1"), "millrace-bake-h.5000.a.b.1");
+    }
+}

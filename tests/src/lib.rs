@@ -42,6 +42,6 @@ pub use process::Process;
 pub use proxy::{FaultProxy, LinkState};
 pub use repository::{FolderServer, SilentServer, make_repository};
 pub use services::{PrivateBroker, PrivateDatabase, free_port};
-pub use settings::Settings;
+pub use settings::{Settings, sized_by};
 pub use until::{until, until_within};
 pub use web::SourceServer;

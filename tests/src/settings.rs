@@ -1,6 +1,7 @@
 //! What the suite takes from its environment: the same suite runs against real mock.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Settings of the suite.
 #[derive(Debug, Clone)]
@@ -72,6 +73,16 @@ fn variable(name: &str, default: &str) -> String {
         .ok()
         .filter(|v| !v.is_empty())
         .unwrap_or_else(|| default.to_owned())
+}
+
+/// A number that sizes a test or a measurement, by its variable; panics where the variable holds another thing, so that a
+/// long form is not the short one by a slip.
+pub fn sized_by<T: FromStr>(name: &str, default: T) -> T {
+    let Some(text) = std::env::var_os(name) else {
+        return default;
+    };
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    number.unwrap_or_else(|| panic!("{name} is no number: {}", text.display()))
 }
 
 /// The root of the repository.

@@ -12,7 +12,14 @@ use crate::engine::prepare;
 use crate::health_file::StatusFile;
 
 /// Runs the command of the command line. The exit code says whether it succeeded; the log or stderr says why not.
-pub fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
+pub fn run(cli: &Cli) -> ExitCode {
+    execute(cli).unwrap_or_else(|error| {
+        eprintln!("millrace-builder: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
     if let Some(Command::Healthcheck) = cli.command {
         return Ok(healthcheck(&cli.config));
     }

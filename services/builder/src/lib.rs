@@ -17,6 +17,6 @@ mod log;
 mod mock;
 mod spool;
 
-pub use cli::execute;
+pub use cli::run;
 pub use config::sandbox::SandboxKind;
 pub use config::{Cli, Command, Config};

@@ -5,11 +5,5 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match millrace_builder::execute(&millrace_builder::Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("millrace-builder: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    millrace_builder::run(&millrace_builder::Cli::parse())
 }

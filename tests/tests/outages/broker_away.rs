@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use millrace_tests::{Pipeline, PipelineOptions, Sandbox, Times, http_client, until, until_within};
+use millrace_tests::{
+    Pipeline, PipelineOptions, Sandbox, Times, http_client, sized_by, until, until_within,
+};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
@@ -24,11 +26,6 @@ const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 /// How far off the moment may be that it tells: to freeze or stop a container takes its time.
 const OFF_BY: Duration = Duration::from_secs(5);
-
-fn variable(name: &str, default: u64) -> u64 {
-    let value = std::env::var(name).ok().and_then(|v| v.parse().ok());
-    value.unwrap_or(default)
-}
 
 #[derive(Debug, Clone, Copy)]
 enum Outage {
@@ -177,8 +174,8 @@ impl Load<'_> {
 }
 
 async fn live_through(outage: Outage) {
-    let count = usize::try_from(variable("MILLRACE_TEST_AWAY_SUBMISSIONS", 300)).unwrap();
-    let seconds = Duration::from_secs(variable("MILLRACE_TEST_AWAY_SECONDS", 20));
+    let count = sized_by("MILLRACE_TEST_AWAY_SUBMISSIONS", 300);
+    let seconds = Duration::from_secs(sized_by("MILLRACE_TEST_AWAY_SECONDS", 20));
     let pipeline = Pipeline::start(PipelineOptions {
         sandbox: Sandbox::Noop,
         sandboxes: 8,
@@ -220,7 +217,7 @@ async fn live_through(outage: Outage) {
     drained(&load).await;
     println!("drained {:.1?} after the broker was back", back.elapsed());
 
-    let limit = Duration::from_millis(variable("MILLRACE_TEST_AWAY_P99_MS", 1000));
+    let limit = Duration::from_millis(sized_by("MILLRACE_TEST_AWAY_P99_MS", 1000));
     let p99 = made.submissions.percentile(99);
     assert!(
         p99 < limit,

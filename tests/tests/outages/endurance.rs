@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 use millrace_bus::{Bus, BusConfig, JobConsumer, JobRoute, Outgoing, Topology};
 use millrace_domain::MemoryClasses;
 use millrace_tests::{
-    Client, Pipeline, PipelineOptions, Process, Sandbox, http_client, until, until_within,
+    Client, Pipeline, PipelineOptions, Process, Sandbox, http_client, sized_by, until, until_within,
 };
-use reqwest::Method;
 use serde_json::json;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -31,12 +30,7 @@ const BUILDS: usize = 10;
 
 async fn submit(pipeline: &Pipeline) -> i64 {
     let body = json!({"sources": ["https://example.org/hello-1-1.src.rpm"], "chroots": [pipeline.settings.chroot]});
-    let client = http_client();
-    let answer = pipeline
-        .call(&client, Method::POST, "/api/v1/builds", Some(&body))
-        .await;
-    assert_eq!(answer.status, 201, "{}", answer.json());
-    answer.json()["id"].as_i64().unwrap()
+    pipeline.submit_json(&http_client(), &body).await
 }
 
 #[tokio::test]
@@ -102,8 +96,7 @@ async fn a_kept_delivery_is_taken_away(pipeline: &Pipeline) {
 
 #[tokio::test]
 async fn a_broker_that_is_restarted_again_and_again_costs_neither_work_nor_memory() {
-    let restarts = std::env::var("MILLRACE_TEST_RESTARTS").ok();
-    let restarts: usize = restarts.and_then(|n| n.parse().ok()).unwrap_or(5);
+    let restarts: usize = sized_by("MILLRACE_TEST_RESTARTS", 5);
     let pipeline = Pipeline::start(PipelineOptions {
         sandbox: Sandbox::Noop,
         sandboxes: 8,

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use millrace_tests::{
-    BuilderOptions, Fixture, Pipeline, PipelineOptions, running_sandboxes_of, sandboxes_of, until,
-    until_within,
+    BuilderOptions, Fixture, Pipeline, PipelineOptions, running_sandboxes_of, sandboxes_of,
+    sized_by, until, until_within,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -268,8 +268,7 @@ async fn a_broker_restart_loses_and_doubles_nothing() {
 
 /// Builds that run while the broker dies, as many as wait behind them: 8, or `MILLRACE_TEST_BUILDS_AT_ONCE`.
 fn builds_at_once() -> usize {
-    let count = std::env::var("MILLRACE_TEST_BUILDS_AT_ONCE");
-    count.ok().and_then(|s| s.parse().ok()).unwrap_or(8)
+    sized_by("MILLRACE_TEST_BUILDS_AT_ONCE", 8)
 }
 
 #[tokio::test]
@@ -317,10 +316,7 @@ const LEASE: Duration = Duration::from_secs(15);
 
 /// How long the database is away: 20 s, or `MILLRACE_TEST_OUTAGE_SECONDS`.
 fn outage() -> Duration {
-    let seconds = std::env::var("MILLRACE_TEST_OUTAGE_SECONDS")
-        .ok()
-        .and_then(|s| s.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(20))
+    Duration::from_secs(sized_by("MILLRACE_TEST_OUTAGE_SECONDS", 20))
 }
 
 #[tokio::test]

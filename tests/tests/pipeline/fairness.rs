@@ -62,15 +62,7 @@ async fn submit(pipeline: &Pipeline, more: Value) -> i64 {
     body.as_object_mut()
         .unwrap()
         .extend(more.as_object().unwrap().clone());
-    let answer = http_client()
-        .post(format!("{}/api/v1/builds", pipeline.cli.url))
-        .bearer_auth(&pipeline.cli.token)
-        .json(&body)
-        .send()
-        .await
-        .unwrap();
-    let build: Value = answer.error_for_status().unwrap().json().await.unwrap();
-    build["id"].as_i64().unwrap()
+    pipeline.submit_json(&http_client(), &body).await
 }
 
 async fn tasks_in(pipeline: &Pipeline, state: &str) -> i64 {

@@ -18,7 +18,8 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use millrace_tests::{
-    BuilderOptions, Pipeline, PipelineOptions, Process, Sandbox, http_client, until, until_within,
+    BuilderOptions, Pipeline, PipelineOptions, Process, Sandbox, http_client, sized_by, until,
+    until_within,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -28,8 +29,7 @@ use tokio::task::JoinHandle;
 const LONG: Duration = Duration::from_mins(10);
 
 fn builds() -> usize {
-    let wanted = std::env::var("MILLRACE_TEST_LEGACY_BUILDS").ok();
-    wanted.and_then(|n| n.parse().ok()).unwrap_or(90)
+    sized_by("MILLRACE_TEST_LEGACY_BUILDS", 90)
 }
 
 /// Serves what the simulated pollers leave, as a poller's own web server does.

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use millrace_tests::{Fixture, Pipeline, PipelineOptions, sandboxes_of, until, until_within};
+use millrace_tests::{
+    Fixture, Pipeline, PipelineOptions, sandboxes_of, sized_by, until, until_within,
+};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -168,8 +170,7 @@ fn mounts_of(seen: &HashMap<String, String>) -> Vec<String> {
 
 #[tokio::test]
 async fn many_builds_in_a_row_leave_nothing_behind() {
-    let wanted = std::env::var("MILLRACE_TEST_SOAK_BUILDS").ok();
-    let wanted: usize = wanted.and_then(|n| n.parse().ok()).unwrap_or(24);
+    let wanted: usize = sized_by("MILLRACE_TEST_SOAK_BUILDS", 24);
     let network = format!("millrace-soak-{}", std::process::id());
     let pipeline = Pipeline::start(PipelineOptions {
         sandboxes: AT_ONCE,

@@ -68,15 +68,7 @@ async fn one_run(pipeline: &Pipeline) -> Vec<f64> {
 /// Submits a build of a URL; the no-op stand-in fetches nothing.
 pub async fn submit(pipeline: &Pipeline, client: &Client) -> i64 {
     let body = json!({ "sources": ["https://example.org/hello-1-1.src.rpm"], "chroots": [pipeline.settings.chroot] });
-    let answer = client
-        .post(format!("{}/api/v1/builds", pipeline.cli.url))
-        .bearer_auth(&pipeline.cli.token)
-        .json(&body)
-        .send()
-        .await
-        .unwrap();
-    let build: Value = answer.error_for_status().unwrap().json().await.unwrap();
-    build["id"].as_i64().unwrap()
+    pipeline.submit_json(client, &body).await
 }
 
 fn claimed_at(build: &Value) -> Option<DateTime<Utc>> {

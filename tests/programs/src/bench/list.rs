@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use millrace_domain::Priority;
 use millrace_store::Backlog;
-use millrace_tests::{Pipeline, PipelineOptions, Sandbox, http_client};
+use millrace_tests::{Pipeline, PipelineOptions, Sandbox, http_client, sized_by};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -26,17 +26,12 @@ const PACE: Duration = Duration::from_millis(200);
 
 /// Runs it. `MILLRACE_BENCH_LISTED` bounds the waiting builds.
 pub async fn measure(runs: usize) -> Vec<Row> {
-    let most = variable("MILLRACE_BENCH_LISTED", u32::MAX);
+    let most = sized_by("MILLRACE_BENCH_LISTED", u32::MAX);
     let mut rows = Vec::new();
     for (waiting, aim) in BACKLOGS.into_iter().filter(|(waiting, _)| *waiting <= most) {
         rows.extend(behind(waiting, aim, runs).await);
     }
     rows
-}
-
-fn variable(name: &str, usual: u32) -> u32 {
-    let given = std::env::var(name).ok();
-    given.and_then(|n| n.parse().ok()).unwrap_or(usual)
 }
 
 async fn behind(waiting: u32, aim: &'static str, runs: usize) -> Vec<Row> {
@@ -130,7 +125,7 @@ async fn ask(client: &Client, url: &str) -> f64 {
 /// Times in ms, at a steady rate, whether or not earlier requests were answered.
 async fn at_a_rate(url: &str) -> Vec<f64> {
     let client = http_client();
-    let rate = variable("MILLRACE_BENCH_RATE", RATE).max(1);
+    let rate = sized_by("MILLRACE_BENCH_RATE", RATE).max(1);
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
     let mut asked = tokio::task::JoinSet::new();
     let began = Instant::now();

@@ -22,15 +22,12 @@ mod stats;
 mod throughput;
 
 use clap::Parser;
-use millrace_tests::{Pipeline, PipelineOptions};
+use millrace_tests::{Pipeline, PipelineOptions, sized_by};
 use stats::Row;
 
 /// How often each measurement is repeated; `MILLRACE_BENCH_RUNS`.
 fn runs() -> usize {
-    std::env::var("MILLRACE_BENCH_RUNS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(5)
+    sized_by("MILLRACE_BENCH_RUNS", 5)
 }
 
 /// What can be measured, in the order in which it is.

@@ -68,15 +68,8 @@ async fn one_build(pipeline: &Pipeline, source: &Value) -> (f64, f64) {
     let body =
         json!({ "sources": [entry], "chroots": [pipeline.settings.chroot], "memory_reqs": 512 });
     let submitted = Utc::now();
-    let answer = client
-        .post(format!("{}/api/v1/builds", pipeline.cli.url))
-        .bearer_auth(&pipeline.cli.token)
-        .json(&body)
-        .send()
-        .await
-        .unwrap();
-    let build: Value = answer.error_for_status().unwrap().json().await.unwrap();
-    let path = format!("/api/v1/builds/{}", build["id"]);
+    let build = pipeline.submit_json(&client, &body).await;
+    let path = format!("/api/v1/builds/{build}");
     let started = events.wait_for("start").await;
     let died = events.wait_for("die").await;
     let readable = readable_at(pipeline, &path).await;

@@ -57,17 +57,8 @@ async fn one_build(pipeline: &Pipeline, source: &Value) -> f64 {
     let entry = json!({ "sha256": source["sha256"], "name": source["name"] });
     let body =
         json!({ "sources": [entry], "chroots": [pipeline.settings.chroot], "memory_reqs": 512 });
-    let answer = http_client()
-        .post(format!("{}/api/v1/builds", pipeline.cli.url))
-        .bearer_auth(&pipeline.cli.token)
-        .json(&body)
-        .send()
-        .await
-        .unwrap();
-    let build: Value = answer.error_for_status().unwrap().json().await.unwrap();
-    let build = pipeline
-        .ended(build["id"].as_i64().unwrap(), Duration::from_mins(2))
-        .await;
+    let build = pipeline.submit_json(&http_client(), &body).await;
+    let build = pipeline.ended(build, Duration::from_mins(2)).await;
     assert_eq!(build["state"], "succeeded", "{build:#}");
     let stages = &build["tasks"][0]["attempts"][0]["stages"];
     let stage = |name: &str| {

@@ -6,11 +6,5 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     millrace_test_programs::arm();
-    match millrace_builder::execute(&millrace_builder::Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("millrace-builder: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    millrace_builder::run(&millrace_builder::Cli::parse())
 }
